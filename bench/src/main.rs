@@ -1,0 +1,3 @@
+//! Named metrics, beside the peers in the same run.
+
+fn main() {}

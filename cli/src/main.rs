@@ -1,0 +1,3 @@
+//! The weir binary: one subcommand per tool.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The OpenFlow controller: inventory, topology, applications, store and REST.

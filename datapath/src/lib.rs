@@ -1,0 +1,1 @@
+//! The userspace packet path: ports, flow tables, caches and forwarding threads.

@@ -1,0 +1,1 @@
+//! The OpenFlow language: model, wire codecs and ovs-ofctl text syntax.

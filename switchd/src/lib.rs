@@ -1,0 +1,1 @@
+//! Bridges as the database describes them: configuration, OpenFlow agent, control socket.

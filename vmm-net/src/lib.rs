@@ -1,0 +1,1 @@
+//! A small KVM monitor whose network card is a vhost-user port.
