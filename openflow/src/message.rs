@@ -1,0 +1,489 @@
+//! Messages, independent of any protocol version.
+
+use crate::action::{Action, Instructions, PacketInReason};
+use crate::error::ErrorKind;
+use crate::matching::Match;
+use bytes::Bytes;
+use std::fmt;
+use std::time::Duration;
+
+/// An OpenFlow port number, 32 bits wide as from version 1.1 on (1.3.5 7.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortNo(pub u32);
+
+#[allow(missing_docs, reason = "the specification's names, without OFPP_")]
+impl PortNo {
+    pub const MAX: PortNo = PortNo(0xffff_ff00);
+    pub const UNSET: PortNo = PortNo(0xffff_fff7);
+    pub const IN_PORT: PortNo = PortNo(0xffff_fff8);
+    pub const TABLE: PortNo = PortNo(0xffff_fff9);
+    pub const NORMAL: PortNo = PortNo(0xffff_fffa);
+    pub const FLOOD: PortNo = PortNo(0xffff_fffb);
+    pub const ALL: PortNo = PortNo(0xffff_fffc);
+    pub const CONTROLLER: PortNo = PortNo(0xffff_fffd);
+    pub const LOCAL: PortNo = PortNo(0xffff_fffe);
+    pub const ANY: PortNo = PortNo(0xffff_ffff);
+
+    /// Whether it is a number that a real port other than the local one may have.
+    pub fn is_physical(self) -> bool {
+        self.0 > 0 && self.0 < 0xff00
+    }
+}
+
+impl fmt::Display for PortNo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            PortNo::UNSET => "UNSET",
+            PortNo::IN_PORT => "IN_PORT",
+            PortNo::TABLE => "TABLE",
+            PortNo::NORMAL => "NORMAL",
+            PortNo::FLOOD => "FLOOD",
+            PortNo::ALL => "ALL",
+            PortNo::CONTROLLER => "CONTROLLER",
+            PortNo::LOCAL => "LOCAL",
+            PortNo::ANY => "ANY",
+            PortNo(n) => return write!(f, "{n}"),
+        };
+        f.write_str(name)
+    }
+}
+
+/// A MAC address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// As a number, first octet most significant, as flow keys hold it.
+    pub fn to_u64(self) -> u64 {
+        let m = self.0;
+        u64::from_be_bytes([0, 0, m[0], m[1], m[2], m[3], m[4], m[5]])
+    }
+
+    /// From the low 48 bits.
+    pub fn from_u64(n: u64) -> MacAddr {
+        let b = n.to_be_bytes();
+        MacAddr([b[2], b[3], b[4], b[5], b[6], b[7]])
+    }
+
+    /// Broadcast or multicast.
+    pub fn is_multicast(self) -> bool {
+        self.0[0] & 1 != 0
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = self.0;
+        write!(
+            f,
+            "{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
+            m[0], m[1], m[2], m[3], m[4], m[5]
+        )
+    }
+}
+
+impl std::str::FromStr for MacAddr {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<MacAddr, String> {
+        let bad =
+            || format!("{s}: a MAC address is six two-digit hex numbers, like 52:54:00:12:34:56");
+        let mut m = [0; 6];
+        let mut parts = s.split(':');
+        for b in &mut m {
+            let p = parts
+                .next()
+                .filter(|p| (1..=2).contains(&p.len()))
+                .ok_or_else(bad)?;
+            *b = u8::from_str_radix(p, 16).map_err(|_| bad())?;
+        }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(MacAddr(m))
+        }
+    }
+}
+
+/// A buffered packet's handle.
+pub type BufferId = Option<u32>;
+
+/// What to do with the flow table (OpenFlow 1.3.5 7.3.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum FlowModCommand {
+    Add,
+    Modify,
+    ModifyStrict,
+    Delete,
+    DeleteStrict,
+}
+
+/// `ofp_flow_mod_flags`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FlowFlags {
+    /// Tell when the flow ends.
+    pub send_flow_rem: bool,
+    /// Refuse to overlap a rule of the same priority.
+    pub check_overlap: bool,
+    /// Begin counting anew.
+    pub reset_counts: bool,
+    /// Do not count packets.
+    pub no_packet_counts: bool,
+    /// Do not count bytes.
+    pub no_byte_counts: bool,
+}
+
+/// Table number that stands for all tables.
+pub const TABLE_ALL: u8 = 0xff;
+
+/// A change of the flow table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowMod {
+    /// What to do.
+    pub command: FlowModCommand,
+    /// Opaque to the switch.
+    pub cookie: u64,
+    /// For modify and delete: only flows whose cookie agrees with `cookie` under this mask.
+    pub cookie_mask: u64,
+    /// The table, or [`TABLE_ALL`] where deletes allow it.
+    pub table: u8,
+    /// Higher wins.
+    pub priority: u16,
+    /// Seconds without a packet, 0 for never.
+    pub idle_timeout: u16,
+    /// Seconds in all, 0 for never.
+    pub hard_timeout: u16,
+    /// Lower goes first when a full table evicts.
+    pub importance: u16,
+    /// A packet to run through the change.
+    pub buffer: BufferId,
+    /// Deletes: only flows with an output to it; [`PortNo::ANY`] for all.
+    pub out_port: PortNo,
+    /// Deletes: only flows that use the group; `None` for all.
+    pub out_group: Option<u32>,
+    /// Flags.
+    pub flags: FlowFlags,
+    /// Which packets.
+    pub matching: Match,
+    /// What happens to them.
+    pub instructions: Instructions,
+}
+
+impl FlowMod {
+    /// An add to table 0 with the default priority 0x8000 and no timeouts.
+    pub fn add(matching: Match, instructions: Instructions) -> FlowMod {
+        FlowMod {
+            command: FlowModCommand::Add,
+            cookie: 0,
+            cookie_mask: 0,
+            table: 0,
+            priority: 0x8000,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            importance: 0,
+            buffer: None,
+            out_port: PortNo::ANY,
+            out_group: None,
+            flags: FlowFlags::default(),
+            matching,
+            instructions,
+        }
+    }
+}
+
+/// Which flows a request speaks of (multipart flow and aggregate).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// The table, or [`TABLE_ALL`].
+    pub table: u8,
+    /// Only flows with an output to it; [`PortNo::ANY`] for all.
+    pub out_port: PortNo,
+    /// Only flows that use the group.
+    pub out_group: Option<u32>,
+    /// With `cookie_mask`, which cookies.
+    pub cookie: u64,
+    /// Zero for all cookies.
+    pub cookie_mask: u64,
+    /// Only flows within this match.
+    pub matching: Match,
+}
+
+impl Default for FlowFilter {
+    fn default() -> FlowFilter {
+        FlowFilter {
+            table: TABLE_ALL,
+            out_port: PortNo::ANY,
+            out_group: None,
+            cookie: 0,
+            cookie_mask: 0,
+            matching: Match::new(),
+        }
+    }
+}
+
+/// One flow with its counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowStats {
+    /// Table.
+    pub table: u8,
+    /// Time since it was added.
+    pub duration: Duration,
+    /// Time since it was last used, where the answer carries it (Nicira, 1.5).
+    pub idle_age: Option<Duration>,
+    /// Time since it was last changed, where the answer carries it.
+    pub hard_age: Option<Duration>,
+    /// Priority.
+    pub priority: u16,
+    /// Seconds, 0 for none.
+    pub idle_timeout: u16,
+    /// Seconds, 0 for none.
+    pub hard_timeout: u16,
+    /// Importance (1.4 and later).
+    pub importance: u16,
+    /// Flags it was added with.
+    pub flags: FlowFlags,
+    /// Cookie.
+    pub cookie: u64,
+    /// Packets that hit it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Which packets.
+    pub matching: Match,
+    /// What happens to them.
+    pub instructions: Instructions,
+}
+
+/// Sums over flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AggregateStats {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Flows.
+    pub flows: u32,
+}
+
+/// A table's counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableStats {
+    /// Which.
+    pub table: u8,
+    /// Flows in it.
+    pub active: u32,
+    /// Lookups.
+    pub lookups: u64,
+    /// Those that found a rule.
+    pub matched: u64,
+}
+
+/// Port configuration bits, `OFPPC_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PortFlags {
+    /// Administratively down.
+    pub port_down: bool,
+    /// Drop what comes in.
+    pub no_recv: bool,
+    /// Send nothing out.
+    pub no_fwd: bool,
+    /// No packet-ins.
+    pub no_packet_in: bool,
+    /// Left out of floods (OpenFlow 1.0's name; weir keeps it for all versions).
+    pub no_flood: bool,
+}
+
+/// A port as a controller sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortDesc {
+    /// Number.
+    pub port: PortNo,
+    /// MAC address.
+    pub mac: MacAddr,
+    /// Name, at most 15 bytes on the wire.
+    pub name: String,
+    /// Configuration.
+    pub config: PortFlags,
+    /// No link.
+    pub link_down: bool,
+    /// Ready to carry traffic (fast failover).
+    pub live: bool,
+    /// `OFPPF_*` bits: current features.
+    pub current: u32,
+    /// Advertised.
+    pub advertised: u32,
+    /// Supported.
+    pub supported: u32,
+    /// Advertised by the peer.
+    pub peer: u32,
+    /// kbit/s, 0 if unknown.
+    pub current_speed: u32,
+    /// kbit/s, 0 if unknown.
+    pub max_speed: u32,
+}
+
+/// A port's counters. `u64::MAX` for one that is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct PortStats {
+    pub port: u32,
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_dropped: u64,
+    pub tx_dropped: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub rx_frame_err: u64,
+    pub rx_over_err: u64,
+    pub rx_crc_err: u64,
+    pub collisions: u64,
+    pub duration: Duration,
+}
+
+/// A queue's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct QueueStats {
+    pub port: u32,
+    pub queue: u32,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    pub duration: Duration,
+}
+
+/// Why a port-status is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum PortReason {
+    Add,
+    Delete,
+    Modify,
+}
+
+/// A packet for a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketIn {
+    /// Where the whole packet waits, if it does.
+    pub buffer: BufferId,
+    /// Length of the whole packet.
+    pub total_len: u16,
+    /// Why.
+    pub reason: PacketInReason,
+    /// Table of the rule.
+    pub table: u8,
+    /// Its cookie.
+    pub cookie: u64,
+    /// in_port, metadata, registers, tunnel fields: what the packet's bytes do not tell.
+    pub metadata: Match,
+    /// The packet, or its first bytes.
+    pub data: Bytes,
+}
+
+/// A packet from a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketOut {
+    /// A waiting packet, or `data`.
+    pub buffer: BufferId,
+    /// Where it is said to have come in; [`PortNo::CONTROLLER`] or ANY for nowhere.
+    pub in_port: PortNo,
+    /// What to do with it.
+    pub actions: Vec<Action>,
+    /// The packet if not buffered.
+    pub data: Bytes,
+}
+
+/// Why a flow ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum FlowRemovedReason {
+    IdleTimeout,
+    HardTimeout,
+    Delete,
+    GroupDelete,
+    MeterDelete,
+    Eviction,
+}
+
+/// A flow that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowRemoved {
+    /// Why.
+    pub reason: FlowRemovedReason,
+    /// The flow as it was.
+    pub flow: FlowStats,
+}
+
+/// `OFPT_FEATURES_REPLY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Datapath id.
+    pub datapath_id: u64,
+    /// Packets it can hold for controllers.
+    pub buffers: u32,
+    /// Number of tables.
+    pub tables: u8,
+    /// 0 for a main connection.
+    pub auxiliary_id: u8,
+    /// `OFPC_*` bits.
+    pub capabilities: u32,
+    /// Ports, in the versions that carry them here (1.0 to 1.2).
+    pub ports: Vec<PortDesc>,
+}
+
+/// `OFPT_SET_CONFIG` and its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SwitchConfig {
+    /// `OFPC_FRAG_*`: 0 normal, 1 drop, 2 reassemble.
+    pub flags: u16,
+    /// Bytes of a packet sent with a table miss.
+    pub miss_send_len: u16,
+}
+
+/// Controller roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum Role {
+    NoChange,
+    Equal,
+    Primary,
+    Secondary,
+}
+
+/// `OFPMP_DESC`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub struct SwitchDesc {
+    pub manufacturer: String,
+    pub hardware: String,
+    pub software: String,
+    pub serial: String,
+    pub datapath: String,
+}
+
+/// A change of a port by a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortMod {
+    /// Which.
+    pub port: PortNo,
+    /// Must be the port's address.
+    pub mac: MacAddr,
+    /// New bits.
+    pub config: PortFlags,
+    /// Which bits to change.
+    pub mask: PortFlags,
+    /// `OFPPF_*` to advertise, 0 for no change.
+    pub advertise: u32,
+}
+
+/// An error message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorMsg {
+    /// Which.
+    pub kind: ErrorKind,
+    /// The first bytes of the refused message, at least 64 where it had them.
+    pub data: Bytes,
+}
