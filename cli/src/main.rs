@@ -1,3 +1,134 @@
 //! The weir binary: one subcommand per tool.
+//!
+//! What to run is decided by the name the binary was called by (`ovs-vsctl` and so on, see
+//! `weir links`), else by the first word of the command line. Everything after that belongs to
+//! the tool: each one reads its own arguments, because several of them (`vsctl` above all) have a
+//! grammar that no general parser knows.
+//!
+//! To add a command, add its `mod` line and one entry to [`COMMANDS`]; help, aliases and
+//! `weir links` come from there.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod links;
+mod paths;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// One tool of the binary.
+pub struct Command {
+    /// The subcommand: `weir NAME`.
+    pub name: &'static str,
+    /// The program of Open vSwitch it stands in for, if any: called by this name, the binary
+    /// behaves as that program.
+    pub alias: Option<&'static str>,
+    /// One line for `weir --help`.
+    pub help: &'static str,
+    /// Runs it with the arguments that follow its name.
+    pub run: fn(Vec<OsString>) -> ExitCode,
+}
+
+/// Every command, in the order `weir --help` shows them.
+pub const COMMANDS: &[Command] = &[Command {
+    name: "links",
+    alias: None,
+    help: "make links named ovs-vsctl, ovs-ofctl, ... to this binary in a directory",
+    run: links::run,
+}];
+
+/// The command that the program name `argv0` asks for.
+fn by_alias(argv0: &OsStr) -> Option<&'static Command> {
+    let name = Path::new(argv0).file_name()?.to_str()?;
+    COMMANDS.iter().find(|c| c.alias == Some(name))
+}
+
+/// The command called `name`, by either of its names (`weir ovs-vsctl` works too).
+fn by_name(name: &OsStr) -> Option<&'static Command> {
+    let name = name.to_str()?;
+    COMMANDS
+        .iter()
+        .find(|c| c.name == name || c.alias == Some(name))
+}
+
+/// The text of `weir --help`.
+fn help() -> String {
+    let mut text = String::from(
+        "weir: a virtual switch, its database, its controller and their tools in one program\n\n\
+         usage: weir COMMAND [ARG...]\n\ncommands:\n",
+    );
+    for c in COMMANDS {
+        let alias = c.alias.map(|a| format!(" (as {a})")).unwrap_or_default();
+        text.push_str(&format!("  {:<14} {}{alias}\n", c.name, c.help));
+    }
+    text.push_str(
+        "\n\"weir COMMAND --help\" tells more about each.\n\n\
+         example:\n  weir up &                       start database, switch and controller\n  \
+         weir vsctl add-br br0           make a bridge\n  \
+         weir vsctl show                 see what is there\n",
+    );
+    text
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let argv0 = args.next().unwrap_or_default();
+    if let Some(command) = by_alias(&argv0) {
+        return (command.run)(args.collect());
+    }
+    let Some(word) = args.next() else {
+        eprint!("{}", help());
+        return ExitCode::FAILURE;
+    };
+    if let Some(command) = by_name(&word) {
+        return (command.run)(args.collect());
+    }
+    match word.to_str() {
+        Some("-h" | "--help" | "help") => {
+            if let Some(command) = args.next().as_deref().and_then(by_name) {
+                return (command.run)(vec!["--help".into()]);
+            }
+            print!("{}", help());
+            ExitCode::SUCCESS
+        }
+        Some("-V" | "--version") => {
+            println!("weir {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            let names: Vec<_> = COMMANDS.iter().map(|c| c.name).collect();
+            eprintln!(
+                "weir: there is no command \"{}\"; the commands are: {}",
+                word.to_string_lossy(),
+                names.join(", ")
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_unique() {
+        let mut seen = std::collections::BTreeSet::new();
+        for c in COMMANDS {
+            assert!(seen.insert(c.name), "{} twice", c.name);
+            if let Some(alias) = c.alias
+                && alias != c.name
+            {
+                assert!(seen.insert(alias), "{alias} twice");
+            }
+        }
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        for c in COMMANDS {
+            assert!(help().contains(&format!("  {:<14} {}", c.name, c.help)));
+        }
+    }
+}
