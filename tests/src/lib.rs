@@ -1,1 +1,19 @@
-//! End to end tests.
+//! What end to end tests are made of: a running weir, namespaces, guests and foreign tools.
+//!
+//! * [`switch::Weir`] — one `weir up` in a run directory of its own, ended with the test
+//! * [`tools::Tools`] — the commands a user types, by stock Open vSwitch programs or by weir's own
+//! * [`netns::Namespace`] — a network namespace, removed with the test
+//! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
+//! * [`peers`] — which foreign programs are here; a test that lacks one says so
+//! * [`wait`] — waiting for a condition, never for a time
+//!
+//! Tests run in parallel: every name carries the process id and a counter, every daemon runs in its
+//! own network namespace, and nothing but these namespaces and loopback carries traffic.
+
+pub mod host;
+pub mod netns;
+pub mod peers;
+pub mod process;
+pub mod switch;
+pub mod tools;
+pub mod wait;
