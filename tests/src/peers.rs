@@ -57,7 +57,7 @@ impl Peer {
                 "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk",
                 "openvswitch-switch-dpdk",
             ),
-            Peer::Testpmd => file("/usr/bin/dpdk-testpmd", "dpdk"),
+            Peer::Testpmd => file("/usr/bin/dpdk-testpmd", "dpdk-dev"),
             Peer::Qemu => file("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
             Peer::CloudKernel => cloud_kernel().is_none().then(|| {
                 "no cloud kernel in /boot (Debian package linux-image-cloud-amd64)".to_owned()

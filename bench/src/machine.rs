@@ -1,0 +1,87 @@
+//! What the machine is doing while something is measured.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The processor that the switch's forwarding thread has to itself.
+pub const SWITCH_CPU: usize = 1;
+/// The processor of the traffic, and of everything slow.
+pub const TRAFFIC_CPU: usize = 0;
+
+/// Prints the machine as a JSON line.
+pub fn describe() {
+    let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu
+        .lines()
+        .find_map(|l| l.strip_prefix("model name"))
+        .unwrap_or("")
+        .trim_start_matches([' ', '\t', ':']);
+    let cpus = cpu.lines().filter(|l| l.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    println!(
+        "{}",
+        serde_json::json!({"machine": {"cpu": model, "cpus": cpus, "kernel": kernel.trim()}})
+    );
+}
+
+/// Nanoseconds on the processor so far, of every thread of a process.
+pub fn thread_times(pid: u32) -> Vec<(u32, u64)> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+        return vec![];
+    };
+    tasks
+        .filter_map(|t| {
+            let tid: u32 = t.ok()?.file_name().to_str()?.parse().ok()?;
+            let s = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
+            Some((tid, s.split_whitespace().next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// The share of one processor that the busiest thread had, and the whole process's share, over a window.
+pub fn shares(before: &[(u32, u64)], after: &[(u32, u64)], window: Duration) -> (f64, f64) {
+    let used = |tid: u32, t: u64| t - before.iter().find(|b| b.0 == tid).map_or(0, |b| b.1.min(t));
+    let window = window.as_nanos() as f64;
+    let each = after.iter().map(|&(tid, t)| used(tid, t) as f64 / window);
+    (each.clone().fold(0.0, f64::max), each.sum())
+}
+
+/// How long a cache line takes from one processor to the other, in nanoseconds: the hypervisor moves the
+/// processors about, and only samples taken at the same distance can be compared.
+pub fn cpu_distance() -> f64 {
+    const ROUNDS: u32 = 20_000;
+    static BALL: AtomicU32 = AtomicU32::new(0);
+    BALL.store(0, Ordering::SeqCst);
+    let play = |cpu: usize, odd: u32| {
+        pin(cpu);
+        for i in 0..ROUNDS {
+            let mine = 2 * i + odd;
+            let mut spins = 0u32;
+            while BALL.load(Ordering::Acquire) != mine {
+                std::hint::spin_loop();
+                spins += 1;
+                if spins > 100_000 {
+                    std::thread::yield_now();
+                    spins = 0;
+                }
+            }
+            BALL.store(mine + 1, Ordering::Release);
+        }
+    };
+    let start = Instant::now();
+    std::thread::scope(|s| {
+        s.spawn(|| play(SWITCH_CPU, 0));
+        s.spawn(|| play(TRAFFIC_CPU, 1));
+    });
+    start.elapsed().as_nanos() as f64 / f64::from(2 * ROUNDS)
+}
+
+fn pin(cpu: usize) {
+    // SAFETY: the set is a plain bit mask on the stack, sized for the call; 0 means the calling thread.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}

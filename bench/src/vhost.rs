@@ -1,0 +1,277 @@
+//! Guest to guest: two virtio-user ports of `dpdk-testpmd` on one processor, the switch on the other.
+//!
+//! testpmd passes every frame it gets on one port out of the other, so a fixed number of frames circles
+//! through the switch and none is lost: the figure is frames received per second on both ports.
+
+use crate::machine::{self, TRAFFIC_CPU};
+use crate::metric::Table;
+use crate::peers::{Peer, Switch, huge_pages, release_huge_pages};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// What circles, and through which flows.
+pub struct Scenario {
+    /// As typed.
+    pub name: &'static str,
+    /// In words.
+    pub about: &'static str,
+    size: usize,
+    flows: &'static [&'static str],
+}
+
+const ONE_RULE: &[&str] = &["in_port=1,actions=output:2", "in_port=2,actions=output:1"];
+const NORMAL: &[&str] = &["actions=NORMAL"];
+
+/// All of them.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "vhost-64",
+        about: "64-byte frames, one rule a port",
+        size: 64,
+        flows: ONE_RULE,
+    },
+    Scenario {
+        name: "vhost-64-normal",
+        about: "64-byte frames, NORMAL",
+        size: 64,
+        flows: NORMAL,
+    },
+    Scenario {
+        name: "vhost-1500",
+        about: "1500-byte frames, one rule a port",
+        size: 1500,
+        flows: ONE_RULE,
+    },
+    Scenario {
+        name: "vhost-1500-normal",
+        about: "1500-byte frames, NORMAL",
+        size: 1500,
+        flows: NORMAL,
+    },
+];
+
+/// The name of the scenario without traffic.
+pub const IDLE: &str = "vhost-idle";
+
+const WINDOW: Duration = Duration::from_secs(1);
+/// Windows tried for one good one.
+const TRIES: usize = 30;
+/// A window counts if both busy threads had at least this share of their processor.
+const WHOLE: f64 = 0.97;
+
+/// testpmd with two virtio-user ports that listen on the switch's sockets.
+struct Traffic {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Traffic {
+    fn start(switch: &Switch, frame: usize) -> Result<Traffic> {
+        let mut c = Command::new("dpdk-testpmd");
+        c.args([
+            "--lcores",
+            &format!("0@{TRAFFIC_CPU},1@{TRAFFIC_CPU}"),
+            "--in-memory",
+            "--huge-dir",
+        ])
+        .arg(huge_pages()?);
+        c.args(["--socket-mem", "256", "--no-pci", "--single-file-segments"]);
+        for (i, s) in switch.sockets.iter().enumerate() {
+            let mac = format!("52:54:00:00:00:0{}", i + 1);
+            c.arg("--vdev").arg(format!(
+                "net_virtio_user{i},path={},server=1,queues=1,queue_size=1024,mac={mac}",
+                s.display()
+            ));
+        }
+        c.args([
+            "--",
+            "-i",
+            "--nb-cores=1",
+            "--txd=1024",
+            "--rxd=1024",
+            "--total-num-mbufs=16384",
+        ]);
+        // A frame leaving a port is meant for the machine behind the switch's other port.
+        c.args([
+            "--forward-mode=mac",
+            "--eth-peer=0,52:54:00:00:00:02",
+            "--eth-peer=1,52:54:00:00:00:01",
+        ]);
+        let mut child = c
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start dpdk-testpmd")?;
+        let stdin = child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (tell, lines) = channel();
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|l| tell.send(l))
+        });
+        let mut t = Traffic {
+            child,
+            stdin,
+            lines,
+        };
+        t.wait_for_link()?;
+        // Headers are the 1500 bytes' first 14: testpmd counts the whole frame.
+        t.say(&format!("set txpkts {frame}"))?;
+        t.say("set fwd io")?;
+        t.say("start tx_first 16")?;
+        Ok(t)
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        writeln!(self.stdin, "{line}")?;
+        Ok(self.stdin.flush()?)
+    }
+
+    /// Both sockets must be connected before frames are sent, or they are lost.
+    fn wait_for_link(&mut self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            self.say("show port summary all")?;
+            self.say("show fwd stats all")?;
+            let mut up = 0;
+            while let Ok(l) = self.lines.recv_timeout(Duration::from_millis(500)) {
+                up += usize::from(
+                    l.contains("net_virtio_user") && l.trim_end().ends_with("up")
+                        || l.contains(" up ") && l.contains("52:54:00"),
+                );
+                if l.contains("Accumulated forward statistics") {
+                    break;
+                }
+            }
+            if up >= 2 {
+                return Ok(());
+            }
+        }
+        bail!("testpmd's ports did not come up: did the switch connect?")
+    }
+
+    /// Frames received on both ports so far, and when they were counted.
+    fn received(&mut self) -> Result<(u64, Instant)> {
+        self.say("show port stats all")?;
+        let (mut sum, mut seen) = (0, 0);
+        let mut at = Instant::now();
+        while seen < 2 {
+            let l = self
+                .lines
+                .recv_timeout(Duration::from_secs(5))
+                .context("testpmd does not answer")?;
+            if let Some(rest) = l.trim().strip_prefix("RX-packets:") {
+                at = Instant::now();
+                sum += rest
+                    .split_whitespace()
+                    .next()
+                    .and_then(|n| n.parse::<u64>().ok())
+                    .context("testpmd's statistics have another form")?;
+                seen += 1;
+            }
+        }
+        Ok((sum, at))
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Alternating rounds of one scenario over the switches.
+pub fn run(scenario: &Scenario, switches: &[Peer], rounds: usize, table: &mut Table) -> Result<()> {
+    for _ in 0..rounds {
+        for &kind in switches {
+            sample(scenario, kind, table)
+                .with_context(|| format!("{} {}", kind.name(), scenario.name))?;
+        }
+    }
+    release_huge_pages();
+    Ok(())
+}
+
+fn sample(scenario: &Scenario, kind: Peer, table: &mut Table) -> Result<()> {
+    let switch = Switch::start(kind, scenario.flows)?;
+    let mut traffic = Traffic::start(&switch, scenario.size)?;
+    for _ in 0..TRIES {
+        let near = machine::cpu_distance();
+        let before = (
+            machine::thread_times(switch.pid()),
+            machine::thread_times(traffic.child.id()),
+        );
+        switch.clear_cycles()?;
+        let (from, start) = traffic.received()?;
+        std::thread::sleep(WINDOW);
+        let (to, end) = traffic.received()?;
+        let cycles = switch.cycles_per_packet()?;
+        let window = end - start;
+        let busy = machine::shares(&before.0, &machine::thread_times(switch.pid()), window).0;
+        let sending = machine::shares(
+            &before.1,
+            &machine::thread_times(traffic.child.id()),
+            window,
+        )
+        .0;
+        let far = machine::cpu_distance();
+        let rate = (to - from) as f64 / window.as_secs_f64() / 1e6;
+        if busy < WHOLE || sending < WHOLE || near.max(far) > 2.0 * near.min(far) {
+            eprintln!(
+                "{} {}: {rate:.2} Mpps not counted (switch had {busy:.2}, traffic {sending:.2} of a processor; distance {near:.0} to {far:.0} ns)",
+                kind.name(),
+                scenario.name
+            );
+            continue;
+        }
+        table.add(&format!("{}.mpps", scenario.name), "Mpps", kind, rate);
+        table.add(
+            &format!("{}.distance", scenario.name),
+            "ns",
+            kind,
+            f64::midpoint(near, far),
+        );
+        if let Some(c) = cycles {
+            table.add(
+                &format!("{}.cycles", scenario.name),
+                "cycles/packet",
+                kind,
+                c,
+            );
+        }
+        return Ok(());
+    }
+    bail!("no window of {TRIES} had both processors to itself: something else is running")
+}
+
+/// CPU use with two connected vhost-user ports and no frame.
+pub fn run_idle(switches: &[Peer], rounds: usize, table: &mut Table) -> Result<()> {
+    for _ in 0..rounds {
+        for &kind in switches {
+            let switch = Switch::start(kind, NORMAL)?;
+            let mut traffic = Traffic::start(&switch, 64)?;
+            traffic.say("stop")?;
+            traffic.received()?;
+            std::thread::sleep(WINDOW);
+            let before = machine::thread_times(switch.pid());
+            let start = Instant::now();
+            std::thread::sleep(3 * WINDOW);
+            let (_, all) = machine::shares(
+                &before,
+                &machine::thread_times(switch.pid()),
+                start.elapsed(),
+            );
+            table.add(&format!("{IDLE}.cpu"), "% of a core", kind, all * 100.0);
+        }
+    }
+    release_huge_pages();
+    Ok(())
+}
