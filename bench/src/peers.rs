@@ -199,19 +199,20 @@ impl Switch {
         words.extend(other.split(' '));
         words.push(&extra);
         self.vsctl(&words)?;
+        let pid = self.path("ovs-vswitchd.pid");
         let mut c = Command::new("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk");
         let out = std::fs::File::options()
             .create(true)
             .append(true)
             .open(self.path("log"))?;
         c.arg(format!("unix:{}", sock.display()))
-            .arg("--pidfile")
+            .arg(format!("--pidfile={}", pid.display()))
+            .arg(format!("--unixctl={}", self.path("ctl").display()))
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out);
         self.set_dirs(&mut c);
         self.processes.push(c.spawn()?);
-        let pid = self.path("ovs-vswitchd.pid");
         wait_for("ovs-vswitchd", Duration::from_secs(30), || pid.exists())
     }
 
@@ -342,9 +343,14 @@ impl Switch {
     }
 
     fn appctl(&self, command: &str) -> Result<String> {
+        let ctl = self.path("ctl");
+        let target = match self.kind {
+            Peer::OvsDpdk => ctl.to_str().expect("utf-8"),
+            _ => "ovs-vswitchd",
+        };
         run(
             "ovs-appctl",
-            &["-t", "ovs-vswitchd", command],
+            &["-t", target, command],
             &[("OVS_RUNDIR", self.directory.path())],
         )
     }

@@ -71,7 +71,9 @@ struct Traffic {
 
 impl Traffic {
     fn start(switch: &Switch, frame: usize) -> Result<Traffic> {
-        let mut c = Command::new("dpdk-testpmd");
+        // Line by line: its answers are waited for.
+        let mut c = Command::new("stdbuf");
+        c.args(["-oL", "dpdk-testpmd"]);
         c.args([
             "--lcores",
             &format!("0@{TRAFFIC_CPU},1@{TRAFFIC_CPU}"),
@@ -114,6 +116,11 @@ impl Traffic {
             stdout
                 .lines()
                 .map_while(Result::ok)
+                .inspect(|l| {
+                    if std::env::var_os("BENCH_LOGS").is_some() {
+                        eprintln!("testpmd: {l}");
+                    }
+                })
                 .try_for_each(|l| tell.send(l))
         });
         let mut t = Traffic {
@@ -167,7 +174,10 @@ impl Traffic {
                 .lines
                 .recv_timeout(Duration::from_secs(5))
                 .context("testpmd does not answer")?;
-            if let Some(rest) = l.trim().strip_prefix("RX-packets:") {
+            // Forwarding statistics begin with the same word; only port statistics count missed frames.
+            if let Some(rest) = l.trim().strip_prefix("RX-packets:")
+                && rest.contains("RX-missed")
+            {
                 at = Instant::now();
                 sum += rest
                     .split_whitespace()
