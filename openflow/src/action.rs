@@ -47,10 +47,13 @@ pub enum PacketInReason {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send out of a port, real or reserved. `max_len` counts for [`PortNo::CONTROLLER`] alone.
+    #[allow(missing_docs, reason = "said above")]
     Output { port: PortNo, max_len: u16 },
     /// Send to the port whose number a field holds.
+    #[allow(missing_docs, reason = "said above")]
     OutputReg { source: Subfield, max_len: u16 },
     /// Nicira's controller action.
+    #[allow(missing_docs, reason = "said above")]
     Controller {
         max_len: u16,
         reason: PacketInReason,
@@ -59,6 +62,7 @@ pub enum Action {
         pause: bool,
     },
     /// Output, on a given queue (OpenFlow 1.0).
+    #[allow(missing_docs, reason = "said above")]
     Enqueue { port: PortNo, queue: u32 },
     /// Choose the queue for later outputs.
     SetQueue(u32),
@@ -68,12 +72,18 @@ pub enum Action {
     Group(u32),
     /// Write bits of a field: `value` under `mask`, in the field's own width. Covers set_field and
     /// Nicira's load, and OpenFlow 1.0's `mod_*` apart from the VLAN ones.
+    #[allow(missing_docs, reason = "said above")]
     SetField {
         field: FieldId,
         value: u128,
         mask: u128,
     },
+    /// Nicira's reg_load: write the low bits of `value` to a run of bits. Does what a
+    /// [`Action::SetField`] with a mask does, but is written back as it came (`load:`).
+    #[allow(missing_docs, reason = "said above")]
+    Load { target: Subfield, value: u64 },
     /// Copy bits between fields.
+    #[allow(missing_docs, reason = "said above")]
     Move { source: Subfield, target: Subfield },
     /// Set the VLAN id, adding a tag if there is none (`mod_vlan_vid`).
     SetVlanVid(u16),
@@ -91,8 +101,13 @@ pub enum Action {
     DecTtl(Vec<u16>),
     /// Decrement the MPLS TTL.
     DecMplsTtl,
+    /// Copy the TTL from the next-outermost header to the outermost.
+    CopyTtlOut,
+    /// Copy the TTL from the outermost header to the next-outermost.
+    CopyTtlIn,
     /// Look the packet up again: in `table` (or the current one), as if it came in by `in_port` (or
     /// where it did), and come back.
+    #[allow(missing_docs, reason = "said above")]
     Resubmit {
         in_port: Option<PortNo>,
         table: Option<u8>,
@@ -104,6 +119,19 @@ pub enum Action {
     Note(Bytes),
     /// Known by name and wire form, not carried out by every switch: kept as encoded.
     Raw(RawAction),
+}
+
+impl Action {
+    /// For a [`Action::Load`] the same as value and mask in the field's own width.
+    pub fn load_as_masked(target: Subfield, value: u64) -> (u128, u128) {
+        let ones = if target.bits >= 128 {
+            u128::MAX
+        } else {
+            (1 << target.bits) - 1
+        };
+        let mask = ones << target.offset;
+        ((u128::from(value) << target.offset) & mask, mask)
+    }
 }
 
 /// An action kept as its wire bytes, header included: what weir passes on without a model of it.

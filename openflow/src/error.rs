@@ -43,6 +43,7 @@ macro_rules! error_kinds {
         pub enum ErrorKind {
             $($id,)*
             /// A type and code that weir has no name for.
+            #[allow(missing_docs)]
             Other { r#type: u16, code: u16 },
         }
 

@@ -2,6 +2,7 @@
 
 use crate::action::{Action, Instructions, PacketInReason};
 use crate::error::ErrorKind;
+use crate::field::FieldId;
 use crate::matching::Match;
 use bytes::Bytes;
 use std::fmt;
@@ -486,4 +487,435 @@ pub struct ErrorMsg {
     pub kind: ErrorKind,
     /// The first bytes of the refused message, at least 64 where it had them.
     pub data: Bytes,
+}
+
+/// The versions a peer offers (OpenFlow 1.3.5 7.5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The version of the message's own header: the highest its sender knows, for peers that send
+    /// no bitmap.
+    pub version: u8,
+    /// One bit per wire version (bit 4 is OpenFlow 1.3), if the peer sent the element.
+    pub versions: Option<u32>,
+}
+
+/// What a group does with its buckets (OpenFlow 1.3.5 7.3.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum GroupType {
+    All,
+    Select,
+    Indirect,
+    FastFailover,
+}
+
+/// One action bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Relative weight in a select group.
+    pub weight: u16,
+    /// Port whose state makes the bucket live; [`PortNo::ANY`] for none.
+    pub watch_port: PortNo,
+    /// Group whose state makes the bucket live.
+    pub watch_group: Option<u32>,
+    /// What the bucket does.
+    pub actions: Vec<Action>,
+}
+
+/// What to do with a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum GroupModCommand {
+    Add,
+    Modify,
+    Delete,
+}
+
+/// Group number that stands for all groups.
+pub const GROUP_ALL: u32 = 0xffff_fffc;
+
+/// A change of the group table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMod {
+    /// What to do.
+    pub command: GroupModCommand,
+    /// How the buckets are used.
+    pub kind: GroupType,
+    /// Which group, or [`GROUP_ALL`] for deletes.
+    pub group: u32,
+    /// Its buckets.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A group as it was set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDesc {
+    /// Which.
+    pub group: u32,
+    /// How the buckets are used.
+    pub kind: GroupType,
+    /// Its buckets.
+    pub buckets: Vec<Bucket>,
+}
+
+/// A group's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupStats {
+    /// Which.
+    pub group: u32,
+    /// Flows and groups that refer to it.
+    pub references: u32,
+    /// Packets it handled.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Time since it was added.
+    pub duration: Duration,
+    /// Packets and bytes of each bucket.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+/// What groups a switch can have; arrays in the order all, select, indirect, fast failover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupFeatures {
+    /// Bit per [`GroupType`].
+    pub types: u32,
+    /// `OFPGFC_*` bits.
+    pub capabilities: u32,
+    /// How many of each type.
+    pub max_groups: [u32; 4],
+    /// Bit per action type in each type.
+    pub actions: [u32; 4],
+}
+
+/// What to do with a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum MeterModCommand {
+    Add,
+    Modify,
+    Delete,
+}
+
+/// What a meter band does with what exceeds its rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeterBandKind {
+    /// Drops it.
+    Drop,
+    /// Raises its drop precedence by this many levels.
+    DscpRemark(u8),
+}
+
+/// One band of a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeterBand {
+    /// What it does.
+    pub kind: MeterBandKind,
+    /// kbit/s, or packets per second with `OFPMF_PKTPS`.
+    pub rate: u32,
+    /// kbit or packets.
+    pub burst: u32,
+}
+
+/// Meter number that stands for all meters.
+pub const METER_ALL: u32 = 0xffff_ffff;
+
+/// A change of the meter table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterMod {
+    /// What to do.
+    pub command: MeterModCommand,
+    /// Which meter and how.
+    pub config: MeterConfig,
+}
+
+/// A meter as it was set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeterConfig {
+    /// Which, or [`METER_ALL`] for deletes.
+    pub meter: u32,
+    /// `OFPMF_*` bits: 1 kbit/s, 2 packets/s, 4 burst, 8 statistics.
+    pub flags: u16,
+    /// Its bands.
+    pub bands: Vec<MeterBand>,
+}
+
+/// A meter's counters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeterStats {
+    /// Which.
+    pub meter: u32,
+    /// Flows that use it.
+    pub flows: u32,
+    /// Packets that went through.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Time since it was added.
+    pub duration: Duration,
+    /// Packets and bytes that exceeded each band.
+    pub bands: Vec<(u64, u64)>,
+}
+
+/// What meters a switch can have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MeterFeatures {
+    /// How many.
+    pub max_meters: u32,
+    /// Bit per band type (1 drop, 2 remark).
+    pub band_types: u32,
+    /// `OFPMF_*` bits.
+    pub capabilities: u32,
+    /// Bands in one meter.
+    pub max_bands: u8,
+    /// Colour value.
+    pub max_color: u8,
+}
+
+/// A table's features (OpenFlow 1.3.5 7.3.5.5.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableFeatures {
+    /// Which table.
+    pub table: u8,
+    /// Its name.
+    pub name: String,
+    /// Metadata bits it can match.
+    pub metadata_match: u64,
+    /// Metadata bits it can write.
+    pub metadata_write: u64,
+    /// `OFPTC_*` bits.
+    pub config: u32,
+    /// How many flows.
+    pub max_entries: u32,
+    /// What it can do.
+    pub properties: Vec<TableProperty>,
+}
+
+/// One property of a table's features. `miss` is about the table-miss rule alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum TableProperty {
+    /// Instruction types (numbers of OpenFlow 1.3).
+    Instructions {
+        miss: bool,
+        types: Vec<u16>,
+    },
+    NextTables {
+        miss: bool,
+        tables: Vec<u8>,
+    },
+    /// Action types (numbers of OpenFlow 1.3).
+    WriteActions {
+        miss: bool,
+        types: Vec<u16>,
+    },
+    /// Action types (numbers of OpenFlow 1.3).
+    ApplyActions {
+        miss: bool,
+        types: Vec<u16>,
+    },
+    /// Fields that can be matched; with whether any mask is allowed.
+    Match(Vec<(FieldId, bool)>),
+    /// Fields that may be left out of a match.
+    Wildcards(Vec<FieldId>),
+    WriteSetField {
+        miss: bool,
+        fields: Vec<FieldId>,
+    },
+    ApplySetField {
+        miss: bool,
+        fields: Vec<FieldId>,
+    },
+}
+
+/// A role with its generation (OpenFlow 1.3.5 7.3.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleMsg {
+    /// Asked for or given.
+    pub role: Role,
+    /// Election number, compared as a signed distance; counts for primary and secondary.
+    pub generation: u64,
+}
+
+/// Which asynchronous messages a controller gets (OpenFlow 1.3.5 7.3.10): bit per reason; index 0
+/// while it is primary or equal, 1 while it is secondary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsyncConfig {
+    /// Bit per [`PacketInReason`] wire number.
+    pub packet_in: [u32; 2],
+    /// Bit per [`PortReason`].
+    pub port_status: [u32; 2],
+    /// Bit per [`FlowRemovedReason`].
+    pub flow_removed: [u32; 2],
+}
+
+/// A queue and its rates, in tenths of a percent of the port's speed (0..=1000) where set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Which.
+    pub queue: u32,
+    /// Its port.
+    pub port: PortNo,
+    /// Guaranteed.
+    pub min_rate: Option<u16>,
+    /// Limit.
+    pub max_rate: Option<u16>,
+}
+
+/// A question that may need a long answer (OpenFlow 1.3.5 7.3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MultipartRequest {
+    /// What the switch is.
+    Desc,
+    /// The flows.
+    Flow(FlowFilter),
+    /// Sums over flows.
+    Aggregate(FlowFilter),
+    /// Table counters.
+    Table,
+    /// Port counters; [`PortNo::ANY`] for all.
+    PortStats(PortNo),
+    /// Queue counters; [`PortNo::ANY`] and `None` for all.
+    Queue {
+        /// Which port's.
+        port: PortNo,
+        /// Which queue.
+        queue: Option<u32>,
+    },
+    /// Group counters; `GROUP_ALL` for all.
+    Group(u32),
+    /// The groups (1.5 narrows it to one).
+    GroupDesc(u32),
+    /// What groups there can be.
+    GroupFeatures,
+    /// Meter counters.
+    Meter(u32),
+    /// The meters.
+    MeterConfig(u32),
+    /// What meters there can be.
+    MeterFeatures,
+    /// Table features: empty asks, others set.
+    TableFeatures(Vec<TableFeatures>),
+    /// The ports (1.5 narrows it to one).
+    PortDesc(PortNo),
+}
+
+/// The answer to a [`MultipartRequest`], whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each answers the request of the same name")]
+pub enum MultipartReply {
+    Desc(SwitchDesc),
+    Flow(Vec<FlowStats>),
+    Aggregate(AggregateStats),
+    Table(Vec<TableStats>),
+    PortStats(Vec<PortStats>),
+    Queue(Vec<QueueStats>),
+    Group(Vec<GroupStats>),
+    GroupDesc(Vec<GroupDesc>),
+    GroupFeatures(GroupFeatures),
+    Meter(Vec<MeterStats>),
+    MeterConfig(Vec<MeterConfig>),
+    MeterFeatures(MeterFeatures),
+    TableFeatures(Vec<TableFeatures>),
+    PortDesc(Vec<PortDesc>),
+}
+
+/// Step in a bundle's life (ONF extension 230 for OpenFlow 1.3, 1.4.1 7.3.9.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum BundleStep {
+    OpenRequest,
+    OpenReply,
+    CloseRequest,
+    CloseReply,
+    CommitRequest,
+    CommitReply,
+    DiscardRequest,
+    DiscardReply,
+}
+
+/// A bundle's identity, as in control and add messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BundleId {
+    /// Chosen by the controller.
+    pub id: u32,
+    /// All or nothing.
+    pub atomic: bool,
+    /// In order.
+    pub ordered: bool,
+}
+
+/// One OpenFlow message, of any version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// First message in both directions.
+    Hello(Hello),
+    /// A refusal.
+    Error(ErrorMsg),
+    /// Are you there?
+    EchoRequest(Bytes),
+    /// Yes; the request's bytes.
+    EchoReply(Bytes),
+    /// Who are you?
+    FeaturesRequest,
+    /// Answer to it.
+    FeaturesReply(Features),
+    /// Fragment handling and miss length?
+    GetConfigRequest,
+    /// Answer to it.
+    GetConfigReply(SwitchConfig),
+    /// Change them.
+    SetConfig(SwitchConfig),
+    /// A packet for the controller.
+    PacketIn(PacketIn),
+    /// A flow ended.
+    FlowRemoved(FlowRemoved),
+    /// A port came, went or changed.
+    PortStatus(PortReason, PortDesc),
+    /// A packet from the controller.
+    PacketOut(PacketOut),
+    /// Change of flows.
+    FlowMod(FlowMod),
+    /// Change of groups.
+    GroupMod(GroupMod),
+    /// Change of meters.
+    MeterMod(MeterMod),
+    /// Change of a table's configuration: table ([`TABLE_ALL`] for all) and `OFPTC_*` bits.
+    TableMod(u8, u32),
+    /// Change of a port.
+    PortMod(PortMod),
+    /// A question in several parts; the session puts the parts together.
+    MultipartRequest(MultipartRequest),
+    /// Its answer.
+    MultipartReply(MultipartReply),
+    /// Finish what came before.
+    BarrierRequest,
+    /// Finished.
+    BarrierReply,
+    /// Which queues has a port ([`PortNo::ANY`] for all)?
+    QueueGetConfigRequest(PortNo),
+    /// Answer to it.
+    QueueGetConfigReply(PortNo, Vec<QueueConfig>),
+    /// May I be primary?
+    RoleRequest(RoleMsg),
+    /// What you are.
+    RoleReply(RoleMsg),
+    /// What asynchronous messages do I get?
+    GetAsyncRequest,
+    /// Answer to it.
+    GetAsyncReply(AsyncConfig),
+    /// Change them (also Nicira's NXT_SET_ASYNC_CONFIG).
+    SetAsync(AsyncConfig),
+    /// A bundle's life.
+    BundleControl(BundleStep, BundleId),
+    /// A message for a bundle, with its transaction id.
+    BundleAdd(BundleId, u32, Box<Message>),
+    /// NXT_SET_FLOW_FORMAT: 0 OpenFlow 1.0, 2 NXM.
+    SetFlowFormat(u32),
+    /// NXT_FLOW_MOD_TABLE_ID.
+    FlowModTableId(bool),
+    /// NXT_SET_PACKET_IN_FORMAT: 0 the version's own, 1 Nicira's, 2 Nicira's second.
+    SetPacketInFormat(u32),
+    /// NXT_SET_CONTROLLER_ID: which controller actions this connection listens to.
+    SetControllerId(u16),
 }
