@@ -1,1 +1,17 @@
 //! The userspace packet path: ports, flow tables, caches and forwarding threads.
+//!
+//! [`Datapath`] is the door: bridges, ports and flows go in by it, events come out by [`Events`].
+//! It knows no database, no JSON and no tokio. Inside, [`port`] and [`packet`] are the seam to what
+//! carries packets.
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod clock;
+pub mod config;
+mod door;
+pub mod packet;
+pub mod port;
+
+pub use clock::{Clock, Now};
+pub use config::*;
+pub use door::{Datapath, DatapathError, Events};
+pub use port::{InterfaceConfig, PortError, PortStatus};

@@ -1,0 +1,260 @@
+//! The door's types: what callers tell the datapath, and what it tells them.
+
+use crate::clock::Clock;
+use crate::port::InterfaceConfig;
+use openflow::{FlowRemoved, MacAddr, PacketIn, PortDesc, PortNo, PortReason};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to start a datapath.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where ports make their sockets.
+    pub run_dir: PathBuf,
+    /// Forwarding threads, at least 1, at most [`MAX_THREADS`].
+    pub forwarding_threads: usize,
+    /// Processor of each forwarding thread; `None` leaves them to the scheduler.
+    pub pin: Option<Vec<usize>>,
+    /// The clock: real, or a test's.
+    pub clock: Clock,
+}
+
+/// Most forwarding threads.
+pub const MAX_THREADS: usize = 64;
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            run_dir: std::env::temp_dir(),
+            forwarding_threads: 1,
+            pin: None,
+            clock: Clock::real(),
+        }
+    }
+}
+
+/// A bridge's handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BridgeId(pub u32);
+
+/// What happens to a packet that no rule matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Miss {
+    /// Dropped (OpenFlow 1.3 and later).
+    #[default]
+    Drop,
+    /// Sent to the controller (OpenFlow 1.0 to 1.2).
+    Controller,
+}
+
+/// A bridge's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeConfig {
+    /// Datapath id.
+    pub datapath_id: u64,
+    /// The local port's address.
+    pub mac: MacAddr,
+    /// How long a learned address lives without being seen.
+    pub mac_aging: Duration,
+    /// How many addresses are learned at most.
+    pub mac_table_size: usize,
+    /// VLANs without learning: always flooded.
+    pub flood_vlans: BTreeSet<u16>,
+    /// Whether frames to 01:80:c2:00:00:0x are forwarded.
+    pub forward_bpdu: bool,
+    /// What happens without a matching rule.
+    pub miss: Miss,
+    /// Tables, 1 to 255.
+    pub max_tables: u8,
+}
+
+impl Default for BridgeConfig {
+    fn default() -> BridgeConfig {
+        BridgeConfig {
+            datapath_id: 0,
+            mac: MacAddr::default(),
+            mac_aging: Duration::from_secs(300),
+            mac_table_size: 8192,
+            flood_vlans: BTreeSet::new(),
+            forward_bpdu: false,
+            miss: Miss::Drop,
+            max_tables: 255,
+        }
+    }
+}
+
+/// How a port takes part in VLANs (`vlan_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VlanMode {
+    /// Untagged frames of one VLAN.
+    Access,
+    /// Tagged frames of the trunks.
+    #[default]
+    Trunk,
+    /// A trunk whose own VLAN is tagged going out, and untagged or tagged coming in.
+    NativeTagged,
+    /// A trunk whose own VLAN is untagged going out.
+    NativeUntagged,
+}
+
+/// Tags of value 0: whether priority-tagged frames are sent (`other_config:priority-tags`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PriorityTags {
+    /// A frame that would have VLAN 0 goes untagged.
+    #[default]
+    Never,
+    /// Tagged with VLAN 0 if it has a priority.
+    IfNonzero,
+    /// Always tagged.
+    Always,
+}
+
+/// A port's VLAN configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VlanConfig {
+    /// The mode.
+    pub mode: VlanMode,
+    /// The access or native VLAN, 0 to 4095; none is 0.
+    pub tag: Option<u16>,
+    /// VLANs carried by a trunk; empty for all.
+    pub trunks: BTreeSet<u16>,
+    /// Priority tags.
+    pub priority_tags: PriorityTags,
+}
+
+/// A port as asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSpec {
+    /// OpenFlow port number asked for; taken by another port, the next free one is given.
+    pub ofport: Option<u16>,
+    /// Whether this is the bridge's own port (`LOCAL`).
+    pub local: bool,
+    /// VLANs.
+    pub vlan: VlanConfig,
+    /// What is behind it.
+    pub interface: InterfaceConfig,
+    /// Protected ports do not talk to one another.
+    pub protected: bool,
+}
+
+/// What the datapath tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A packet for the controllers.
+    PacketIn {
+        /// Whose.
+        bridge: BridgeId,
+        /// The packet.
+        packet_in: PacketIn,
+        /// `max_len` of the action: how many bytes the controller wants (0xffff: all).
+        max_len: u16,
+        /// Controller id the action names, 0 for the usual ones.
+        controller_id: u16,
+        /// Nicira's userdata.
+        userdata: bytes::Bytes,
+    },
+    /// A flow that asked for it ended.
+    FlowRemoved {
+        /// Whose.
+        bridge: BridgeId,
+        /// The flow.
+        removed: FlowRemoved,
+    },
+    /// A port came, went, or changed.
+    PortStatus {
+        /// Whose.
+        bridge: BridgeId,
+        /// How.
+        reason: PortReason,
+        /// As it is now (or was).
+        desc: PortDesc,
+    },
+}
+
+/// A learned address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// Where it is.
+    pub port: PortNo,
+    /// Its VLAN, 0 for none.
+    pub vlan: u16,
+    /// The address.
+    pub mac: MacAddr,
+    /// Time since it was last seen.
+    pub age: Duration,
+}
+
+/// What the learning table did since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FdbStats {
+    /// Addresses in it.
+    pub current: usize,
+    /// Its bound.
+    pub max: usize,
+    /// Learned.
+    pub learned: u64,
+    /// Aged out.
+    pub expired: u64,
+    /// Pushed out by others.
+    pub evicted: u64,
+    /// Seen on another port.
+    pub moved: u64,
+}
+
+/// A cached flow, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachedFlow {
+    /// Bridge it entered.
+    pub bridge: BridgeId,
+    /// Port it entered by.
+    pub in_port: PortNo,
+    /// That port's name.
+    pub in_port_name: String,
+    /// What it matches, in `ovs-dpctl`'s form.
+    pub key: String,
+    /// What is done, in `ovs-dpctl`'s form.
+    pub actions: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Time since its last packet; none if it never had one.
+    pub used: Option<Duration>,
+}
+
+/// What the caches did, summed over threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Packets whose exact key was cached.
+    pub exact_hits: u64,
+    /// Packets found in the wildcard cache.
+    pub wildcard_hits: u64,
+    /// Packets that went through the tables.
+    pub misses: u64,
+    /// Subtables looked into by wildcard lookups.
+    pub subtables: u64,
+    /// Cached flows now.
+    pub flows: u64,
+    /// Flows translated again because something changed.
+    pub revalidated: u64,
+}
+
+/// What one forwarding thread did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ThreadStats {
+    /// Its number.
+    pub thread: usize,
+    /// Packets received.
+    pub packets: u64,
+    /// Batches.
+    pub batches: u64,
+    /// Cycles of rounds with packets.
+    pub busy_cycles: u64,
+    /// Cycles of rounds without.
+    pub idle_cycles: u64,
+    /// Times it slept.
+    pub sleeps: u64,
+    /// Receive queues it polls.
+    pub queues: u64,
+}

@@ -1,0 +1,198 @@
+//! Cutting a large packet into what a way out can carry (software GSO).
+//!
+//! The frame must be whole in one slice. Each piece repeats the headers with lengths, IPv4
+//! identification, TCP sequence number and flags, and checksums made right.
+
+use super::checksum;
+use super::{Checksum, GsoKind, Offload};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const FIN_PSH: u8 = 0x09;
+const CWR: u8 = 0x80;
+
+/// A frame that is said to be large but is not made as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("The frame's headers do not agree with the segmentation asked for")]
+pub struct BadFrame;
+
+/// Calls `each` with every frame that goes out instead of `frame`: once, with its checksum filled
+/// in, if there is nothing to cut. `scratch` is reused and grows to a segment's size at most once.
+pub fn split(
+    frame: &mut [u8],
+    offload: &Offload,
+    scratch: &mut Vec<u8>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), BadFrame> {
+    if !offload.is_gso() {
+        if let Checksum::Needed { start, offset } = offload.checksum
+            && !checksum::finish(frame, start.into(), offset.into())
+        {
+            return Err(BadFrame);
+        }
+        each(frame);
+        return Ok(());
+    }
+    let Checksum::Needed { start: l4, .. } = offload.checksum else {
+        return Err(BadFrame);
+    };
+    let l4 = usize::from(l4);
+    let size = usize::from(offload.gso.size);
+    let mut l3 = 14;
+    let mut eth_type = word(frame, 12)?;
+    while matches!(eth_type, 0x8100 | 0x88a8) {
+        eth_type = word(frame, l3 + 2)?;
+        l3 += 4;
+    }
+    let v4 = match eth_type {
+        0x0800 if offload.gso.kind != GsoKind::Tcp6 => true,
+        0x86dd if offload.gso.kind != GsoKind::Tcp4 => false,
+        _ => return Err(BadFrame),
+    };
+    let ip_len = if v4 { 20 } else { 40 };
+    let (protocol, header) = match offload.gso.kind {
+        GsoKind::Udp => (UDP, l4 + 8),
+        _ => {
+            let at = *frame.get(l4 + 12).ok_or(BadFrame)?;
+            (TCP, l4 + usize::from(at >> 4) * 4)
+        }
+    };
+    let least = l4 + if protocol == TCP { 20 } else { 8 };
+    if l4 < l3 + ip_len || header < least || header > frame.len() || size == 0 {
+        return Err(BadFrame);
+    }
+    let id = word(frame, l3 + 4)?;
+    let sequence = u32::from_be_bytes(frame[l4 + 4..l4 + 8].try_into().map_err(|_| BadFrame)?);
+    let payload = frame.len() - header;
+    let count = payload.div_ceil(size).max(1);
+    for i in 0..count {
+        let from = header + i * size;
+        let to = (from + size).min(frame.len());
+        scratch.clear();
+        scratch.extend_from_slice(&frame[..header]);
+        scratch.extend_from_slice(&frame[from..to]);
+        let out = &mut scratch[..];
+        let l4_len = out.len() - l4;
+        if v4 {
+            put(out, l3 + 2, (out.len() - l3) as u16);
+            put(out, l3 + 4, id.wrapping_add(i as u16));
+            put(out, l3 + 10, 0);
+            let ihl = usize::from(out[l3] & 15) * 4;
+            let sum = checksum::of(out.get(l3..l3 + ihl.max(20)).ok_or(BadFrame)?);
+            put(out, l3 + 10, sum);
+        } else {
+            put(out, l3 + 4, (out.len() - l3 - 40) as u16);
+        }
+        let check = if protocol == TCP {
+            let seq = sequence.wrapping_add((i * size) as u32);
+            out[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
+            if i + 1 < count {
+                out[l4 + 13] &= !FIN_PSH;
+            }
+            if i > 0 {
+                out[l4 + 13] &= !CWR;
+            }
+            l4 + 16
+        } else {
+            put(out, l4 + 4, l4_len as u16);
+            l4 + 6
+        };
+        put(out, check, 0);
+        let addresses = if v4 {
+            &out[l3 + 12..l3 + 20]
+        } else {
+            &out[l3 + 8..l3 + 40]
+        };
+        let sum = checksum::pseudo(addresses, protocol, l4_len);
+        let sum = !checksum::fold(checksum::add(sum, &out[l4..]));
+        put(
+            out,
+            check,
+            if sum == 0 && protocol == UDP {
+                0xffff
+            } else {
+                sum
+            },
+        );
+        each(out);
+    }
+    Ok(())
+}
+
+fn word(frame: &[u8], at: usize) -> Result<u16, BadFrame> {
+    let b = frame.get(at..at + 2).ok_or(BadFrame)?;
+    Ok(u16::from_be_bytes([b[0], b[1]]))
+}
+
+fn put(frame: &mut [u8], at: usize, value: u16) {
+    frame[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::Gso;
+
+    fn tso(payload: usize) -> (Vec<u8>, Offload) {
+        let mut f = vec![0u8; 54 + payload];
+        f[12] = 8;
+        f[14] = 0x45;
+        f[22] = 64;
+        f[23] = TCP;
+        f[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        f[46] = 0x50;
+        f[47] = 0x19;
+        for (i, b) in f[54..].iter_mut().enumerate() {
+            *b = i as u8;
+        }
+        let gso = Gso {
+            kind: GsoKind::Tcp4,
+            ecn: false,
+            size: 1000,
+            header_len: 54,
+        };
+        let checksum = Checksum::Needed {
+            start: 34,
+            offset: 16,
+        };
+        (f, Offload { checksum, gso })
+    }
+
+    #[test]
+    fn segments_carry_all_bytes_and_verify() {
+        let (mut f, offload) = tso(2500);
+        let want = f[54..].to_vec();
+        let mut got = Vec::new();
+        let mut flags = Vec::new();
+        split(&mut f, &offload, &mut Vec::new(), |s| {
+            assert_eq!(checksum::of(&s[14..34]), 0);
+            let sum = checksum::pseudo(&s[26..34], TCP, s.len() - 34);
+            assert_eq!(checksum::fold(checksum::add(sum, &s[34..])), 0xffff);
+            assert_eq!(u16::from_be_bytes([s[16], s[17]]) as usize, s.len() - 14);
+            assert_eq!(
+                u32::from_be_bytes(s[38..42].try_into().unwrap()) as usize,
+                got.len()
+            );
+            flags.push(s[47]);
+            got.extend_from_slice(&s[54..]);
+        })
+        .unwrap();
+        assert_eq!(got, want);
+        assert_eq!(flags, [0x10, 0x10, 0x19]);
+    }
+
+    #[test]
+    fn headers_that_disagree_are_refused() {
+        let (f, offload) = tso(2500);
+        for at in [12, 46] {
+            let mut f = f.clone();
+            f[at] = 0xff;
+            assert_eq!(
+                split(&mut f, &offload, &mut Vec::new(), |_| ()),
+                Err(BadFrame)
+            );
+        }
+        let mut short = f[..40].to_vec();
+        assert!(split(&mut short, &offload, &mut Vec::new(), |_| ()).is_err());
+    }
+}
