@@ -1,1 +1,7 @@
-//! The OpenFlow controller: inventory, topology, applications, store and REST.
+//! The OpenFlow controller.
+#![forbid(unsafe_code)]
+pub mod apps;
+pub mod cookie;
+pub mod inventory;
+pub mod packet;
+pub mod topology;
