@@ -12,6 +12,7 @@
 
 mod links;
 mod paths;
+mod table;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
