@@ -195,7 +195,10 @@ mod tests {
     #[test]
     fn named_after_the_local_port_or_the_id() {
         assert_eq!(switch(vec![]).name(), "000000000000002a");
-        assert_eq!(switch(vec![port(PortNo::LOCAL.0, "br0", true)]).name(), "br0");
+        assert_eq!(
+            switch(vec![port(PortNo::LOCAL.0, "br0", true)]).name(),
+            "br0"
+        );
     }
 
     #[test]

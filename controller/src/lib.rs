@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 pub mod apps;
 pub mod cookie;
+pub mod flows;
 pub mod inventory;
 pub mod packet;
+pub mod store;
 pub mod topology;

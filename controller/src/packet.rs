@@ -102,7 +102,9 @@ pub(crate) mod tests {
     #[test]
     fn tags_and_arp_senders_are_read() {
         let mut arp = vec![0, 1, 8, 0, 6, 4, 0, 1];
-        arp.extend([0x52, 0x54, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+        arp.extend([
+            0x52, 0x54, 0, 0, 0, 1, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2,
+        ]);
         let f = Frame::parse(&frame(
             0xffff_ffff_ffff,
             0x5254_0000_0001,
@@ -124,7 +126,9 @@ pub(crate) mod tests {
         assert_eq!(Frame::parse(&[0; 13]), None);
         assert_eq!(Frame::parse(&frame(1, 2, None, 0x8100, &[0, 1])), None);
         assert_eq!(
-            Frame::parse(&frame(1, 2, None, 0x0800, &[0x45])).unwrap().sender,
+            Frame::parse(&frame(1, 2, None, 0x0800, &[0x45]))
+                .unwrap()
+                .sender,
             None
         );
     }

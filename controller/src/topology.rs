@@ -350,11 +350,18 @@ fn hmac_sha1(key: &[u8; 32], message: &[u8]) -> [u8; 20] {
     for (p, k) in pad.iter_mut().zip(key) {
         *p ^= k;
     }
-    let inner = Sha1::new().chain_update(pad).chain_update(message).finalize();
+    let inner = Sha1::new()
+        .chain_update(pad)
+        .chain_update(message)
+        .finalize();
     for p in &mut pad {
         *p ^= 0x36 ^ 0x5c;
     }
-    Sha1::new().chain_update(pad).chain_update(inner).finalize().into()
+    Sha1::new()
+        .chain_update(pad)
+        .chain_update(inner)
+        .finalize()
+        .into()
 }
 
 /// Appends a TLV: 7 bits of type, 9 bits of length (IEEE 802.1AB 8.4).
@@ -470,7 +477,10 @@ mod tests {
         f[ETHERNET_HEADER + 2 + 17 + 2 + 4] ^= 1;
         assert_eq!(t.lldp_received(now, end(9, 8), &f), Err(LldpError::Forged));
         let plain = [&frame(0, 1, None, ETH_TYPE_LLDP, &[])[..], &[0, 0]].concat();
-        assert_eq!(t.lldp_received(now, end(9, 8), &plain), Err(LldpError::Foreign));
+        assert_eq!(
+            t.lldp_received(now, end(9, 8), &plain),
+            Err(LldpError::Foreign)
+        );
         assert_eq!(t.links().count(), 0);
     }
 

@@ -18,13 +18,12 @@
 //! that one guest that invents addresses cannot push the others out. Beyond the bound, packets
 //! are flooded rather than lost.
 
-use super::Output;
 use crate::cookie;
 use crate::packet::{ETH_TYPE_LLDP, Frame, Vlan};
 use openflow::action::PacketInReason;
 use openflow::{
     Action, FieldId, FlowFlags, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, FlowStats,
-    Instructions, MacAddr, Match, PacketIn, PacketOut, PortNo, TABLE_ALL,
+    Instructions, MacAddr, Match, Message, PacketIn, PacketOut, PortNo,
 };
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -118,8 +117,8 @@ impl LearningSwitch {
     }
 
     /// What to send to a switch that has just connected.
-    pub fn connected(&self) -> Vec<Output> {
-        vec![LearningSwitch::table_miss().into()]
+    pub fn connected(&self) -> Vec<Message> {
+        vec![Message::FlowMod(LearningSwitch::table_miss())]
     }
 
     /// Learns from the flows that an earlier connection left on the switch, so that the controller
@@ -158,7 +157,7 @@ impl LearningSwitch {
     }
 
     /// A packet came up.
-    pub fn packet_in(&mut self, now: Instant, packet: &PacketIn) -> Vec<Output> {
+    pub fn packet_in(&mut self, now: Instant, packet: &PacketIn) -> Vec<Message> {
         // Packets that a user's own flow sends up are not ours to forward.
         let missed =
             packet.cookie == cookie::TABLE_MISS || packet.reason == PacketInReason::NoMatch;
@@ -198,37 +197,39 @@ impl LearningSwitch {
             max_len: 0,
         }];
         if target.is_some() {
-            out.push(self.learned_flow(in_port, &frame, actions.clone()).into());
+            out.push(Message::FlowMod(self.learned_flow(
+                in_port,
+                &frame,
+                actions.clone(),
+            )));
         }
         // A packet cut short and not kept by the switch is lost; its successors are not.
         if packet.buffer.is_some() || packet.data.len() >= usize::from(packet.total_len) {
-            out.push(
-                PacketOut {
-                    buffer: packet.buffer,
-                    in_port: PortNo(in_port),
-                    actions,
-                    data: if packet.buffer.is_some() {
-                        bytes::Bytes::new()
-                    } else {
-                        packet.data.clone()
-                    },
-                }
-                .into(),
-            );
+            out.push(Message::PacketOut(PacketOut {
+                buffer: packet.buffer,
+                in_port: PortNo(in_port),
+                actions,
+                data: if packet.buffer.is_some() {
+                    bytes::Bytes::new()
+                } else {
+                    packet.data.clone()
+                },
+            }));
         }
         out
     }
 
     /// A flow ended. An idle or hard timeout says that its source was alive until then; the loss of
     /// the table-miss flow (somebody deleted all flows) is made good.
-    pub fn flow_removed(&mut self, now: Instant, removed: &FlowRemoved) -> Vec<Output> {
+    pub fn flow_removed(&mut self, now: Instant, removed: &FlowRemoved) -> Vec<Message> {
         let f = &removed.flow;
         if f.cookie == cookie::TABLE_MISS && removed.reason == FlowRemovedReason::Delete {
             return self.connected();
         }
         if cookie::owned_by(f.cookie, cookie::LEARNED)
             && f.packets > 0
-            && let (Some(vlan), Some(src)) = (vlan_of(&f.matching), f.matching.exact(FieldId::EthSrc))
+            && let (Some(vlan), Some(src)) =
+                (vlan_of(&f.matching), f.matching.exact(FieldId::EthSrc))
             && let Some(place) = self.macs.get_mut(&(vlan, MacAddr::from_u64(src as u64)))
             && f.matching.exact(FieldId::InPort) == Some(u128::from(place.port))
         {
@@ -244,7 +245,7 @@ impl LearningSwitch {
     }
 
     /// A port went away, or lost its link: what was behind it is forgotten.
-    pub fn port_gone(&mut self, port: PortNo) -> Vec<Output> {
+    pub fn port_gone(&mut self, port: PortNo) -> Vec<Message> {
         self.macs.retain(|_, p| p.port != port.0);
         if self.per_port.remove(&port.0).is_none() {
             return Vec::new();
@@ -252,8 +253,8 @@ impl LearningSwitch {
         let mut to_it = self.delete(Match::new());
         to_it.out_port = port;
         vec![
-            to_it.into(),
-            self.delete(Match::new().with(FieldId::InPort, port.0.into())).into(),
+            Message::FlowMod(to_it),
+            Message::FlowMod(self.delete(Match::new().with(FieldId::InPort, port.0.into()))),
         ]
     }
 
@@ -318,16 +319,17 @@ impl LearningSwitch {
         }
     }
 
-    fn forget_flows(&self, vlan: Vlan, mac: MacAddr, old_port: u32) -> Vec<Output> {
+    fn forget_flows(&self, vlan: Vlan, mac: MacAddr, old_port: u32) -> Vec<Message> {
         let mac = u128::from(mac.to_u64());
         vec![
-            self.delete(vlan_match(vlan).with(FieldId::EthDst, mac)).into(),
-            self.delete(
-                vlan_match(vlan)
-                    .with(FieldId::EthSrc, mac)
-                    .with(FieldId::InPort, old_port.into()),
-            )
-            .into(),
+            Message::FlowMod(self.delete(vlan_match(vlan).with(FieldId::EthDst, mac))),
+            Message::FlowMod(
+                self.delete(
+                    vlan_match(vlan)
+                        .with(FieldId::EthSrc, mac)
+                        .with(FieldId::InPort, old_port.into()),
+                ),
+            ),
         ]
     }
 
@@ -339,18 +341,6 @@ impl LearningSwitch {
             table: 0,
             ..FlowMod::add(matching, Instructions::default())
         }
-    }
-}
-
-/// What the controller deletes of its own flows when it lets a switch go for good: not used in
-/// ordinary running, where flows outlive the connection.
-pub fn delete_all_learned() -> FlowMod {
-    FlowMod {
-        command: FlowModCommand::Delete,
-        cookie: cookie::LEARNED,
-        cookie_mask: cookie::OWNER_MASK,
-        table: TABLE_ALL,
-        ..FlowMod::add(Match::new(), Instructions::default())
     }
 }
 
@@ -393,23 +383,23 @@ mod tests {
         }
     }
 
-    fn flow_mods(out: &[Output]) -> Vec<&FlowMod> {
+    fn flow_mods(out: &[Message]) -> Vec<&FlowMod> {
         out.iter()
             .filter_map(|o| match o {
-                Output::FlowMod(m) => Some(&**m),
-                Output::PacketOut(_) => None,
+                Message::FlowMod(m) => Some(m),
+                _ => None,
             })
             .collect()
     }
 
-    fn sent_to(out: &[Output]) -> Vec<PortNo> {
+    fn sent_to(out: &[Message]) -> Vec<PortNo> {
         out.iter()
             .filter_map(|o| match o {
-                Output::PacketOut(p) => match p.actions[..] {
+                Message::PacketOut(p) => match p.actions[..] {
                     [Action::Output { port, .. }] => Some(port),
                     _ => None,
                 },
-                Output::FlowMod(_) => None,
+                _ => None,
             })
             .collect()
     }
@@ -434,7 +424,7 @@ mod tests {
         assert_eq!(m.matching.exact(FieldId::EthDst), Some(A.into()));
         assert_eq!(m.matching.exact(FieldId::VlanVid), Some(0));
         // The flow is there before the packet that would need it comes back.
-        assert!(matches!(out[0], Output::FlowMod(_)));
+        assert!(matches!(out[0], Message::FlowMod(_)));
     }
 
     #[test]
@@ -447,7 +437,11 @@ mod tests {
         let out = s.packet_in(now, &packet(2, A, B, Some(10)));
         assert_eq!(sent_to(&out), [PortNo(1)]);
         assert_eq!(
-            flow_mods(&out).last().unwrap().matching.exact(FieldId::VlanVid),
+            flow_mods(&out)
+                .last()
+                .unwrap()
+                .matching
+                .exact(FieldId::VlanVid),
             Some(0x100a)
         );
     }
@@ -491,7 +485,10 @@ mod tests {
         p.cookie = 7;
         p.reason = PacketInReason::Action;
         assert!(s.packet_in(now, &p).is_empty());
-        assert!(s.packet_in(now, &packet(1, 0x0180_c200_0003, A, None)).is_empty());
+        assert!(
+            s.packet_in(now, &packet(1, 0x0180_c200_0003, A, None))
+                .is_empty()
+        );
         assert!(s.packet_in(now, &packet(1, A, BROADCAST, None)).is_empty());
         assert_eq!(s.known(), 0);
     }
@@ -505,7 +502,9 @@ mod tests {
         assert!(s.packet_in(now, &p).is_empty());
         p.buffer = Some(9);
         let out = s.packet_in(now, &p);
-        assert!(matches!(&out[..], [Output::PacketOut(o)] if o.buffer == Some(9) && o.data.is_empty()));
+        assert!(
+            matches!(&out[..], [Message::PacketOut(o)] if o.buffer == Some(9) && o.data.is_empty())
+        );
     }
 
     #[test]
