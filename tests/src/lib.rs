@@ -5,6 +5,7 @@
 //! * [`netns::Namespace`] — a network namespace, removed with the test
 //! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
 //! * [`peers`] — which foreign programs are here; a test that lacks one says so
+//! * [`rest`] — the controller's REST interface
 //! * [`wait`] — waiting for a condition, never for a time
 //!
 //! Tests run in parallel: every name carries the process id and a counter, every daemon runs in its
@@ -14,6 +15,7 @@ pub mod host;
 pub mod netns;
 pub mod peers;
 pub mod process;
+pub mod rest;
 pub mod switch;
 pub mod tools;
 pub mod wait;

@@ -84,3 +84,24 @@ impl Drop for Namespace {
         let _ = run("ip", ["netns", "del", &self.name]);
     }
 }
+
+impl Namespace {
+    /// Runs `work` on a thread of its own whose sockets belong to this namespace.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let file =
+            std::fs::File::open(format!("/run/netns/{}", self.name)).expect("namespace file");
+        std::thread::scope(|s| {
+            let inside = s.spawn(move || {
+                // SAFETY: the descriptor is open, and only this thread, which ends here, changes its namespace.
+                let rc = unsafe {
+                    libc::setns(std::os::fd::AsRawFd::as_raw_fd(&file), libc::CLONE_NEWNET)
+                };
+                assert_eq!(rc, 0, "setns: {}", std::io::Error::last_os_error());
+                work()
+            });
+            inside
+                .join()
+                .unwrap_or_else(|e| std::panic::resume_unwind(e))
+        })
+    }
+}

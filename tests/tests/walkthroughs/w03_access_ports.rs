@@ -1,0 +1,95 @@
+//! W3: access ports keep VLANs apart.
+
+use crate::typed_twice;
+use tests::host::Host;
+use tests::switch::Weir;
+use tests::tools::{Tools, Typed};
+use tests::wait;
+
+typed_twice!(walk);
+
+/// Four guests on `fed1` to `fed4` of `vswitch001`.
+pub fn four_guests(t: &Typed) -> Vec<Host> {
+    t.ok("ovs-vsctl add-br vswitch001");
+    (1..=4)
+        .map(|n| Host::on_bridge(t, "vswitch001", &format!("fed{n}"), n))
+        .collect()
+}
+
+/// Checks which of the six pairs ping, both neighbours forgotten first.
+#[track_caller]
+pub fn assert_pairs(guests: &[Host], reachable: impl Fn(usize, usize) -> bool + Sync) {
+    guests.iter().for_each(Host::forget_neighbours);
+    std::thread::scope(|s| {
+        for a in 0..guests.len() {
+            for b in a + 1..guests.len() {
+                let reachable = &reachable;
+                s.spawn(move || {
+                    assert_eq!(
+                        guests[a].pings(&guests[b].address),
+                        reachable(a, b),
+                        "fed{} to fed{}",
+                        a + 1,
+                        b + 1
+                    );
+                });
+            }
+        }
+    });
+}
+
+fn walk(tools: Tools) {
+    let weir = Weir::start(&["--no-controller"]);
+    let t = weir.typed(tools);
+    let guests = four_guests(&t);
+    assert_pairs(&guests, |_, _| true);
+
+    for (port, tag) in [("fed1", 10), ("fed2", 10), ("fed3", 20), ("fed4", 20)] {
+        t.ok(&format!("ovs-vsctl set port {port} tag={tag}"));
+    }
+    let show = t.ok("ovs-vsctl show");
+    for (port, tag) in [("fed1", 10), ("fed2", 10), ("fed3", 20), ("fed4", 20)] {
+        assert!(
+            show.contains(&format!(
+                "        Port {port}\n            tag: {tag}\n            Interface {port}\n"
+            )),
+            "{show}"
+        );
+    }
+    assert_pairs(&guests, |a, b| a / 2 == b / 2);
+
+    // A broadcast from fed1 reaches fed2 alone.
+    let broadcasts = |g: &Host| -> u64 {
+        let all = g
+            .sh("cat /proc/net/snmp | grep -c . ; cat /sys/class/net/eth0/statistics/rx_packets")
+            .ok();
+        all.lines().last().unwrap().parse().unwrap()
+    };
+    let before: Vec<u64> = guests.iter().map(broadcasts).collect();
+    guests[0].sh("for i in $(seq 20); do arping -q -c 1 -w 1 -I eth0 10.0.0.99 2>/dev/null || ping -n -c 1 -W 0.05 -b 10.0.0.255 >/dev/null 2>&1; done; true").ok();
+    wait::until("the broadcasts to arrive at fed2", || {
+        broadcasts(&guests[1]) >= before[1] + 20
+    });
+    for other in [2, 3] {
+        let seen = broadcasts(&guests[other]) - before[other];
+        assert!(
+            seen < 10,
+            "fed{} in the other VLAN saw {seen} of 20 broadcasts",
+            other + 1
+        );
+    }
+
+    let fdb = t.ok("ovs-appctl fdb/show vswitch001");
+    for (guest, vlan) in guests.iter().zip(["10", "10", "20", "20"]) {
+        let entry = fdb
+            .lines()
+            .find(|l| l.contains(&guest.mac))
+            .unwrap_or_else(|| panic!("no {} in {fdb}", guest.mac));
+        assert_eq!(entry.split_whitespace().nth(1), Some(vlan), "{fdb}");
+    }
+
+    for port in ["fed1", "fed2", "fed3", "fed4"] {
+        t.ok(&format!("ovs-vsctl clear port {port} tag"));
+    }
+    assert_pairs(&guests, |_, _| true);
+}
