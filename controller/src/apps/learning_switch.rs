@@ -253,14 +253,8 @@ impl LearningSwitch {
         let mut to_it = self.delete(Match::new());
         to_it.out_port = port;
         vec![
-<<<<<<< HEAD
             Message::FlowMod(to_it),
             Message::FlowMod(self.delete(Match::new().with(FieldId::InPort, port.0.into()))),
-=======
-            to_it.into(),
-            self.delete(Match::new().with(FieldId::InPort, port.0.into()))
-                .into(),
->>>>>>> 827f94f (tests: walkthroughs W1 to W4, W10 and W11; demo: the steps)
         ]
     }
 
@@ -328,7 +322,6 @@ impl LearningSwitch {
     fn forget_flows(&self, vlan: Vlan, mac: MacAddr, old_port: u32) -> Vec<Message> {
         let mac = u128::from(mac.to_u64());
         vec![
-<<<<<<< HEAD
             Message::FlowMod(self.delete(vlan_match(vlan).with(FieldId::EthDst, mac))),
             Message::FlowMod(
                 self.delete(
@@ -337,16 +330,6 @@ impl LearningSwitch {
                         .with(FieldId::InPort, old_port.into()),
                 ),
             ),
-=======
-            self.delete(vlan_match(vlan).with(FieldId::EthDst, mac))
-                .into(),
-            self.delete(
-                vlan_match(vlan)
-                    .with(FieldId::EthSrc, mac)
-                    .with(FieldId::InPort, old_port.into()),
-            )
-            .into(),
->>>>>>> 827f94f (tests: walkthroughs W1 to W4, W10 and W11; demo: the steps)
         ]
     }
 
@@ -520,11 +503,7 @@ mod tests {
         p.buffer = Some(9);
         let out = s.packet_in(now, &p);
         assert!(
-<<<<<<< HEAD
             matches!(&out[..], [Message::PacketOut(o)] if o.buffer == Some(9) && o.data.is_empty())
-=======
-            matches!(&out[..], [Output::PacketOut(o)] if o.buffer == Some(9) && o.data.is_empty())
->>>>>>> 827f94f (tests: walkthroughs W1 to W4, W10 and W11; demo: the steps)
         );
     }
 
