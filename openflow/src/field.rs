@@ -80,6 +80,30 @@ pub enum Prereq {
     NdAdvert,
 }
 
+impl Prereq {
+    /// What must be matched, for people.
+    pub const fn needs(self) -> &'static str {
+        match self {
+            Prereq::None => "nothing",
+            Prereq::Vlan => "a VLAN tag",
+            Prereq::Mpls => "eth_type 0x8847 or 0x8848",
+            Prereq::Pbb => "eth_type 0x88e7",
+            Prereq::Ip => "eth_type 0x0800 or 0x86dd",
+            Prereq::Ipv4 => "eth_type 0x0800",
+            Prereq::Ipv6 => "eth_type 0x86dd",
+            Prereq::Arp => "eth_type 0x0806 or 0x8035",
+            Prereq::Tcp => "IP protocol 6",
+            Prereq::Udp => "IP protocol 17",
+            Prereq::Sctp => "IP protocol 132",
+            Prereq::Icmpv4 => "eth_type 0x0800 and IP protocol 1",
+            Prereq::Icmpv6 => "eth_type 0x86dd and IP protocol 58",
+            Prereq::Nd => "icmpv6_type 135 or 136",
+            Prereq::NdSolicit => "icmpv6_type 135",
+            Prereq::NdAdvert => "icmpv6_type 136",
+        }
+    }
+}
+
 /// An OXM or NXM type: class and field number (OpenFlow 1.3.5 7.2.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OxmCode {
@@ -435,9 +459,13 @@ impl FieldInfo {
         }
     }
 
-    /// Bytes on the wire: the width rounded up.
+    /// Bytes on the wire: the width rounded up to 8, 16, 24 (PBB's I-SID alone), 32, 48, 64 or 128
+    /// bits.
     pub const fn bytes(&self) -> usize {
-        self.bits.div_ceil(8) as usize
+        match self.bits {
+            17..=23 => 4,
+            n => n.div_ceil(8) as usize,
+        }
     }
 }
 

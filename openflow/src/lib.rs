@@ -13,6 +13,8 @@ pub mod error;
 pub mod field;
 pub mod matching;
 pub mod message;
+pub mod session;
+pub mod wire;
 
 pub use action::{Action, Instructions, Subfield};
 pub use error::OfError;

@@ -3,7 +3,7 @@
 //! Kept by [`Slot`], sorted, without empty entries, so that equal matches are equal values however
 //! they were spelled (`dl_vlan=10`, `vlan_vid=0x100a/0x1fff` and `vlan_tci=0x100a/0x1fff` are one).
 
-use crate::field::{FieldId, Slot};
+use crate::field::{FieldId, Prereq, Slot};
 
 /// What a packet must carry: for each slot the wanted bits under a mask. Empty matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -112,6 +112,40 @@ impl Match {
         let width = info.full_mask() & (slot_mask(info.slot) >> info.shift);
         let (value, mask) = self.get(field);
         (mask == width).then_some(value)
+    }
+
+    /// Whether every packet of this match is what `prereq` asks for (OpenFlow 1.3.5 7.2.3.6).
+    pub fn meets(&self, prereq: Prereq) -> bool {
+        let eth = self.exact(FieldId::EthType);
+        let ip = matches!(eth, Some(0x0800 | 0x86dd));
+        let proto = self.exact(FieldId::IpProto);
+        // Neighbour discovery has ICMP code 0, which need not be spelled out.
+        let nd = |types: std::ops::RangeInclusive<u128>| {
+            eth == Some(0x86dd)
+                && proto == Some(58)
+                && self.slot(Slot::TpDst).0 == 0
+                && self
+                    .exact(FieldId::Icmpv6Type)
+                    .is_some_and(|t| types.contains(&t))
+        };
+        match prereq {
+            Prereq::None => true,
+            Prereq::Vlan => self.slot(Slot::VlanTci).0 & 0x1000 != 0,
+            Prereq::Mpls => matches!(eth, Some(0x8847 | 0x8848)),
+            Prereq::Pbb => eth == Some(0x88e7),
+            Prereq::Ip => ip,
+            Prereq::Ipv4 => eth == Some(0x0800),
+            Prereq::Ipv6 => eth == Some(0x86dd),
+            Prereq::Arp => matches!(eth, Some(0x0806 | 0x8035)),
+            Prereq::Tcp => ip && proto == Some(6),
+            Prereq::Udp => ip && proto == Some(17),
+            Prereq::Sctp => ip && proto == Some(132),
+            Prereq::Icmpv4 => eth == Some(0x0800) && proto == Some(1),
+            Prereq::Icmpv6 => eth == Some(0x86dd) && proto == Some(58),
+            Prereq::Nd => nd(135..=136),
+            Prereq::NdSolicit => nd(135..=135),
+            Prereq::NdAdvert => nd(136..=136),
+        }
     }
 
     /// Whether every packet that matches `self` also matches `other`: `self` is at least as narrow
