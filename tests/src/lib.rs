@@ -4,6 +4,7 @@
 //! * [`tools::Tools`] — the commands a user types, by stock Open vSwitch programs or by weir's own
 //! * [`netns::Namespace`] — a network namespace, removed with the test
 //! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
+//! * [`ovs`] — a real Open vSwitch
 //! * [`peers`] — which foreign programs are here; a test that lacks one says so
 //! * [`rest`] — the controller's REST interface
 //! * [`wait`] — waiting for a condition, never for a time
@@ -13,6 +14,7 @@
 
 pub mod host;
 pub mod netns;
+pub mod ovs;
 pub mod peers;
 pub mod process;
 pub mod rest;
