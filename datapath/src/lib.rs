@@ -8,8 +8,11 @@
 pub mod clock;
 pub mod config;
 mod door;
+pub mod memory;
 pub mod packet;
 pub mod port;
+pub mod ring;
+pub mod sys;
 
 pub use clock::{Clock, Now};
 pub use config::*;

@@ -1,0 +1,400 @@
+//! The driver's side of a split ring, over a memory file, for tests and fuzzing.
+//!
+//! It reads and writes the shared memory with file calls, byte for byte as told: slow, safe, and able to do everything a
+//! driver must not do. [`Driver::offer`] and [`Driver::collect`] are the well-behaved way.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::{Layout, Ring, feature};
+use crate::memory::{GuestMemory, RegionSpec};
+use crate::packet::{Batch, OwnedPacket};
+use crate::port::TxOutcome;
+use crate::sys::mmap;
+
+/// Guest-physical address where a driver's memory begins.
+pub const GUEST_BASE: u64 = 0x10_0000;
+/// The monitor's address of the same.
+pub const USER_BASE: u64 = 0x7f00_0000_0000;
+/// Descriptor flag: another follows.
+pub const NEXT: u16 = 1;
+/// Descriptor flag: the device writes.
+pub const WRITE: u16 = 2;
+/// Descriptor flag: a table of descriptors.
+pub const INDIRECT: u16 = 4;
+
+/// A driver with its memory.
+#[derive(Debug)]
+pub struct Driver {
+    file: File,
+    size: u16,
+    memory_len: u64,
+    /// Where the memory is divided into two regions, if it is.
+    split: Option<u64>,
+    ring: u64,
+    next_avail: u16,
+    next_used: u16,
+    next_descriptor: u16,
+    next_data: u64,
+}
+
+impl Driver {
+    /// A queue of `size` entries at the start of `memory_len` bytes.
+    pub fn new(size: u16, memory_len: u64) -> io::Result<Driver> {
+        let file = mmap::memfd(c"weir-test-guest", memory_len)?;
+        let mut driver = Driver {
+            file,
+            size,
+            memory_len,
+            split: None,
+            ring: 0,
+            next_avail: 0,
+            next_used: 0,
+            next_descriptor: 0,
+            next_data: 0,
+        };
+        driver.next_data = driver.ring_end();
+        Ok(driver)
+    }
+
+    /// A second queue in the same memory, at offset `ring`, its data from `data` on.
+    pub fn sibling(&self, ring: u64, data: u64) -> io::Result<Driver> {
+        Ok(Driver {
+            file: self.file.try_clone()?,
+            ring,
+            next_avail: 0,
+            next_used: 0,
+            next_descriptor: 0,
+            next_data: data,
+            ..*self
+        })
+    }
+
+    /// Forgets the queue's state, for another device to start with.
+    pub fn next_queue(&mut self) {
+        self.write(self.ring, &vec![0; (self.ring_end() - self.ring) as usize]);
+        (self.next_avail, self.next_used, self.next_descriptor) = (0, 0, 0);
+    }
+
+    /// The memory as two regions, divided at this offset (a multiple of the page size).
+    #[must_use]
+    pub fn divided(mut self, at: u64) -> Driver {
+        self.split = Some(at);
+        self
+    }
+
+    fn avail_at(&self) -> u64 {
+        self.ring + 16 * u64::from(self.size)
+    }
+
+    fn used_at(&self) -> u64 {
+        (self.avail_at() + 6 + 2 * u64::from(self.size)).next_multiple_of(4)
+    }
+
+    /// The first offset behind the queue, where data may lie.
+    pub fn ring_end(&self) -> u64 {
+        (self.used_at() + 6 + 8 * u64::from(self.size)).next_multiple_of(64)
+    }
+
+    /// The memory's file.
+    pub fn fd(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
+    }
+
+    /// The file itself, to be truncated.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The regions to be announced.
+    pub fn regions(&self) -> Vec<RegionSpec> {
+        let region = |from: u64, to: u64| RegionSpec {
+            guest_addr: GUEST_BASE + from,
+            size: to - from,
+            user_addr: USER_BASE + from,
+            mmap_offset: from,
+        };
+        match self.split {
+            None => vec![region(0, self.memory_len)],
+            Some(at) => vec![region(0, at), region(at, self.memory_len)],
+        }
+    }
+
+    /// The memory as the device maps it.
+    pub fn memory(&self) -> Arc<GuestMemory> {
+        let regions = self
+            .regions()
+            .into_iter()
+            .map(|r| (r, self.fd().expect("a descriptor")));
+        Arc::new(GuestMemory::map(regions.collect()).expect("the driver's own memory"))
+    }
+
+    /// Where the queue lies.
+    pub fn layout(&self) -> Layout {
+        Layout {
+            size: self.size,
+            descriptors: USER_BASE + self.ring,
+            available: USER_BASE + self.avail_at(),
+            used: USER_BASE + self.used_at(),
+            base: 0,
+        }
+    }
+
+    /// Starts the device's side of this queue.
+    pub fn start(&self, features: u64) -> Ring {
+        Ring::start(
+            self.memory(),
+            &self.layout(),
+            features,
+            None,
+            Arc::default(),
+        )
+        .expect("a valid queue")
+    }
+
+    /// Writes at an offset of the memory (what lies beyond its end is lost).
+    pub fn write(&self, offset: u64, bytes: &[u8]) {
+        let room = self
+            .memory_len
+            .saturating_sub(offset)
+            .min(bytes.len() as u64) as usize;
+        self.file
+            .write_all_at(&bytes[..room], offset)
+            .expect("a memory file");
+    }
+
+    /// Reads at an offset of the memory (zeros beyond its end).
+    pub fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let room = self.memory_len.saturating_sub(offset).min(len as u64) as usize;
+        self.file
+            .read_exact_at(&mut bytes[..room], offset)
+            .expect("a memory file");
+        bytes
+    }
+
+    fn read16(&self, offset: u64) -> u16 {
+        let b = self.read(offset, 2);
+        u16::from_le_bytes([b[0], b[1]])
+    }
+
+    /// Writes descriptor `i` of the table at `table`.
+    pub fn set_descriptor(&self, table: u64, i: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        let mut bytes = addr.to_le_bytes().to_vec();
+        bytes.extend(len.to_le_bytes());
+        bytes.extend(flags.to_le_bytes());
+        bytes.extend(next.to_le_bytes());
+        self.write(table + 16 * u64::from(i), &bytes);
+    }
+
+    /// Puts a head into the available ring and moves the index.
+    pub fn make_available(&mut self, head: u16) {
+        self.write(
+            self.avail_at() + 4 + 2 * u64::from(self.next_avail % self.size),
+            &head.to_le_bytes(),
+        );
+        self.set_available_index(self.next_avail.wrapping_add(1));
+    }
+
+    /// Writes the available index.
+    pub fn set_available_index(&mut self, index: u16) {
+        self.next_avail = index;
+        self.write(self.avail_at() + 2, &index.to_le_bytes());
+    }
+
+    /// Writes the available flags (1: no interrupts).
+    pub fn set_available_flags(&self, flags: u16) {
+        self.write(self.avail_at(), &flags.to_le_bytes());
+    }
+
+    /// Writes `used_event`: interrupt when the used index passes it.
+    pub fn set_used_event(&self, index: u16) {
+        self.write(
+            self.avail_at() + 4 + 2 * u64::from(self.size),
+            &index.to_le_bytes(),
+        );
+    }
+
+    /// Reads the used flags (1: no kicks).
+    pub fn used_flags(&self) -> u16 {
+        self.read16(self.used_at())
+    }
+
+    /// Reads `avail_event`.
+    pub fn avail_event(&self) -> u16 {
+        self.read16(self.used_at() + 4 + 8 * u64::from(self.size))
+    }
+
+    /// Offset of room for `len` bytes. Room is handed out round about; nothing is ever freed.
+    pub fn room(&mut self, len: usize) -> u64 {
+        if self.next_data + len as u64 > self.memory_len {
+            self.next_data = self.ring_end();
+        }
+        let at = self.next_data;
+        self.next_data = (at + len as u64).next_multiple_of(16);
+        at
+    }
+
+    /// Offers the pieces as one chain of direct descriptors; returns the head.
+    pub fn offer(&mut self, pieces: &[(u64, u32)], flags: u16) -> u16 {
+        let head = self.next_descriptor;
+        for (k, (offset, len)) in pieces.iter().enumerate() {
+            let i = self.next_descriptor;
+            self.next_descriptor = (i + 1) % self.size;
+            let more = if k + 1 < pieces.len() { NEXT } else { 0 };
+            self.set_descriptor(
+                self.ring,
+                i,
+                GUEST_BASE + offset,
+                *len,
+                flags | more,
+                self.next_descriptor,
+            );
+        }
+        self.make_available(head);
+        head
+    }
+
+    /// Offers the pieces by an indirect table; returns the head.
+    pub fn offer_indirect(&mut self, pieces: &[(u64, u32)], flags: u16) -> u16 {
+        let table = self.room(16 * pieces.len());
+        for (k, (offset, len)) in pieces.iter().enumerate() {
+            let more = if k + 1 < pieces.len() { NEXT } else { 0 };
+            self.set_descriptor(
+                table,
+                k as u16,
+                GUEST_BASE + offset,
+                *len,
+                flags | more,
+                k as u16 + 1,
+            );
+        }
+        let head = self.next_descriptor;
+        self.next_descriptor = (head + 1) % self.size;
+        self.set_descriptor(
+            self.ring,
+            head,
+            GUEST_BASE + table,
+            16 * pieces.len() as u32,
+            INDIRECT,
+            0,
+        );
+        self.make_available(head);
+        head
+    }
+
+    /// Offers header and frame as one piece.
+    pub fn offer_frame(&mut self, header: &[u8], frame: &[u8]) -> u16 {
+        let at = self.room(header.len() + frame.len());
+        self.write(at, header);
+        self.write(at + header.len() as u64, frame);
+        self.offer(&[(at, (header.len() + frame.len()) as u32)], 0)
+    }
+
+    /// Offers an empty buffer to be written; returns where it lies.
+    pub fn offer_buffer(&mut self, len: u32) -> u64 {
+        let at = self.room(len as usize);
+        self.offer(&[(at, len)], WRITE);
+        at
+    }
+
+    /// The used elements that are new: (head, length).
+    pub fn collect(&mut self) -> Vec<(u32, u32)> {
+        let index = self.read16(self.used_at() + 2);
+        let mut new = Vec::new();
+        while self.next_used != index && new.len() < usize::from(self.size) {
+            let at = self.used_at() + 4 + 8 * u64::from(self.next_used % self.size);
+            let b = self.read(at, 8);
+            new.push((
+                u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+                u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
+            ));
+            self.next_used = self.next_used.wrapping_add(1);
+        }
+        new
+    }
+}
+
+/// Lets `data` be a hostile guest: its first bytes choose features and what is done, the rest is the memory in which a
+/// small ring lies. Panics or faults are bugs; so is a queue that returns more than it was given.
+pub fn fuzz_ring(data: &[u8]) {
+    const SIZE: u16 = 16;
+    const MEMORY: u64 = 3 * 4096;
+    let Some((&[choice, divide, ref actions @ ..], memory)) = data.split_first_chunk::<16>() else {
+        return;
+    };
+    let Ok(mut driver) = Driver::new(SIZE, MEMORY) else {
+        return;
+    };
+    if divide & 1 != 0 {
+        driver = driver.divided(4096);
+    }
+    driver.write(0, &memory[..memory.len().min(MEMORY as usize)]);
+    let mut features = 0;
+    for (bit, known) in [
+        feature::VERSION_1,
+        feature::MRG_RXBUF,
+        feature::EVENT_IDX,
+        feature::INDIRECT_DESC,
+        feature::CSUM | feature::HOST_TSO4 | feature::HOST_TSO6 | feature::HOST_ECN,
+        feature::GUEST_CSUM | feature::GUEST_TSO4,
+        feature::NOTIFY_ON_EMPTY,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        if choice & (1 << bit) != 0 {
+            features |= known;
+        }
+    }
+    let mut ring = driver.start(features);
+    let mut batch = Batch::new();
+    // A small frame and a long one, with and without work left to do.
+    let mut source = Batch::new();
+    let packets = [
+        OwnedPacket::new(vec![1; 60]),
+        OwnedPacket::new(vec![2; 3000]),
+    ];
+    for packet in &packets {
+        // SAFETY: `packets` outlives `source`.
+        assert!(unsafe { source.push_borrowed(packet) });
+    }
+    for (k, action) in actions.iter().enumerate() {
+        match action % 5 {
+            0 => {
+                let n = ring.dequeue(&mut batch);
+                assert_eq!(n, batch.len());
+                for i in 0..batch.len() {
+                    assert_eq!(batch.to_owned(i).bytes.len(), batch.packet(i).len());
+                }
+                ring.give_back();
+                batch.clear();
+            }
+            1 => {
+                let mut out = TxOutcome::default();
+                ring.enqueue(&source, &[0, 1, 0], 1518, &mut out);
+                assert_eq!(
+                    out.packets + out.full + out.too_long + out.down + out.error,
+                    3
+                );
+                ring.notify();
+            }
+            2 => {
+                ring.arm();
+                ring.disarm();
+            }
+            3 => {
+                // The guest changes memory while the ring runs.
+                let at = u64::from(*action) * 48 + k as u64;
+                driver.write(at, &memory[memory.len().saturating_sub(16)..]);
+            }
+            _ => {
+                let index = driver.next_avail.wrapping_add(u16::from(action / 5));
+                driver.set_available_index(index);
+            }
+        }
+    }
+}

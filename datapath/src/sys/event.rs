@@ -1,0 +1,165 @@
+//! Eventfd and epoll.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use super::{check, check_len};
+
+/// A counter in the kernel that wakes whoever waits for it (eventfd(2)), never blocking.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// Makes a new one with a count of zero.
+    pub fn new() -> io::Result<EventFd> {
+        // SAFETY: eventfd takes no pointers; a non-negative result is a fresh descriptor nobody else owns.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: as above.
+        Ok(EventFd(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Takes a descriptor somebody passed to us. It is made non-blocking, so that whatever it really is, signalling
+    /// it cannot hang the caller.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<EventFd> {
+        super::set_nonblocking(fd.as_raw_fd())?;
+        Ok(EventFd(fd))
+    }
+
+    /// Adds one to the count. A full counter (the other side does not read it) is no error: it is signalled already.
+    pub fn signal(&self) -> io::Result<()> {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight readable bytes at `one`.
+        let result = unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        match check_len(result) {
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Resets the count and says whether it was above zero.
+    pub fn clear(&self) -> bool {
+        let mut count = [0u8; 8];
+        // SAFETY: eight writable bytes at `count`.
+        let result =
+            unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        result > 0
+    }
+
+    /// A second handle to the same counter.
+    pub fn try_clone(&self) -> io::Result<EventFd> {
+        Ok(EventFd(self.0.try_clone()?))
+    }
+}
+
+impl AsRawFd for EventFd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// A set of descriptors to wait for (epoll(7)), level triggered.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+/// How many ready descriptors one [`Epoll::wait`] reports at most; the others are reported by the next.
+pub const EPOLL_EVENTS: usize = 64;
+
+impl Epoll {
+    /// Makes an empty set.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: epoll_create1 takes no pointers; a non-negative result is a fresh descriptor nobody else owns.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: as above.
+        Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Adds `fd`, to be reported as `token` when it can be read or is in error.
+    pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: token,
+        };
+        // SAFETY: `event` is initialised and outlives the call.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
+        Ok(())
+    }
+
+    /// Removes `fd`. (A closed descriptor leaves by itself.)
+    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: `event` is initialised and outlives the call.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, &mut event) })?;
+        Ok(())
+    }
+
+    /// Waits up to `timeout_ms` (-1: forever) and calls `ready` with each token. Returns how many; an interrupted wait
+    /// is zero.
+    pub fn wait(&self, timeout_ms: i32, mut ready: impl FnMut(u64)) -> io::Result<usize> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EPOLL_EVENTS];
+        // SAFETY: `events` has room for EPOLL_EVENTS structures and outlives the call.
+        let n = unsafe {
+            libc::epoll_wait(
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                EPOLL_EVENTS as libc::c_int,
+                timeout_ms,
+            )
+        };
+        match check(n) {
+            Ok(n) => {
+                for event in &events[..n as usize] {
+                    ready(event.u64);
+                }
+                Ok(n as usize)
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl AsRawFd for Epoll {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_wakes_an_epoll_once_until_cleared() {
+        let event = EventFd::new().unwrap();
+        let epoll = Epoll::new().unwrap();
+        epoll.add(event.as_raw_fd(), 7).unwrap();
+        assert_eq!(
+            epoll.wait(0, |_| panic!("nothing was signalled")).unwrap(),
+            0
+        );
+        event.signal().unwrap();
+        event.try_clone().unwrap().signal().unwrap();
+        let mut seen = Vec::new();
+        assert_eq!(epoll.wait(1000, |token| seen.push(token)).unwrap(), 1);
+        assert_eq!(seen, [7]);
+        assert!(event.clear());
+        assert!(!event.clear());
+        assert_eq!(epoll.wait(0, |_| ()).unwrap(), 0);
+        epoll.remove(event.as_raw_fd()).unwrap();
+        event.signal().unwrap();
+        assert_eq!(epoll.wait(0, |_| ()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_full_counter_is_no_error() {
+        let event = EventFd::new().unwrap();
+        let full = (u64::MAX - 1).to_ne_bytes();
+        // SAFETY: eight readable bytes at `full`.
+        assert_eq!(
+            unsafe { libc::write(event.as_raw_fd(), full.as_ptr().cast(), 8) },
+            8
+        );
+        event.signal().unwrap();
+    }
+}
