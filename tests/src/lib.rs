@@ -5,6 +5,7 @@
 //! * [`netns::Namespace`] — a network namespace, removed with the test
 //! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
 //! * [`ovs`] — a real Open vSwitch
+//! * [`initramfs`] — a root file system for a guest kernel
 //! * [`peers`] — which foreign programs are here; a test that lacks one says so
 //! * [`rest`] — the controller's REST interface
 //! * [`wait`] — waiting for a condition, never for a time
@@ -13,6 +14,7 @@
 //! own network namespace, and nothing but these namespaces and loopback carries traffic.
 
 pub mod host;
+pub mod initramfs;
 pub mod netns;
 pub mod ovs;
 pub mod peers;
