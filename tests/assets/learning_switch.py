@@ -41,3 +41,17 @@ class LearningSwitch(app_manager.OSKenApp):
             self.add_flow(datapath, 1, parser.OFPMatch(in_port=in_port, eth_dst=frame.dst), actions, idle_timeout=30)
         data = message.data if message.buffer_id == ofproto.OFP_NO_BUFFER else None
         datapath.send_msg(parser.OFPPacketOut(datapath=datapath, buffer_id=message.buffer_id, in_port=in_port, actions=actions, data=data))
+
+
+if __name__ == "__main__":
+    import os
+    import sys
+
+    from os_ken import cfg
+
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    # The options of the OpenFlow listener are known once its module is loaded.
+    import os_ken.controller.controller  # noqa: F401
+
+    cfg.CONF(args=["--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", sys.argv[1]], project="os_ken", default_config_files=[])
+    app_manager.AppManager.run_apps(["os_ken.controller.ofp_handler", "learning_switch"])

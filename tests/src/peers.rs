@@ -99,8 +99,11 @@ pub fn cloud_kernel() -> Option<String> {
 
 /// The Python that has os-ken.
 pub fn os_ken_python() -> Option<std::path::PathBuf> {
-    let python = crate::switch::target_dir().join("peers/os-ken/bin/python");
-    python.exists().then_some(python)
+    let environment = crate::switch::target_dir().join("peers/os-ken");
+    environment
+        .join("ready")
+        .exists()
+        .then(|| environment.join("bin/python"))
 }
 
 /// Ends the calling test, loudly, if one of `peers` is missing. Use by [`need!`](crate::need).

@@ -15,16 +15,9 @@ fn os_ken_programs_our_switch() {
     let weir = Weir::start(&["--no-controller"]);
     let t = weir.typed(Tools::Stock);
     let inside = weir.namespace.as_ref().unwrap();
-    let manager = os_ken_python().unwrap().with_file_name("osken-manager");
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/learning_switch.py");
-    let mut c: Command = inside.command(manager);
-    c.args([
-        "--ofp-listen-host",
-        "127.0.0.1",
-        "--ofp-tcp-listen-port",
-        "6653",
-    ])
-    .arg(app);
+    let mut c: Command = inside.command(os_ken_python().unwrap());
+    c.arg(app).arg("6653").env("PYTHONDONTWRITEBYTECODE", "1");
     let _manager = Daemon::spawn(c, &weir.dir().join("os-ken.log"));
 
     t.ok(
