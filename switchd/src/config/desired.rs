@@ -1,0 +1,567 @@
+//! What the database asks for, read out of the replica and checked.
+//!
+//! Nothing here fails as a whole: a value that cannot be used leaves its default in place and a line
+//! in `notes` of the thing it belongs to; a thing that cannot be made carries `refused`. Both reach
+//! the log and the database (`Interface.error`, `status:unsupported`).
+
+use super::value::Columns;
+use crate::agent::failmode::FailMode;
+use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
+use datapath::{PriorityTags, VlanConfig, VlanMode};
+use openflow::MacAddr;
+use ovsdb::{Replica, Uuid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Everything the switch is to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// The root row, if the database has one.
+    pub root: Option<Root>,
+    /// Bridges by name.
+    pub bridges: BTreeMap<String, BridgeConf>,
+}
+
+/// The `Open_vSwitch` row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Root {
+    /// Row.
+    pub uuid: Uuid,
+    /// Number of the configuration that clients wait for.
+    pub next_cfg: i64,
+    /// How often statistics are written.
+    pub stats_interval: Duration,
+}
+
+/// A bridge.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BridgeConf {
+    /// Row.
+    pub uuid: Uuid,
+    /// Name.
+    pub name: String,
+    /// `netdev`, `system`, `dummy` or empty.
+    pub datapath_type: String,
+    /// Fail mode.
+    pub fail_mode: FailMode,
+    /// OpenFlow versions by name; empty for the default ones.
+    pub protocols: Vec<String>,
+    /// `other_config:hwaddr`.
+    pub hwaddr: Option<MacAddr>,
+    /// `other_config:datapath-id`.
+    pub datapath_id: Option<u64>,
+    /// `other_config:mac-aging-time`.
+    pub mac_aging: Duration,
+    /// `other_config:mac-table-size`.
+    pub mac_table_size: usize,
+    /// `flood_vlans`.
+    pub flood_vlans: BTreeSet<u16>,
+    /// `other_config:forward-bpdu`.
+    pub forward_bpdu: bool,
+    /// `other_config:dp-desc`.
+    pub dp_desc: Option<String>,
+    /// `other_config:dp-sn`.
+    pub dp_sn: Option<String>,
+    /// Controllers by target.
+    pub controllers: BTreeMap<String, ControllerConf>,
+    /// Ports by name.
+    pub ports: BTreeMap<String, PortConf>,
+    /// Values that are not obeyed, and why.
+    pub notes: Vec<String>,
+}
+
+/// A controller.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ControllerConf {
+    /// Row.
+    pub uuid: Uuid,
+    /// As in the database.
+    pub target: String,
+    /// Longest time between attempts.
+    pub max_backoff: Duration,
+    /// Silence after which to ask; `None` never asks.
+    pub probe: Option<Duration>,
+    /// `Controller.type` is service.
+    pub service: bool,
+    /// Packet-ins a second, and how many at once.
+    pub rate_limit: Option<(u32, u32)>,
+    /// `enable_async_messages`.
+    pub enable_async: bool,
+    /// Values that are not obeyed, and why.
+    pub notes: Vec<String>,
+}
+
+/// A port.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortConf {
+    /// Row.
+    pub uuid: Uuid,
+    /// Name.
+    pub name: String,
+    /// VLANs.
+    pub vlan: VlanConfig,
+    /// Does not talk to other protected ports.
+    pub protected: bool,
+    /// Interfaces; several would be a bond.
+    pub interfaces: Vec<InterfaceConf>,
+    /// Values that are not obeyed, and why.
+    pub notes: Vec<String>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InterfaceConf {
+    /// Row.
+    pub uuid: Uuid,
+    /// Name.
+    pub name: String,
+    /// Type, `system` if the column is empty, `internal` for a bridge's own.
+    pub kind: String,
+    /// `options`.
+    pub options: BTreeMap<String, String>,
+    /// `mac`.
+    pub mac: Option<MacAddr>,
+    /// `mtu_request`.
+    pub mtu_request: Option<u16>,
+    /// Port number to use: `ofport_request`, else the recorded `ofport`.
+    pub ofport: Option<u16>,
+    /// Whether `ofport` is a request, which moves an existing port.
+    pub ofport_requested: bool,
+    /// Whether it is a bridge's local port.
+    pub local: bool,
+    /// `options:n_rxq`.
+    pub n_rxq: Option<u16>,
+    /// Why it cannot be made.
+    pub refused: Option<String>,
+    /// Values that are not obeyed, and why.
+    pub notes: Vec<String>,
+}
+
+/// Interface types of the outside world that weir knows of but does not make yet.
+pub const LATER_KINDS: &[&str] = &[
+    "afxdp",
+    "afxdp-nonpmd",
+    "bareudp",
+    "dpdk",
+    "erspan",
+    "geneve",
+    "gre",
+    "gtpu",
+    "ip6erspan",
+    "ip6gre",
+    "lisp",
+    "stt",
+    "vxlan",
+];
+
+/// Interface types that weir makes (`Open_vSwitch.iface_types`), without the dummy ones.
+pub const KINDS: &[&str] = &[
+    "dpdkvhostuser",
+    "dpdkvhostuserclient",
+    "internal",
+    "patch",
+    "system",
+    "tap",
+    "vhostuser",
+];
+
+/// Types of `--enable-dummy`.
+pub const DUMMY_KINDS: &[&str] = &["dummy", "dummy-internal", "dummy-pmd"];
+
+/// What the reader must know besides the database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Whether dummy interfaces exist.
+    pub dummy: bool,
+}
+
+/// Reads the replica.
+pub fn read(db: &Replica, options: ReadOptions) -> Desired {
+    let mut desired = Desired::default();
+    let Some(root) = Columns::rows(db, "Open_vSwitch").into_iter().next() else {
+        return desired;
+    };
+    let other = root.map("other_config");
+    desired.root = Some(Root {
+        uuid: root.uuid(),
+        next_cfg: root.int("next_cfg").unwrap_or(0),
+        stats_interval: Duration::from_millis(
+            other
+                .get("stats-update-interval")
+                .and_then(|v| v.parse::<u64>().ok())
+                .unwrap_or(5000)
+                .max(1000),
+        ),
+    });
+    // An interface, like a port, belongs to one bridge; the first (by name) keeps it.
+    let mut taken = BTreeSet::new();
+    let mut bridges: Vec<Columns<'_>> = root
+        .uuids("bridges")
+        .iter()
+        .filter_map(|u| Columns::row(db, "Bridge", u))
+        .collect();
+    bridges.sort_by_key(|b| b.string("name"));
+    let names: BTreeSet<String> = bridges.iter().map(|b| b.string("name")).collect();
+    for row in bridges {
+        let conf = bridge(db, &row, options, &names, &mut taken);
+        desired.bridges.entry(conf.name.clone()).or_insert(conf);
+    }
+    desired
+}
+
+fn bridge(
+    db: &Replica,
+    row: &Columns<'_>,
+    options: ReadOptions,
+    bridges: &BTreeSet<String>,
+    taken: &mut BTreeSet<String>,
+) -> BridgeConf {
+    let name = row.string("name");
+    let other = row.map("other_config");
+    let mut notes = Vec::new();
+    for column in ["mirrors", "netflow", "sflow", "ipfix", "auto_attach"] {
+        if !row.uuids(column).is_empty() {
+            notes.push(format!("{column} is not supported yet"));
+        }
+    }
+    if !row.is_empty("flow_tables") {
+        notes.push("flow_tables is not supported yet".to_owned());
+    }
+    for column in ["stp_enable", "rstp_enable", "mcast_snooping_enable"] {
+        if row.bool(column) == Some(true) {
+            notes.push(format!("{column} is not supported yet"));
+        }
+    }
+    for key in ["in-band-queue", "mcast-snooping-aging-time"] {
+        if other.contains_key(key) {
+            notes.push(format!("other_config:{key} is not supported yet"));
+        }
+    }
+    let hwaddr = other
+        .get("hwaddr")
+        .and_then(|v| match v.parse::<MacAddr>() {
+            Ok(m) if !m.is_multicast() && m != MacAddr::default() => Some(m),
+            _ => {
+                notes.push(format!(
+                    "other_config:hwaddr \"{v}\" is not a unicast MAC address"
+                ));
+                None
+            }
+        });
+    let datapath_id = other.get("datapath-id").and_then(|v| match parse_dpid(v) {
+        Some(id) => Some(id),
+        None => {
+            notes.push(format!(
+                "other_config:datapath-id \"{v}\" is not 16 hex digits (and not zero)"
+            ));
+            None
+        }
+    });
+    let number = |key: &str, default: u64, min: u64, max: u64, notes: &mut Vec<String>| match other
+        .get(key)
+        .map(|v| v.parse::<u64>())
+    {
+        None => default,
+        Some(Ok(n)) if n <= max => n.max(min),
+        Some(_) => {
+            notes.push(format!(
+                "other_config:{key} \"{}\" is not a number up to {max}",
+                other[key]
+            ));
+            default
+        }
+    };
+    let mac_aging = match number("mac-aging-time", 300, 0, 3600 * 24, &mut notes) {
+        0 => 300,
+        n => n.clamp(15, 3600),
+    };
+    let mac_table_size = number("mac-table-size", 8192, 10, 1_000_000, &mut notes) as usize;
+    let protocols = row.strings("protocols");
+    for p in &protocols {
+        if !matches!(p.as_str(), "OpenFlow10" | "OpenFlow13") {
+            notes.push(format!("protocol {p} is not supported yet"));
+        }
+    }
+    let mut controllers = BTreeMap::new();
+    for u in row.uuids("controller") {
+        if let Some(c) = Columns::row(db, "Controller", &u) {
+            let conf = controller(&c);
+            controllers.insert(conf.target.clone(), conf);
+        }
+    }
+    let mut ports = BTreeMap::new();
+    for u in row.uuids("ports") {
+        if let Some(p) = Columns::row(db, "Port", &u) {
+            let conf = port(db, &p, &name, options, bridges, taken);
+            ports.entry(conf.name.clone()).or_insert(conf);
+        }
+    }
+    BridgeConf {
+        uuid: row.uuid(),
+        datapath_type: row.string("datapath_type"),
+        fail_mode: match row.string("fail_mode").as_str() {
+            "secure" => FailMode::Secure,
+            _ => FailMode::Standalone,
+        },
+        protocols,
+        hwaddr,
+        datapath_id,
+        mac_aging: Duration::from_secs(mac_aging),
+        mac_table_size,
+        flood_vlans: row.vlans("flood_vlans"),
+        forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
+        dp_desc: other.get("dp-desc").cloned(),
+        dp_sn: other.get("dp-sn").cloned(),
+        controllers,
+        ports,
+        notes,
+        name,
+    }
+}
+
+/// Sixteen hex digits, with or without `0x`, not all zero.
+pub fn parse_dpid(s: &str) -> Option<u64> {
+    let digits = s.strip_prefix("0x").unwrap_or(s);
+    if digits.is_empty() || digits.len() > 16 || (digits.len() == s.len() && s.len() != 16) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok().filter(|n| *n != 0)
+}
+
+fn controller(row: &Columns<'_>) -> ControllerConf {
+    let millis = |n: i64| Duration::from_millis(n.max(0) as u64);
+    let mut notes = Vec::new();
+    for column in ["local_ip", "local_netmask", "local_gateway"] {
+        if !row.is_empty(column) {
+            notes.push(format!(
+                "{column} is not supported yet: give the local port its address with ip(8)"
+            ));
+        }
+    }
+    if row.string("connection_mode") == "in-band" {
+        notes.push("connection_mode=in-band is not supported yet".to_owned());
+    }
+    let rate = row.int("controller_rate_limit").filter(|n| *n > 0);
+    let burst = row.int("controller_burst_limit").filter(|n| *n > 0);
+    ControllerConf {
+        uuid: row.uuid(),
+        target: row.string("target"),
+        max_backoff: row.int("max_backoff").map_or(DEFAULT_MAX_BACKOFF, millis),
+        probe: match row.int("inactivity_probe") {
+            None => Some(DEFAULT_PROBE),
+            Some(0) => None,
+            Some(n) => Some(millis(n).max(Duration::from_secs(5))),
+        },
+        service: row.string("type") == "service",
+        rate_limit: rate.map(|r| {
+            let r = r.min(i64::from(u32::MAX)) as u32;
+            (
+                r,
+                burst
+                    .map_or(r / 4, |b| b.min(i64::from(u32::MAX)) as u32)
+                    .max(1),
+            )
+        }),
+        enable_async: row.bool("enable_async_messages").unwrap_or(true),
+        notes,
+    }
+}
+
+fn port(
+    db: &Replica,
+    row: &Columns<'_>,
+    bridge: &str,
+    options: ReadOptions,
+    bridges: &BTreeSet<String>,
+    taken: &mut BTreeSet<String>,
+) -> PortConf {
+    let name = row.string("name");
+    let mut notes = Vec::new();
+    if !row.uuids("qos").is_empty() {
+        notes.push("qos is not supported yet: traffic leaves unshaped".to_owned());
+    }
+    if matches!(row.string("lacp").as_str(), "active" | "passive") {
+        notes.push("lacp is not supported yet".to_owned());
+    }
+    if !row.is_empty("cvlans") {
+        notes.push("cvlans is not supported yet".to_owned());
+    }
+    if !row.is_empty("mac") {
+        notes.push("mac is not supported yet".to_owned());
+    }
+    let other = row.map("other_config");
+    let priority_tags = match other.get("priority-tags").map(String::as_str) {
+        None | Some("never" | "no" | "false") => PriorityTags::Never,
+        Some("if-nonzero" | "true" | "yes") => PriorityTags::IfNonzero,
+        Some("always") => PriorityTags::Always,
+        Some(v) => {
+            notes.push(format!(
+                "other_config:priority-tags \"{v}\" is none of never, if-nonzero, always"
+            ));
+            PriorityTags::Never
+        }
+    };
+    for key in ["qinq-ethtype", "transmit-default-untagged"] {
+        if other.contains_key(key) {
+            notes.push(format!("other_config:{key} is not supported yet"));
+        }
+    }
+    let tag = row
+        .int("tag")
+        .and_then(|t| u16::try_from(t).ok())
+        .filter(|t| *t < 4096);
+    let mut trunks = row.vlans("trunks");
+    let mut refused = None;
+    let mode = match row.string("vlan_mode").as_str() {
+        "access" => VlanMode::Access,
+        "trunk" => VlanMode::Trunk,
+        "native-tagged" => VlanMode::NativeTagged,
+        "native-untagged" => VlanMode::NativeUntagged,
+        "" if tag.is_some() => {
+            if !trunks.is_empty() {
+                notes.push("trunks is ignored in favor of the implicit access VLAN".to_owned());
+            }
+            VlanMode::Access
+        }
+        "" => VlanMode::Trunk,
+        // Carrying customers' frames as if they were a trunk's would mix them up.
+        other => {
+            refused = Some(format!("vlan_mode {other} is not supported yet"));
+            VlanMode::Trunk
+        }
+    };
+    if mode == VlanMode::Access {
+        trunks.clear();
+    }
+    let rows: Vec<Columns<'_>> = row
+        .uuids("interfaces")
+        .iter()
+        .filter_map(|u| Columns::row(db, "Interface", u))
+        .collect();
+    if rows.len() > 1 {
+        refused = Some("bonds are not supported yet".to_owned());
+    }
+    let mut interfaces = Vec::new();
+    for i in &rows {
+        let mut conf = interface(i, bridge, options, bridges);
+        if conf.refused.is_none() {
+            conf.refused = refused
+                .as_ref()
+                .map(|why| format!("could not add network device {} ({why})", conf.name));
+        }
+        if conf.refused.is_none() && !taken.insert(conf.name.clone()) {
+            conf.refused = Some(format!(
+                "could not add network device {} (a port of this name exists already)",
+                conf.name
+            ));
+        }
+        interfaces.push(conf);
+    }
+    PortConf {
+        uuid: row.uuid(),
+        name,
+        vlan: VlanConfig {
+            mode,
+            tag,
+            trunks,
+            priority_tags,
+        },
+        protected: row.bool("protected") == Some(true),
+        interfaces,
+        notes,
+    }
+}
+
+fn interface(
+    row: &Columns<'_>,
+    bridge: &str,
+    options: ReadOptions,
+    bridges: &BTreeSet<String>,
+) -> InterfaceConf {
+    let name = row.string("name");
+    let local = name == bridge;
+    let mut notes = Vec::new();
+    for column in [
+        "ingress_policing_rate",
+        "ingress_policing_burst",
+        "ingress_policing_kpkts_rate",
+        "ingress_policing_kpkts_burst",
+    ] {
+        if row.int(column).is_some_and(|n| n != 0) {
+            notes.push(format!("{column} is not supported yet: nothing is policed"));
+        }
+    }
+    for column in ["cfm_mpid", "bfd", "lldp"] {
+        let asked = match column {
+            "cfm_mpid" => !row.is_empty(column),
+            _ => row.map(column).get("enable").is_some_and(|v| v == "true"),
+        };
+        if asked {
+            notes.push(format!("{column} is not supported yet"));
+        }
+    }
+    let mut kind = row.string("type");
+    if local {
+        kind = "internal".to_owned();
+    } else if kind.is_empty() {
+        kind = "system".to_owned();
+    }
+    let cannot_open = |why: &str| Some(format!("could not open network device {name} ({why})"));
+    let mut refused = None;
+    if !local && bridges.contains(&name) {
+        refused = Some(format!(
+            "could not add network device {name} (a bridge of this name exists)"
+        ));
+    } else if LATER_KINDS.contains(&kind.as_str()) {
+        refused = cannot_open(&format!("type {kind} is not supported yet"));
+    } else if !(KINDS.contains(&kind.as_str())
+        || options.dummy && DUMMY_KINDS.contains(&kind.as_str()))
+    {
+        refused = cannot_open("Address family not supported by protocol");
+    }
+    let number = |column: &str| {
+        row.int(column)
+            .and_then(|n| u16::try_from(n).ok())
+            .filter(|n| (1..0xff00).contains(n))
+    };
+    let request = number("ofport_request");
+    let mac = match row.string("mac") {
+        m if m.is_empty() => None,
+        _ if local => {
+            notes.push(
+                "mac is ignored on a bridge's own interface: set Bridge other_config:hwaddr"
+                    .to_owned(),
+            );
+            None
+        }
+        m => match m.parse::<MacAddr>() {
+            Ok(a) if !a.is_multicast() && a != MacAddr::default() => Some(a),
+            _ => {
+                notes.push(format!("mac \"{m}\" is not a unicast MAC address"));
+                None
+            }
+        },
+    };
+    InterfaceConf {
+        uuid: row.uuid(),
+        kind,
+        options: row.map("options"),
+        mac,
+        mtu_request: row.int("mtu_request").and_then(|n| u16::try_from(n).ok()),
+        ofport: if local {
+            None
+        } else {
+            request.or_else(|| number("ofport"))
+        },
+        ofport_requested: !local && request.is_some(),
+        local,
+        n_rxq: row
+            .map("options")
+            .get("n_rxq")
+            .and_then(|v| v.parse().ok())
+            .filter(|n| *n > 0),
+        refused,
+        notes,
+        name,
+    }
+}

@@ -1,0 +1,11 @@
+//! From the database to the forwarding plane and back.
+//!
+//! [`desired`] reads the replica into what is wanted, [`diff`] compares that with what is and says
+//! which steps lie between, [`crate::switch::Switch`] carries them out, and [`report`] says what the
+//! rows should then read. Only `Switch` has effects; the rest is pure.
+
+pub mod desired;
+pub mod diff;
+pub mod identity;
+pub mod report;
+pub mod value;

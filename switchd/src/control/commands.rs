@@ -1,0 +1,252 @@
+//! The commands of the control socket: one table of name, usage, number of arguments and function.
+
+use super::show;
+use crate::log::Vlog;
+use crate::plane::door::Door;
+use crate::switch::Switch;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What commands work on.
+pub struct Context {
+    /// The switch.
+    pub switch: Arc<Switch>,
+    /// The real datapath, for its clock; none in tests.
+    pub door: Option<Arc<Door>>,
+    /// Log levels.
+    pub log: Arc<Vlog>,
+    /// What `version` answers.
+    pub version: String,
+    /// Turns true to end the switch.
+    pub exit: watch::Sender<bool>,
+    /// The bounds of `pmd-stats-clear`.
+    pub thread_base: std::sync::Mutex<Vec<crate::plane::ThreadStats>>,
+    /// Whether `--enable-dummy` was given.
+    pub dummy: bool,
+}
+
+type Run = fn(&Context, &[String]) -> Result<String, String>;
+
+/// One command.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    min: usize,
+    max: usize,
+    run: Run,
+}
+
+const fn command(
+    name: &'static str,
+    usage: &'static str,
+    min: usize,
+    max: usize,
+    run: Run,
+) -> Command {
+    Command {
+        name,
+        usage,
+        min,
+        max,
+        run,
+    }
+}
+
+/// In the order in which `list-commands` shows them.
+const COMMANDS: &[Command] = &[
+    command(
+        "bridge/dump-flows",
+        "[--offload-stats] bridge",
+        1,
+        2,
+        |c, a| {
+            let bridge = a
+                .iter()
+                .find(|a| !a.starts_with("--"))
+                .ok_or("a bridge is missing")?;
+            show::bridge_flows(&c.switch, bridge)
+        },
+    ),
+    command("bridge/reconnect", "[bridge]", 0, 1, |c, a| {
+        match a.first() {
+            Some(name) => c.switch.bridge(name).ok_or("Unknown bridge")?.reconnect(),
+            None => c.switch.bridges().iter().for_each(|b| b.reconnect()),
+        }
+        Ok(String::new())
+    }),
+    command("coverage/show", "", 0, 0, |c, _| {
+        Ok(show::coverage(&c.switch))
+    }),
+    command("dpctl/dump-dps", "", 0, 0, |c, _| {
+        Ok(show::dpctl_dps(&c.switch))
+    }),
+    command("dpctl/dump-flows", "[-m] [--names] [dp]", 0, 4, |c, a| {
+        let o = show::FlowOptions::parse(a)?;
+        if let Some(dp) = o.rest.first() {
+            show::check_dp(dp)?;
+        }
+        Ok(show::cached_flows(&c.switch, None, &o, true))
+    }),
+    command("dpctl/show", "[-s] [dp...]", 0, usize::MAX, |c, a| {
+        let mut statistics = false;
+        for arg in a {
+            match arg.as_str() {
+                "-s" | "--statistics" => statistics = true,
+                "-m" | "--more" => {}
+                dp => show::check_dp(dp)?,
+            }
+        }
+        Ok(show::dpctl(&c.switch, statistics))
+    }),
+    command(
+        "dpif-netdev/pmd-stats-clear",
+        "[-pmd core] [dp]",
+        0,
+        3,
+        |c, _| {
+            let mut base = c
+                .thread_base
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            *base = c.switch.plane().thread_stats();
+            Ok(String::new())
+        },
+    ),
+    command(
+        "dpif-netdev/pmd-stats-show",
+        "[-pmd core] [dp]",
+        0,
+        3,
+        |c, _| {
+            let base = c
+                .thread_base
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            Ok(show::threads(&c.switch, &base))
+        },
+    ),
+    command("dpif/dump-dps", "", 0, 0, |c, _| {
+        Ok(show::dpif_dps(&c.switch))
+    }),
+    command(
+        "dpif/dump-flows",
+        "[-m] [--names | --no-names] bridge",
+        1,
+        4,
+        |c, a| {
+            let o = show::FlowOptions::parse(a)?;
+            let bridge = o.rest.first().ok_or("a bridge is missing")?.clone();
+            c.switch.bridge(&bridge).ok_or("no such bridge")?;
+            Ok(show::cached_flows(&c.switch, Some(&bridge), &o, false))
+        },
+    ),
+    command("dpif/show", "", 0, 0, |c, _| Ok(show::dpif(&c.switch))),
+    command("exit", "[--cleanup]", 0, 1, |c, _| {
+        c.exit.send_replace(true);
+        Ok(String::new())
+    }),
+    command("fdb/flush", "[bridge]", 0, 1, |c, a| {
+        match a.first() {
+            Some(name) => {
+                c.switch.bridge(name).ok_or("no such bridge")?;
+                c.switch.plane().fdb_flush(name);
+            }
+            None => {
+                for b in c.switch.bridges() {
+                    c.switch.plane().fdb_flush(b.name());
+                }
+            }
+        }
+        Ok("table successfully flushed".to_owned())
+    }),
+    command("fdb/show", "bridge", 1, 1, |c, a| {
+        show::fdb(&c.switch, &a[0])
+    }),
+    command("fdb/stats-show", "bridge", 1, 1, |c, a| {
+        show::fdb_stats(&c.switch, &a[0])
+    }),
+    command("list-commands", "", 0, 0, |_, _| {
+        let mut out = String::from("The available commands are:\n");
+        for c in COMMANDS {
+            out.push_str(&format!("  {:<23} {}\n", c.name, c.usage));
+        }
+        Ok(out)
+    }),
+    command("memory/show", "", 0, 0, |c, _| Ok(show::memory(&c.switch))),
+    command("ofproto/list", "", 0, 0, |c, _| {
+        Ok(c.switch
+            .bridges()
+            .iter()
+            .map(|b| format!("{}\n", b.name()))
+            .collect())
+    }),
+    command("time/stop", "", 0, 0, |c, _| {
+        clock(c)?.stop();
+        Ok(String::new())
+    }),
+    command("time/warp", "[large_msecs] msecs", 1, 2, |c, a| {
+        let ms: u64 = a[0]
+            .parse()
+            .map_err(|_| "invalid MSECS: a number of milliseconds is wanted".to_owned())?;
+        if ms > 1_000_000_000_000 {
+            return Err("invalid MSECS: at most 10^12".to_owned());
+        }
+        clock(c)?.warp(Duration::from_millis(ms));
+        c.switch.plane().expire();
+        Ok("warped".to_owned())
+    }),
+    command("upcall/show", "", 0, 0, |c, _| Ok(show::upcalls(&c.switch))),
+    command("version", "", 0, 0, |c, _| Ok(c.version.clone())),
+    command("vlog/close", "", 0, 0, |c, _| {
+        c.log.close();
+        Ok(String::new())
+    }),
+    command("vlog/list", "", 0, 0, |c, _| Ok(c.log.list())),
+    command("vlog/reopen", "", 0, 0, |c, _| {
+        c.log.reopen()?;
+        Ok(String::new())
+    }),
+    command(
+        "vlog/set",
+        "{spec | PATTERN:destination:pattern}",
+        1,
+        usize::MAX,
+        |c, a| {
+            for spec in a {
+                c.log.set(spec)?;
+            }
+            Ok(String::new())
+        },
+    ),
+];
+
+fn clock(c: &Context) -> Result<&datapath::Clock, String> {
+    match &c.door {
+        Some(door) if c.dummy => Ok(door.clock()),
+        _ => Err("the clock can only be moved with --enable-dummy".to_owned()),
+    }
+}
+
+/// Runs a command.
+pub fn run(context: &Context, name: &str, args: &[String]) -> Result<String, String> {
+    let Some(c) = COMMANDS.iter().find(|c| c.name == name) else {
+        return Err(format!(
+            "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+        ));
+    };
+    if args.len() < c.min {
+        return Err(format!(
+            "\"{name}\" command requires at least {} arguments",
+            c.min
+        ));
+    }
+    if args.len() > c.max {
+        return Err(format!(
+            "\"{name}\" command takes at most {} arguments",
+            c.max
+        ));
+    }
+    tracing::debug!("received request {name}{args:?}");
+    (c.run)(context, args)
+}

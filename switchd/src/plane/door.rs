@@ -1,0 +1,327 @@
+//! The real forwarding plane behind [`Plane`].
+
+use super::*;
+use datapath::{
+    BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
+    PortSpec,
+};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+/// A started datapath, its bridges by name.
+pub struct Door {
+    datapath: Datapath,
+    clock: Clock,
+    bridges: RwLock<BTreeMap<String, BridgeId>>,
+}
+
+impl Door {
+    /// Starts the forwarding threads.
+    pub fn start(config: Config) -> Result<(Door, Events), datapath::DatapathError> {
+        let clock = config.clock.clone();
+        let (datapath, events) = Datapath::start(config)?;
+        let door = Door {
+            datapath,
+            clock,
+            bridges: RwLock::default(),
+        };
+        Ok((door, events))
+    }
+
+    /// Stops them.
+    pub fn shutdown(&self) {
+        self.datapath.shutdown();
+    }
+
+    /// The datapath's clock, for `time/stop` and `time/warp`.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn map(&self) -> RwLockReadGuard<'_, BTreeMap<String, BridgeId>> {
+        self.bridges.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn id(&self, bridge: &str) -> Option<BridgeId> {
+        self.map().get(bridge).copied()
+    }
+
+    /// The bridge an event is about; `None` once it is gone.
+    pub fn bridge_of(&self, event: &Event) -> Option<String> {
+        let (Event::PacketIn { bridge, .. }
+        | Event::FlowRemoved { bridge, .. }
+        | Event::PortStatus { bridge, .. }) = event;
+        self.name(*bridge)
+    }
+
+    fn name(&self, id: BridgeId) -> Option<String> {
+        self.map()
+            .iter()
+            .find(|(_, i)| **i == id)
+            .map(|(name, _)| name.clone())
+    }
+}
+
+fn no_bridge(name: &str) -> String {
+    format!("no bridge {name}")
+}
+
+fn gone(name: &str) -> OfError {
+    OfError::new(openflow::error::ErrorKind::FlowModUnknown, no_bridge(name))
+}
+
+fn bridge_config(p: &BridgeParams) -> BridgeConfig {
+    BridgeConfig {
+        datapath_id: p.datapath_id,
+        mac: p.mac,
+        mac_aging: p.mac_aging,
+        mac_table_size: p.mac_table_size,
+        flood_vlans: p.flood_vlans.clone(),
+        forward_bpdu: p.forward_bpdu,
+        miss: p.miss,
+        ..BridgeConfig::default()
+    }
+}
+
+fn port_spec(p: &PortParams) -> PortSpec {
+    let local = p.number == Some(PortNo::LOCAL);
+    PortSpec {
+        ofport: p
+            .number
+            .filter(|_| !local)
+            .and_then(|n| u16::try_from(n.0).ok()),
+        local,
+        vlan: p.vlan.clone(),
+        protected: p.protected,
+        interface: InterfaceConfig {
+            name: p.name.clone(),
+            kind: p.kind.clone(),
+            options: p.options.clone(),
+            mac: p.mac,
+            mtu_request: p.mtu_request,
+            n_rxq: p.n_rxq,
+        },
+    }
+}
+
+/// The reason alone: an error of the system as the C library words it.
+fn reason(e: PortError) -> String {
+    match e {
+        PortError::System { source, .. } => {
+            let text = source.to_string();
+            match text.rfind(" (os error ") {
+                Some(end) => text[..end].to_owned(),
+                None => text,
+            }
+        }
+        PortError::UnknownKind { .. } => "Address family not supported by protocol".to_owned(),
+        PortError::Option {
+            option, problem, ..
+        } => format!("option {option}: {problem}"),
+        e => e.to_string(),
+    }
+}
+
+impl Plane for Door {
+    fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
+        let id = self
+            .datapath
+            .add_bridge(name, bridge_config(params))
+            .map_err(|e| e.to_string())?;
+        self.bridges
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), id);
+        Ok(())
+    }
+
+    fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
+        let id = self.id(name).ok_or_else(|| no_bridge(name))?;
+        self.datapath
+            .set_bridge(id, bridge_config(params))
+            .map_err(|e| e.to_string())
+    }
+
+    fn remove_bridge(&self, name: &str) {
+        let id = self
+            .bridges
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
+        if let Some(id) = id {
+            self.datapath.remove_bridge(id);
+        }
+    }
+
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String> {
+        let id = self.id(bridge).ok_or_else(|| no_bridge(bridge))?;
+        self.datapath
+            .add_port(id, port_spec(params))
+            .map_err(reason)
+    }
+
+    fn set_port(&self, bridge: &str, port: PortNo, params: &PortParams) -> Result<(), String> {
+        let id = self.id(bridge).ok_or_else(|| no_bridge(bridge))?;
+        self.datapath
+            .set_port(id, port, port_spec(params))
+            .map_err(reason)
+    }
+
+    fn remove_port(&self, bridge: &str, port: PortNo) {
+        if let Some(id) = self.id(bridge) {
+            self.datapath.remove_port(id, port);
+        }
+    }
+
+    fn ports(&self, bridge: &str) -> Vec<PortNo> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.ports(id),
+            None => Vec::new(),
+        }
+    }
+
+    fn port_state(&self, bridge: &str, port: PortNo) -> Option<PortState> {
+        let id = self.id(bridge)?;
+        let s = self.datapath.port_status(id, port)?;
+        Some(PortState {
+            link_up: s.link_up,
+            admin_up: s.admin_up,
+            mac: s.mac,
+            mtu: Some(s.mtu).filter(|m| *m != 0),
+            speed_kbps: s.speed_kbps,
+            ifindex: s.ifindex.unwrap_or(0),
+            status: s.status,
+            error: s.error,
+            link_resets: self.datapath.link_resets(id, port),
+        })
+    }
+
+    fn port_desc(&self, bridge: &str, port: PortNo) -> Option<PortDesc> {
+        self.datapath.port_desc(self.id(bridge)?, port)
+    }
+
+    fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)> {
+        let id = self.id(bridge)?;
+        let s = self.datapath.port_stats(id, port)?;
+        let mut all = self.datapath.port_extra_stats(id, port);
+        for (name, value) in [
+            ("rx_packets", s.rx_packets),
+            ("tx_packets", s.tx_packets),
+            ("rx_bytes", s.rx_bytes),
+            ("tx_bytes", s.tx_bytes),
+            ("rx_dropped", s.rx_dropped),
+            ("tx_dropped", s.tx_dropped),
+            ("rx_errors", s.rx_errors),
+            ("tx_errors", s.tx_errors),
+            ("rx_frame_err", s.rx_frame_err),
+            ("rx_over_err", s.rx_over_err),
+            ("rx_crc_err", s.rx_crc_err),
+            ("collisions", s.collisions),
+        ] {
+            all.insert(name.to_owned(), value);
+        }
+        Some((s, all))
+    }
+
+    fn port_mod(&self, bridge: &str, change: &PortMod) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.port_mod(id, change)
+    }
+
+    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.flow_mod(id, change)
+    }
+
+    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)> {
+        let id = self.id(bridge).ok_or_else(|| (0, gone(bridge)))?;
+        self.datapath.flow_mods_atomic(id, changes)
+    }
+
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.flow_stats(id, filter),
+            None => Vec::new(),
+        }
+    }
+
+    fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats {
+        match self.id(bridge) {
+            Some(id) => self.datapath.aggregate_stats(id, filter),
+            None => AggregateStats::default(),
+        }
+    }
+
+    fn table_stats(&self, bridge: &str) -> Vec<TableStats> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.table_stats(id),
+            None => Vec::new(),
+        }
+    }
+
+    fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.packet_out(id, packet)
+    }
+
+    fn fdb(&self, bridge: &str) -> Vec<FdbEntry> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.fdb(id),
+            None => Vec::new(),
+        }
+    }
+
+    fn fdb_flush(&self, bridge: &str) {
+        if let Some(id) = self.id(bridge) {
+            self.datapath.fdb_flush(id);
+        }
+    }
+
+    fn fdb_stats(&self, bridge: &str) -> FdbStats {
+        match self.id(bridge) {
+            Some(id) => self.datapath.fdb_stats(id),
+            None => FdbStats::default(),
+        }
+    }
+
+    fn expire(&self) {
+        self.datapath.expire(self.clock.now());
+    }
+
+    fn cached_flows(&self) -> Vec<CachedFlow> {
+        let names: BTreeMap<BridgeId, String> =
+            self.map().iter().map(|(n, i)| (*i, n.clone())).collect();
+        self.datapath
+            .cached_flows()
+            .into_iter()
+            .map(|f| CachedFlow {
+                bridge: names.get(&f.bridge).cloned().unwrap_or_default(),
+                in_port: Some(f.in_port),
+                key: f.key,
+                packets: f.packets,
+                bytes: f.bytes,
+                used: f.used,
+                actions: f.actions,
+            })
+            .collect()
+    }
+
+    fn cache_stats(&self) -> CacheStats {
+        self.datapath.cache_stats()
+    }
+
+    fn thread_stats(&self) -> Vec<ThreadStats> {
+        self.datapath.thread_stats()
+    }
+
+    fn drop_stats(&self, bridge: &str) -> BTreeMap<String, u64> {
+        match self.id(bridge) {
+            Some(id) => self
+                .datapath
+                .drop_stats(id, None)
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v))
+                .collect(),
+            None => BTreeMap::new(),
+        }
+    }
+}

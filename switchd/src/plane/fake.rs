@@ -1,0 +1,259 @@
+//! A pretended plane: it keeps what it is told, forwards nothing, and refuses on demand.
+
+use super::*;
+use openflow::error::ErrorKind;
+use openflow::{FlowModCommand, PortFlags};
+use std::sync::{Mutex, MutexGuard};
+
+#[derive(Default)]
+pub(crate) struct FakeBridge {
+    pub(crate) params: BridgeParams,
+    pub(crate) ports: BTreeMap<PortNo, PortParams>,
+    pub(crate) flows: Vec<FlowMod>,
+}
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) bridges: Mutex<BTreeMap<String, FakeBridge>>,
+    /// Interface names and types that cannot be opened, and why.
+    pub(crate) broken: Mutex<BTreeMap<String, String>>,
+    pub(crate) packets: Mutex<Vec<PacketOut>>,
+}
+
+impl Fake {
+    pub(crate) fn bridges(&self) -> MutexGuard<'_, BTreeMap<String, FakeBridge>> {
+        self.bridges.lock().unwrap()
+    }
+}
+
+impl Plane for Fake {
+    fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
+        let b = FakeBridge {
+            params: params.clone(),
+            ..FakeBridge::default()
+        };
+        assert!(self.bridges().insert(name.to_owned(), b).is_none());
+        Ok(())
+    }
+
+    fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
+        self.bridges().get_mut(name).ok_or("no bridge")?.params = params.clone();
+        Ok(())
+    }
+
+    fn remove_bridge(&self, name: &str) {
+        let b = self.bridges().remove(name).expect("it exists");
+        assert!(b.ports.is_empty(), "ports were left");
+    }
+
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String> {
+        let broken = self.broken.lock().unwrap();
+        for key in [&params.name, &params.kind] {
+            if let Some(why) = broken.get(key) {
+                return Err(why.clone());
+            }
+        }
+        let mut bridges = self.bridges();
+        let b = bridges.get_mut(bridge).ok_or("no bridge")?;
+        let number = params
+            .number
+            .filter(|n| !b.ports.contains_key(n))
+            .or_else(|| (1..).map(PortNo).find(|n| !b.ports.contains_key(n)))
+            .unwrap();
+        b.ports.insert(number, params.clone());
+        Ok(number)
+    }
+
+    fn set_port(&self, bridge: &str, port: PortNo, params: &PortParams) -> Result<(), String> {
+        let mut bridges = self.bridges();
+        let p = bridges
+            .get_mut(bridge)
+            .and_then(|b| b.ports.get_mut(&port))
+            .ok_or("no port")?;
+        if p.options != params.options {
+            return Err("options need a new port".to_owned());
+        }
+        *p = params.clone();
+        Ok(())
+    }
+
+    fn remove_port(&self, bridge: &str, port: PortNo) {
+        let mut bridges = self.bridges();
+        bridges
+            .get_mut(bridge)
+            .and_then(|b| b.ports.remove(&port))
+            .expect("it exists");
+    }
+
+    fn ports(&self, bridge: &str) -> Vec<PortNo> {
+        match self.bridges().get(bridge) {
+            Some(b) => b.ports.keys().copied().collect(),
+            None => Vec::new(),
+        }
+    }
+
+    fn port_state(&self, bridge: &str, port: PortNo) -> Option<PortState> {
+        let bridges = self.bridges();
+        let p = bridges.get(bridge)?.ports.get(&port)?;
+        Some(PortState {
+            link_up: true,
+            admin_up: true,
+            mac: Some(
+                p.mac
+                    .unwrap_or(MacAddr([0xaa, 0x55, 0xaa, 0x55, 0, port.0 as u8])),
+            ),
+            mtu: Some(u32::from(p.mtu_request.unwrap_or(1500))),
+            ..PortState::default()
+        })
+    }
+
+    fn port_desc(&self, bridge: &str, port: PortNo) -> Option<PortDesc> {
+        let state = self.port_state(bridge, port)?;
+        let bridges = self.bridges();
+        Some(PortDesc {
+            port,
+            mac: state.mac?,
+            name: bridges.get(bridge)?.ports.get(&port)?.name.clone(),
+            config: PortFlags::default(),
+            link_down: false,
+            live: true,
+            current: 0,
+            advertised: 0,
+            supported: 0,
+            peer: 0,
+            current_speed: 0,
+            max_speed: 0,
+        })
+    }
+
+    fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)> {
+        self.port_state(bridge, port)?;
+        let s = PortStats {
+            port: port.0,
+            rx_packets: 7,
+            ..PortStats::default()
+        };
+        Some((s, BTreeMap::from([("rx_packets".to_owned(), 7)])))
+    }
+
+    fn port_mod(&self, bridge: &str, change: &PortMod) -> Result<(), OfError> {
+        match self.port_state(bridge, change.port) {
+            Some(_) => Ok(()),
+            None => Err(OfError::new(ErrorKind::PortModBadPort, "no such port")),
+        }
+    }
+
+    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError> {
+        let mut bridges = self.bridges();
+        let flows = &mut bridges.get_mut(bridge).expect("a bridge").flows;
+        match change.command {
+            FlowModCommand::Add => {
+                if change.table >= 254 {
+                    return Err(OfError::new(ErrorKind::FlowModBadTableId, "no such table"));
+                }
+                flows.push(change.clone());
+            }
+            FlowModCommand::Delete => flows.retain(|f| {
+                f.cookie & change.cookie_mask != change.cookie & change.cookie_mask
+                    || !f.matching.is_within(&change.matching)
+            }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)> {
+        let before = self.bridges()[bridge].flows.clone();
+        for (i, c) in changes.iter().enumerate() {
+            if let Err(e) = self.flow_mod(bridge, c) {
+                self.bridges().get_mut(bridge).unwrap().flows = before;
+                return Err((i, e));
+            }
+        }
+        Ok(())
+    }
+
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
+        let bridges = self.bridges();
+        bridges[bridge]
+            .flows
+            .iter()
+            .filter(|f| f.matching.is_within(&filter.matching))
+            .map(|f| FlowStats {
+                table: f.table,
+                duration: Duration::from_secs(1),
+                idle_age: None,
+                hard_age: None,
+                priority: f.priority,
+                idle_timeout: f.idle_timeout,
+                hard_timeout: f.hard_timeout,
+                importance: 0,
+                flags: f.flags,
+                cookie: f.cookie,
+                packets: 0,
+                bytes: 0,
+                matching: f.matching.clone(),
+                instructions: f.instructions.clone(),
+            })
+            .collect()
+    }
+
+    fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats {
+        AggregateStats {
+            flows: self.flow_stats(bridge, filter).len() as u32,
+            ..AggregateStats::default()
+        }
+    }
+
+    fn table_stats(&self, _: &str) -> Vec<TableStats> {
+        Vec::new()
+    }
+
+    fn packet_out(&self, _: &str, packet: &PacketOut) -> Result<(), OfError> {
+        self.packets.lock().unwrap().push(packet.clone());
+        Ok(())
+    }
+
+    fn fdb(&self, _: &str) -> Vec<FdbEntry> {
+        vec![FdbEntry {
+            port: PortNo(2),
+            vlan: 0,
+            mac: "50:54:00:00:00:09".parse().unwrap(),
+            age: Duration::ZERO,
+        }]
+    }
+
+    fn fdb_flush(&self, _: &str) {}
+
+    fn fdb_stats(&self, _: &str) -> FdbStats {
+        FdbStats {
+            current: 1,
+            max: 8192,
+            learned: 1,
+            ..FdbStats::default()
+        }
+    }
+
+    fn expire(&self) {}
+
+    fn cached_flows(&self) -> Vec<CachedFlow> {
+        Vec::new()
+    }
+
+    fn cache_stats(&self) -> CacheStats {
+        CacheStats::default()
+    }
+
+    fn thread_stats(&self) -> Vec<ThreadStats> {
+        vec![ThreadStats {
+            packets: 10,
+            busy_cycles: 500,
+            idle_cycles: 500,
+            ..ThreadStats::default()
+        }]
+    }
+
+    fn drop_stats(&self, _: &str) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+}

@@ -1,0 +1,156 @@
+//! The door to the forwarding plane, as narrow as the switch needs it, so that tests can put a
+//! pretended plane behind it. Bridges go by name, ports by number within their bridge.
+
+pub mod door;
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use datapath::{
+    CacheStats, FdbEntry, FdbStats, Miss, PriorityTags, ThreadStats, VlanConfig, VlanMode,
+};
+use openflow::{
+    AggregateStats, FlowFilter, FlowMod, FlowStats, MacAddr, OfError, PacketOut, PortDesc, PortMod,
+    PortNo, PortStats, TableStats,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// A bridge's settings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BridgeParams {
+    /// Datapath id.
+    pub datapath_id: u64,
+    /// Address, also of the local port.
+    pub mac: MacAddr,
+    /// How long a learned address stays.
+    pub mac_aging: Duration,
+    /// How many may be learned.
+    pub mac_table_size: usize,
+    /// VLANs in which nothing is learned.
+    pub flood_vlans: BTreeSet<u16>,
+    /// Whether frames to 01:80:c2:00:00:0x are forwarded.
+    pub forward_bpdu: bool,
+    /// Unmatched packets.
+    pub miss: Miss,
+}
+
+/// A port's settings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PortParams {
+    /// Interface name.
+    pub name: String,
+    /// Interface type, never empty.
+    pub kind: String,
+    /// `Interface.options`.
+    pub options: BTreeMap<String, String>,
+    /// Address to give to the device.
+    pub mac: Option<MacAddr>,
+    /// MTU to give to the device.
+    pub mtu_request: Option<u16>,
+    /// VLANs.
+    pub vlan: VlanConfig,
+    /// Does not talk to other protected ports.
+    pub protected: bool,
+    /// Receive queues asked for.
+    pub n_rxq: Option<u16>,
+    /// Wanted number; [`PortNo::LOCAL`] for a bridge's own port.
+    pub number: Option<PortNo>,
+}
+
+/// A port's state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PortState {
+    /// Whether there is a link.
+    pub link_up: bool,
+    /// Whether it is administratively up.
+    pub admin_up: bool,
+    /// Address.
+    pub mac: Option<MacAddr>,
+    /// MTU.
+    pub mtu: Option<u32>,
+    /// kbit/s, 0 if unknown.
+    pub speed_kbps: u64,
+    /// Kernel interface number, 0 for none.
+    pub ifindex: u32,
+    /// `Interface.status`.
+    pub status: BTreeMap<String, String>,
+    /// What is wrong with it while it exists.
+    pub error: Option<String>,
+    /// Times the link changed.
+    pub link_resets: u64,
+}
+
+/// One cached datapath flow, as text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CachedFlow {
+    /// Bridge it entered.
+    pub bridge: String,
+    /// Port it entered by.
+    pub in_port: Option<PortNo>,
+    /// Key and mask in `ovs-dpctl` form.
+    pub key: String,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Time since the last packet, if there was one.
+    pub used: Option<Duration>,
+    /// Actions in `ovs-dpctl` form.
+    pub actions: String,
+}
+
+/// The forwarding plane.
+///
+/// Errors of ports are the reason alone (`No such device`); the caller names the device.
+pub trait Plane: Send + Sync {
+    /// Makes a bridge.
+    fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String>;
+    /// Changes a bridge.
+    fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String>;
+    /// Removes a bridge and its ports.
+    fn remove_bridge(&self, name: &str);
+    /// Makes a port; its number is the wanted one if that is free, else the lowest free one.
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String>;
+    /// Changes a port in place; an error means that it must be made anew.
+    fn set_port(&self, bridge: &str, port: PortNo, params: &PortParams) -> Result<(), String>;
+    /// Removes a port.
+    fn remove_port(&self, bridge: &str, port: PortNo);
+    /// The numbers of a bridge's ports.
+    fn ports(&self, bridge: &str) -> Vec<PortNo>;
+    /// A port's state.
+    fn port_state(&self, bridge: &str, port: PortNo) -> Option<PortState>;
+    /// A port as controllers see it.
+    fn port_desc(&self, bridge: &str, port: PortNo) -> Option<PortDesc>;
+    /// A port's counters: OpenFlow's, and all by their database names.
+    fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)>;
+    /// A controller's change of a port.
+    fn port_mod(&self, bridge: &str, change: &PortMod) -> Result<(), OfError>;
+    /// A change of the flow tables.
+    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError>;
+    /// Several, all or nothing; the error names the index.
+    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)>;
+    /// Flows with their counters.
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats>;
+    /// Their sums.
+    fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats;
+    /// Tables.
+    fn table_stats(&self, bridge: &str) -> Vec<TableStats>;
+    /// A controller's packet.
+    fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError>;
+    /// Learned addresses.
+    fn fdb(&self, bridge: &str) -> Vec<FdbEntry>;
+    /// Forgets them.
+    fn fdb_flush(&self, bridge: &str);
+    /// Counters of the learning table.
+    fn fdb_stats(&self, bridge: &str) -> FdbStats;
+    /// Ends flows and addresses whose time is over.
+    fn expire(&self);
+    /// Flows in the caches.
+    fn cached_flows(&self) -> Vec<CachedFlow>;
+    /// Cache counters.
+    fn cache_stats(&self) -> CacheStats;
+    /// Forwarding threads.
+    fn thread_stats(&self) -> Vec<ThreadStats>;
+    /// Packets dropped on the bridge, by reason.
+    fn drop_stats(&self, bridge: &str) -> BTreeMap<String, u64>;
+}
