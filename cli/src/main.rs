@@ -13,6 +13,7 @@
 mod links;
 mod paths;
 mod table;
+mod vsctl;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -32,12 +33,20 @@ pub struct Command {
 }
 
 /// Every command, in the order `weir --help` shows them.
-pub const COMMANDS: &[Command] = &[Command {
-    name: "links",
-    alias: None,
-    help: "make links named ovs-vsctl, ovs-ofctl, ... to this binary in a directory",
-    run: links::run,
-}];
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "vsctl",
+        alias: Some("ovs-vsctl"),
+        help: "read and change the configuration",
+        run: vsctl::run,
+    },
+    Command {
+        name: "links",
+        alias: None,
+        help: "make links named ovs-vsctl, ovs-ofctl, ... to this binary in a directory",
+        run: links::run,
+    },
+];
 
 /// The command that the program name `argv0` asks for.
 fn by_alias(argv0: &OsStr) -> Option<&'static Command> {
