@@ -48,7 +48,7 @@ pub(crate) enum Command {
 /// Counters of one connection.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Packet-in messages received.
+    /// Packet-in messages received, LLDP aside.
     pub packet_ins: AtomicU64,
     /// Packet-out messages sent (LLDP not counted).
     pub packet_outs: AtomicU64,
@@ -58,6 +58,8 @@ pub struct Counters {
     pub flow_removed: AtomicU64,
     /// Error messages received.
     pub errors: AtomicU64,
+    /// LLDP frames received; they are not counted among the packet-ins.
+    pub lldp_received: AtomicU64,
     /// LLDP frames sent.
     pub lldp_sent: AtomicU64,
     /// LLDP frames that were not believed.
@@ -71,12 +73,12 @@ impl Counters {
     }
 
     /// Name, meaning and value of each.
-    pub fn rows(&self) -> [(&'static str, &'static str, u64); 7] {
+    pub fn rows(&self) -> [(&'static str, &'static str, u64); 8] {
         let v = |c: &AtomicU64| c.load(Ordering::Relaxed);
         [
             (
                 "packet_ins",
-                "Packets the switch sent to the controller",
+                "Packets the switch sent to the controller, LLDP aside",
                 v(&self.packet_ins),
             ),
             (
@@ -91,6 +93,11 @@ impl Counters {
                 v(&self.flow_removed),
             ),
             ("errors", "Error messages from the switch", v(&self.errors)),
+            (
+                "lldp_received",
+                "LLDP frames received",
+                v(&self.lldp_received),
+            ),
             ("lldp_sent", "LLDP frames sent", v(&self.lldp_sent)),
             (
                 "lldp_refused",

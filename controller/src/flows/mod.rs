@@ -9,7 +9,6 @@ mod fields;
 mod plan;
 
 pub use actions::{MAX_ACTIONS, actions_json, parse_actions};
-pub(crate) use fields::value_json;
 pub use fields::{fields_of, match_json, parse_match, prereq_met};
 pub use plan::{Change, difference};
 
@@ -43,6 +42,14 @@ impl FieldError {
             detail: detail.into(),
         }
     }
+}
+
+/// Finds a port of the flow's switch by its name.
+pub type Ports<'a> = &'a dyn Fn(&str) -> Option<openflow::PortNo>;
+
+/// For documents that name ports by number alone.
+pub fn no_ports(_: &str) -> Option<openflow::PortNo> {
+    None
 }
 
 type Result<T> = std::result::Result<T, FieldError>;

@@ -30,7 +30,9 @@ impl Token {
                 let mut text = String::new();
                 f.take(MAX_TOKEN as u64 + 2).read_to_string(&mut text)?;
                 let token = text.trim();
-                let usable = token.bytes().all(|b| b.is_ascii_graphic() && b != b';' && b != b'"');
+                let usable = token
+                    .bytes()
+                    .all(|b| b.is_ascii_graphic() && b != b';' && b != b'"');
                 if !(MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) || !usable {
                     return Err(invalid(format!(
                         "a token has {MIN_TOKEN} to {MAX_TOKEN} printable characters without blanks; delete the file for a new one"
@@ -39,7 +41,11 @@ impl Token {
                 Ok(Token(token.to_owned()))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+                let token = format!(
+                    "{}{}",
+                    uuid::Uuid::new_v4().simple(),
+                    uuid::Uuid::new_v4().simple()
+                );
                 let mut f = std::fs::OpenOptions::new()
                     .write(true)
                     .create_new(true)
@@ -67,7 +73,12 @@ pub(super) async fn check(State(app): State<App>, request: Request, next: Next) 
         return if host_is_local(request.headers()) {
             next.run(request).await
         } else {
-            Problem::new(StatusCode::FORBIDDEN, "foreign-host", "without tokens, only requests to localhost are served").into_response()
+            Problem::new(
+                StatusCode::FORBIDDEN,
+                "foreign-host",
+                "without tokens, only requests to localhost are served",
+            )
+            .into_response()
         };
     };
     if bearer(request.headers()).is_some_and(|t| token.is(t)) {
@@ -79,10 +90,20 @@ pub(super) async fn check(State(app): State<App>, request: Request, next: Next) 
         return next.run(request).await;
     }
     if request.uri().path() == "/" && reads {
-        let given = request.uri().query().and_then(|q| q.split('&').find_map(|p| p.strip_prefix("token=")));
+        let given = request
+            .uri()
+            .query()
+            .and_then(|q| q.split('&').find_map(|p| p.strip_prefix("token=")));
         if given.is_some_and(|t| token.is(t)) {
             let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/", token.0);
-            return (StatusCode::SEE_OTHER, [(header::SET_COOKIE, cookie), (header::LOCATION, "/".to_owned())]).into_response();
+            return (
+                StatusCode::SEE_OTHER,
+                [
+                    (header::SET_COOKIE, cookie),
+                    (header::LOCATION, "/".to_owned()),
+                ],
+            )
+                .into_response();
         }
         return (StatusCode::UNAUTHORIZED, super::page::sign_in()).into_response();
     }
@@ -117,7 +138,10 @@ fn host_is_local(headers: &HeaderMap) -> bool {
         Some(v6) => v6.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|a| a.is_loopback())
 }
 
 #[cfg(test)]
@@ -133,7 +157,10 @@ mod tests {
         let b = Token::load_or_create(&path).unwrap();
         assert!(a.is(&b.0) && a.0.len() == 64);
         assert!(!a.is("") && !a.is(&a.0[1..]));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         std::fs::write(&path, "short\n").unwrap();
         assert!(Token::load_or_create(&path).is_err());
     }

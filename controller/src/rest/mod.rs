@@ -17,6 +17,7 @@ pub use auth::Token;
 pub use problem::Problem;
 
 use crate::hub::Hub;
+use crate::southbound::is_set;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
@@ -75,18 +76,35 @@ pub(crate) fn router(hub: Arc<Hub>, token: Option<Token>) -> Router {
         )
         .route("/stats/switches", get(ryu::switches))
         .route("/stats/desc/{dpid}", get(ryu::desc))
-        .route("/stats/flow/{dpid}", get(ryu::flow).post(ryu::flow_filtered))
-        .route("/stats/aggregateflow/{dpid}", get(ryu::aggregate).post(ryu::aggregate_filtered))
+        .route(
+            "/stats/flow/{dpid}",
+            get(ryu::flow).post(ryu::flow_filtered),
+        )
+        .route(
+            "/stats/aggregateflow/{dpid}",
+            get(ryu::aggregate).post(ryu::aggregate_filtered),
+        )
         .route("/stats/table/{dpid}", get(ryu::table))
         .route("/stats/port/{dpid}", get(ryu::port))
         .route("/stats/port/{dpid}/{port}", get(ryu::one_port))
         .route("/stats/portdesc/{dpid}", get(ryu::portdesc))
         .route("/stats/portdesc/{dpid}/{port}", get(ryu::one_portdesc))
         .route("/stats/flowentry/{command}", post(ryu::flowentry))
-        .route("/stats/flowentry/clear/{dpid}", axum::routing::delete(ryu::clear))
-        .fallback(async || Problem::not_found("there is nothing at this address; /api/v1/openapi.json lists what there is"))
+        .route(
+            "/stats/flowentry/clear/{dpid}",
+            axum::routing::delete(ryu::clear),
+        )
+        .fallback(async || {
+            Problem::not_found(
+                "there is nothing at this address; /api/v1/openapi.json lists what there is",
+            )
+        })
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this address does not take this method")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "this address does not take this method",
+            )
         })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check))
@@ -101,7 +119,10 @@ async fn bound_time(request: Request, next: Next) -> Response {
         Err(_) => axum::response::IntoResponse::into_response(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "timeout",
-            format!("the request took more than {} seconds", REQUEST_TIMEOUT.as_secs()),
+            format!(
+                "the request took more than {} seconds",
+                REQUEST_TIMEOUT.as_secs()
+            ),
         )),
     }
 }
@@ -132,20 +153,32 @@ impl<S: Send + Sync> FromRequest<S> for Json {
 
     async fn from_request(request: Request, state: &S) -> Result<Json, Problem> {
         let body = Bytes::from_request(request, state).await.map_err(|e| {
-            Problem::new(e.status(), "body", format!("{}; a body has at most {MAX_BODY} bytes", e.body_text()))
+            Problem::new(
+                e.status(),
+                "body",
+                format!("{}; a body has at most {MAX_BODY} bytes", e.body_text()),
+            )
         })?;
-        serde_json::from_slice(&body)
-            .map(Json)
-            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "not-json", format!("the body is not JSON: {e}")))
+        serde_json::from_slice(&body).map(Json).map_err(|e| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "not-json",
+                format!("the body is not JSON: {e}"),
+            )
+        })
     }
 }
 
 /// Serves until `stop` is true, then lets requests finish for a moment.
-pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: tokio::sync::watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
-            _ = stop.wait_for(|s| *s) => return,
+            () = is_set(&mut stop) => return,
             a = async {
                 let permit = permits.clone().acquire_owned().await.ok();
                 (listener.accept().await, permit)
@@ -171,7 +204,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: tokio
                         tracing::debug!(error = %e, "HTTP connection ended");
                     }
                 }
-                _ = stop.wait_for(|s| *s) => {
+                () = is_set(&mut stop) => {
                     connection.as_mut().graceful_shutdown();
                     let _ = tokio::time::timeout(Duration::from_secs(1), connection).await;
                 }

@@ -44,7 +44,11 @@ fn keyed(h: &SwitchHandle, v: Value) -> Response {
 }
 
 fn unexpected() -> Problem {
-    Problem::new(StatusCode::BAD_GATEWAY, "switch-error", "the switch answered another question")
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "switch-error",
+        "the switch answered another question",
+    )
 }
 
 pub(super) async fn switches(State(app): State<App>) -> Response {
@@ -52,7 +56,10 @@ pub(super) async fn switches(State(app): State<App>) -> Response {
     axum::Json(ids).into_response()
 }
 
-pub(super) async fn desc(State(app): State<App>, Path(dpid): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn desc(
+    State(app): State<App>,
+    Path(dpid): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
     let MultipartReply::Desc(d) = h.ask(MultipartRequest::Desc).await? else {
         return Err(unexpected());
@@ -104,7 +111,10 @@ pub(super) async fn aggregate_filtered(
     Ok(keyed(&h, v))
 }
 
-pub(super) async fn table(State(app): State<App>, Path(dpid): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn table(
+    State(app): State<App>,
+    Path(dpid): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
     let MultipartReply::Table(tables) = h.ask(MultipartRequest::Table).await? else {
         return Err(unexpected());
@@ -128,7 +138,11 @@ pub(super) async fn one_port(
     port_stats(app, dpid, port).await
 }
 
-async fn port_stats(State(app): State<App>, dpid: String, port: PortNo) -> Result<Response, Problem> {
+async fn port_stats(
+    State(app): State<App>,
+    dpid: String,
+    port: PortNo,
+) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
     let MultipartReply::PortStats(ports) = h.ask(MultipartRequest::PortStats(port)).await? else {
         return Err(unexpected());
@@ -136,9 +150,15 @@ async fn port_stats(State(app): State<App>, dpid: String, port: PortNo) -> Resul
     Ok(keyed(&h, ports.iter().map(port_stats_json).collect()))
 }
 
-pub(super) async fn portdesc(State(app): State<App>, Path(dpid): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn portdesc(
+    State(app): State<App>,
+    Path(dpid): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
-    Ok(keyed(&h, h.with(|s| s.ports().map(port_desc_json).collect())))
+    Ok(keyed(
+        &h,
+        h.with(|s| s.ports().map(port_desc_json).collect()),
+    ))
 }
 
 pub(super) async fn one_portdesc(
@@ -147,7 +167,10 @@ pub(super) async fn one_portdesc(
 ) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
     let port = port_number(&port)?;
-    let list = h.with(|s| s.port(port).map(port_desc_json)).into_iter().collect();
+    let list = h
+        .with(|s| s.port(port).map(port_desc_json))
+        .into_iter()
+        .collect();
     Ok(keyed(&h, list))
 }
 
@@ -156,12 +179,19 @@ fn port_number(s: &str) -> Result<PortNo, Problem> {
         "ANY" | "ALL" => Ok(PortNo::ANY),
         "LOCAL" => Ok(PortNo::LOCAL),
         _ => s.parse().map(PortNo).map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "bad-port", format!("{s}: a port number or LOCAL is wanted"))
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "bad-port",
+                format!("{s}: a port number or LOCAL is wanted"),
+            )
         }),
     }
 }
 
-pub(super) async fn clear(State(app): State<App>, Path(dpid): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn clear(
+    State(app): State<App>,
+    Path(dpid): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &dpid)?;
     let all = FlowMod {
         command: FlowModCommand::Delete,
@@ -191,14 +221,22 @@ pub(super) async fn flowentry(
     let dpid = match body.get("dpid") {
         Some(Value::Number(n)) => n.to_string(),
         Some(Value::String(s)) => s.clone(),
-        _ => return Err(crate::flows::FieldError::new("/dpid", "the switch's datapath id is wanted").into()),
+        _ => {
+            return Err(crate::flows::FieldError::new(
+                "/dpid",
+                "the switch's datapath id is wanted",
+            )
+            .into());
+        }
     };
     let h = find(&app, &dpid)?;
     let matching = body_match(&body)?;
     let instructions = match body.get("actions") {
         Some(Value::Array(list)) => parse_actions(list, &matching, "/actions")?,
         None => Instructions::default(),
-        Some(_) => return Err(crate::flows::FieldError::new("/actions", "a list is wanted").into()),
+        Some(_) => {
+            return Err(crate::flows::FieldError::new("/actions", "a list is wanted").into());
+        }
     };
     let flags = number(&body, "flags", 0, 0x1f)?;
     let message = FlowMod {
@@ -245,7 +283,11 @@ fn number(body: &Value, name: &str, default: u64, max: u64) -> Result<u64, Probl
         Some(v) => v.as_u64(),
     };
     v.filter(|v| *v <= max).ok_or_else(|| {
-        crate::flows::FieldError::new(format!("/{name}"), format!("a number from 0 to {max} is wanted")).into()
+        crate::flows::FieldError::new(
+            format!("/{name}"),
+            format!("a number from 0 to {max} is wanted"),
+        )
+        .into()
     })
 }
 
@@ -285,7 +327,8 @@ fn flow_json(version: u8, f: &FlowStats) -> Value {
     // A flow's statistics and the message that adds it are equally long (OpenFlow 1.3.5 7.3.4.1 and
     // 7.3.5.2: 48 bytes before the match in both).
     let again = FlowMod::add(f.matching.clone(), f.instructions.clone());
-    let length = openflow::wire::encode(version, 0, &Message::FlowMod(again)).map_or(0, |b| b.len());
+    let length =
+        openflow::wire::encode(version, 0, &Message::FlowMod(again)).map_or(0, |b| b.len());
     json!({
         "priority": f.priority,
         "cookie": f.cookie,
@@ -339,7 +382,11 @@ fn match_text(m: &Match) -> Value {
                 Ok(v) if is_number(f.format) => json!(v),
                 _ => json!(plain(f.format, value)),
             },
-            _ => json!(format!("{}/{}", plain(f.format, value), plain(f.format, mask))),
+            _ => json!(format!(
+                "{}/{}",
+                plain(f.format, value),
+                plain(f.format, mask)
+            )),
         };
         o.insert(ryu_name(f.id, f.name).to_owned(), v);
     }
@@ -347,7 +394,10 @@ fn match_text(m: &Match) -> Value {
 }
 
 fn is_number(f: Format) -> bool {
-    !matches!(f, Format::Ethernet | Format::Ipv4 | Format::Ipv6 | Format::Port)
+    !matches!(
+        f,
+        Format::Ethernet | Format::Ipv4 | Format::Ipv6 | Format::Port
+    )
 }
 
 fn plain(f: Format, v: u128) -> String {
@@ -373,7 +423,11 @@ fn actions_text(i: &Instructions) -> Vec<Value> {
         out.push(json!({"WRITE_ACTIONS": i.write.iter().map(action_text).collect::<Vec<_>>()}));
     }
     if let Some((v, m)) = i.metadata {
-        out.push(json!(if m == 0 { format!("WRITE_METADATA:{v:#x}") } else { format!("WRITE_METADATA:{v:#x}/{m:#x}") }));
+        out.push(json!(if m == 0 {
+            format!("WRITE_METADATA:{v:#x}")
+        } else {
+            format!("WRITE_METADATA:{v:#x}/{m:#x}")
+        }));
     }
     if let Some(t) = i.goto_table {
         out.push(json!(format!("GOTO_TABLE:{t}")));
@@ -386,8 +440,16 @@ fn action_text(a: &Action) -> String {
         Action::Output { port, .. } => format!("OUTPUT:{port}"),
         Action::CopyTtlOut => "COPY_TTL_OUT".into(),
         Action::CopyTtlIn => "COPY_TTL_IN".into(),
-        Action::SetField { field: FieldId::MplsTtl, value, .. } => format!("SET_MPLS_TTL:{value}"),
-        Action::SetField { field: FieldId::NwTtl, value, .. } => format!("SET_NW_TTL:{value}"),
+        Action::SetField {
+            field: FieldId::MplsTtl,
+            value,
+            ..
+        } => format!("SET_MPLS_TTL:{value}"),
+        Action::SetField {
+            field: FieldId::NwTtl,
+            value,
+            ..
+        } => format!("SET_NW_TTL:{value}"),
         Action::SetField { field, value, .. } => {
             let name = match field {
                 FieldId::Ipv4Src => "ipv4_src",
@@ -398,7 +460,10 @@ fn action_text(a: &Action) -> String {
                     n => n,
                 },
             };
-            format!("SET_FIELD: {{{name}:{}}}", plain(field.info().format, *value))
+            format!(
+                "SET_FIELD: {{{name}:{}}}",
+                plain(field.info().format, *value)
+            )
         }
         Action::DecMplsTtl => "DEC_MPLS_TTL".into(),
         Action::PushVlan(t) => format!("PUSH_VLAN:{t}"),
@@ -413,7 +478,11 @@ fn action_text(a: &Action) -> String {
 }
 
 fn port_json(n: u32) -> Value {
-    if n == PortNo::LOCAL.0 { json!("LOCAL") } else { json!(n) }
+    if n == PortNo::LOCAL.0 {
+        json!("LOCAL")
+    } else {
+        json!(n)
+    }
 }
 
 fn port_stats_json(p: &PortStats) -> Value {
@@ -464,16 +533,31 @@ mod tests {
         );
         let i = Instructions {
             apply: vec![
-                Action::SetField { field: FieldId::TcpDst, value: 8080, mask: 0xffff },
-                Action::Output { port: PortNo(2), max_len: 0 },
-                Action::Output { port: PortNo::CONTROLLER, max_len: 0xffff },
+                Action::SetField {
+                    field: FieldId::TcpDst,
+                    value: 8080,
+                    mask: 0xffff,
+                },
+                Action::Output {
+                    port: PortNo(2),
+                    max_len: 0,
+                },
+                Action::Output {
+                    port: PortNo::CONTROLLER,
+                    max_len: 0xffff,
+                },
             ],
             goto_table: Some(3),
             ..Instructions::default()
         };
         assert_eq!(
             actions_text(&i),
-            [json!("SET_FIELD: {tcp_dst:8080}"), json!("OUTPUT:2"), json!("OUTPUT:CONTROLLER"), json!("GOTO_TABLE:3")]
+            [
+                json!("SET_FIELD: {tcp_dst:8080}"),
+                json!("OUTPUT:2"),
+                json!("OUTPUT:CONTROLLER"),
+                json!("GOTO_TABLE:3")
+            ]
         );
     }
 }

@@ -29,18 +29,16 @@ pub(super) fn find(app: &App, which: &str) -> Result<Arc<SwitchHandle>, Problem>
 }
 
 fn unexpected() -> Problem {
-    Problem::new(StatusCode::BAD_GATEWAY, "switch-error", "the switch answered another question")
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "switch-error",
+        "the switch answered another question",
+    )
 }
 
 fn switch_json(h: &SwitchHandle) -> Value {
     let s: Switch = h.info();
-    let counters: serde_json::Map<String, Value> = h
-        .counters
-        .rows()
-        .into_iter()
-        .map(|(name, _, v)| (name.to_owned(), json!(v)))
-        .collect();
-    json!({
+    let mut v = json!({
         "id": s.dpid.to_string(),
         "dpid": s.dpid.0,
         "name": s.name(),
@@ -55,8 +53,11 @@ fn switch_json(h: &SwitchHandle) -> Value {
         "buffers": s.features.buffers,
         "capabilities": s.features.capabilities,
         "ports": s.ports().map(port_json).collect::<Vec<_>>(),
-        "counters": counters,
-    })
+    });
+    for (name, _, n) in h.counters.rows() {
+        v[name] = json!(n);
+    }
+    v
 }
 
 fn version_text(v: u8) -> String {
@@ -67,7 +68,11 @@ fn version_text(v: u8) -> String {
 }
 
 fn port_number(p: PortNo) -> Value {
-    if p == PortNo::LOCAL { json!("LOCAL") } else { json!(p.0) }
+    if p == PortNo::LOCAL {
+        json!("LOCAL")
+    } else {
+        json!(p.0)
+    }
 }
 
 fn port_json(p: &PortDesc) -> Value {
@@ -100,13 +105,20 @@ pub(super) async fn switches(State(app): State<App>) -> Response {
     axum::Json(json!({"switches": list})).into_response()
 }
 
-pub(super) async fn switch(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn switch(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     Ok(axum::Json(switch_json(&*find(&app, &id)?)).into_response())
 }
 
-pub(super) async fn ports(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn ports(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &id)?;
-    let MultipartReply::PortStats(stats) = h.ask(MultipartRequest::PortStats(PortNo::ANY)).await? else {
+    let MultipartReply::PortStats(stats) = h.ask(MultipartRequest::PortStats(PortNo::ANY)).await?
+    else {
         return Err(unexpected());
     };
     let stats: HashMap<u32, PortStats> = stats.into_iter().map(|s| (s.port, s)).collect();
@@ -122,7 +134,10 @@ pub(super) async fn ports(State(app): State<App>, Path(id): Path<String>) -> Res
     Ok(axum::Json(json!({"ports": list})).into_response())
 }
 
-pub(super) async fn tables(State(app): State<App>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn tables(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     let h = find(&app, &id)?;
     let MultipartReply::Table(tables) = h.ask(MultipartRequest::Table).await? else {
         return Err(unexpected());
@@ -145,10 +160,18 @@ pub(super) async fn switch_flows(
         match (k.as_str(), v.parse()) {
             ("table", Ok(t)) if t < TABLE_ALL => filter.table = t,
             ("table", _) => {
-                return Err(crate::flows::FieldError::new("?table", format!("{v}: a number from 0 to 254 is wanted")).into());
+                return Err(crate::flows::FieldError::new(
+                    "?table",
+                    format!("{v}: a number from 0 to 254 is wanted"),
+                )
+                .into());
             }
             _ => {
-                return Err(crate::flows::FieldError::new(format!("?{k}"), "there is no such filter; there is table").into());
+                return Err(crate::flows::FieldError::new(
+                    format!("?{k}"),
+                    "there is no such filter; there is table",
+                )
+                .into());
             }
         }
     }
@@ -163,7 +186,10 @@ pub(super) async fn switch_flows(
     Ok(axum::Json(json!({"flows": list})).into_response())
 }
 
-pub(super) async fn on_switch(h: &SwitchHandle, filter: FlowFilter) -> Result<Vec<FlowStats>, Problem> {
+pub(super) async fn on_switch(
+    h: &SwitchHandle,
+    filter: FlowFilter,
+) -> Result<Vec<FlowStats>, Problem> {
     match h.ask(MultipartRequest::Flow(filter)).await? {
         MultipartReply::Flow(mut flows) => {
             flows.sort_by(|a, b| (a.table, b.priority).cmp(&(b.table, a.priority)));
@@ -282,7 +308,9 @@ pub(super) fn flow_json(e: &FlowEntry) -> Value {
     v["state"] = json!(e.state.word());
     v["detail"] = match &e.state {
         FlowState::Refused(why) => json!(why),
-        FlowState::Pending => json!("stored; installed as soon as the switch is connected and confirms it"),
+        FlowState::Pending => {
+            json!("stored; installed as soon as the switch is connected and confirms it")
+        }
         _ => Value::Null,
     };
     v
@@ -293,7 +321,10 @@ pub(super) async fn flows(State(app): State<App>) -> Response {
     axum::Json(json!({"flows": list})).into_response()
 }
 
-pub(super) async fn flow(State(app): State<App>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn flow(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
     let e = app.hub.flow(&name).ok_or_else(|| missing(&name))?;
     Ok(axum::Json(flow_json(&e)).into_response())
 }
@@ -303,7 +334,10 @@ fn missing(name: &str) -> Problem {
 }
 
 /// POST: one new flow, or a list of them (all or none).
-pub(super) async fn add_flow(State(app): State<App>, Json(body): Json) -> Result<Response, Problem> {
+pub(super) async fn add_flow(
+    State(app): State<App>,
+    Json(body): Json,
+) -> Result<Response, Problem> {
     let Value::Array(list) = body else {
         let flow = NamedFlow::parse(&body, None)?;
         let name = flow.name.clone();
@@ -311,7 +345,11 @@ pub(super) async fn add_flow(State(app): State<App>, Json(body): Json) -> Result
         return answer_with(&app, &name, StatusCode::CREATED);
     };
     if list.len() > MAX_BATCH {
-        return Err(crate::flows::FieldError::new("", format!("{} flows; a list has at most {MAX_BATCH}", list.len())).into());
+        return Err(crate::flows::FieldError::new(
+            "",
+            format!("{} flows; a list has at most {MAX_BATCH}", list.len()),
+        )
+        .into());
     }
     let mut steps = Vec::with_capacity(list.len());
     let mut names = Vec::with_capacity(list.len());
@@ -323,7 +361,11 @@ pub(super) async fn add_flow(State(app): State<App>, Json(body): Json) -> Result
     app.hub.change(steps).await?;
     let entries: Vec<_> = names.iter().filter_map(|n| app.hub.flow(n)).collect();
     let pending = entries.iter().any(|e| e.state != FlowState::Installed);
-    let status = if pending { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+    let status = if pending {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::CREATED
+    };
     let list: Vec<_> = entries.iter().map(flow_json).collect();
     Ok((status, axum::Json(json!({"flows": list}))).into_response())
 }
@@ -344,10 +386,21 @@ pub(super) async fn put_flow(
     }
     let replaced = app.hub.change(vec![Step::Put(flow)]).await?;
     let new = replaced == [false];
-    answer_with(&app, &name, if new { StatusCode::CREATED } else { StatusCode::OK })
+    answer_with(
+        &app,
+        &name,
+        if new {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+    )
 }
 
-pub(super) async fn delete_flow(State(app): State<App>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn delete_flow(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
     if check_name(&name).is_err() {
         return Err(missing(&name));
     }
@@ -358,7 +411,16 @@ pub(super) async fn delete_flow(State(app): State<App>, Path(name): Path<String>
 /// The flow; 202 while no switch has confirmed it.
 fn answer_with(app: &App, name: &str, status: StatusCode) -> Result<Response, Problem> {
     let e = app.hub.flow(name).ok_or_else(|| missing(name))?;
-    let status = if e.state == FlowState::Installed { status } else { StatusCode::ACCEPTED };
+    let status = if e.state == FlowState::Installed {
+        status
+    } else {
+        StatusCode::ACCEPTED
+    };
     let location = format!("/api/v1/flows/{name}");
-    Ok((status, [(header::LOCATION, location)], axum::Json(flow_json(&e))).into_response())
+    Ok((
+        status,
+        [(header::LOCATION, location)],
+        axum::Json(flow_json(&e)),
+    )
+        .into_response())
 }
