@@ -7,22 +7,32 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod condition;
+pub mod database;
+pub mod engine;
 pub mod error;
+mod exec;
+pub mod journal;
+mod monitor;
 pub mod replica;
 pub mod schema;
+pub mod server;
 pub mod session;
 pub mod stream;
 pub mod target;
 pub mod text;
 pub mod transaction;
+mod txn;
 pub mod value;
 
 pub use client::{Client, ClientError, Notification};
+pub use database::Database;
 pub use error::OvsdbError;
 pub use replica::{Change, ChangeKind, ChangeSet, Replica, Row, Wanted};
 pub use schema::{
     BaseType, ColumnSchema, DatabaseSchema, RefType, TableSchema, Type, vswitch_schema,
 };
+pub use server::{Server, ServerHandle, ServerOptions};
 pub use session::{Session, SessionOptions};
 pub use target::Target;
 pub use transaction::{Cell, Mutator, NewRow, OperationResult, Outcome, RowRef, Transaction};

@@ -321,11 +321,7 @@ impl Type {
         } else if self.min == 0 {
             Datum::empty_set()
         } else {
-            Datum::scalar(match &self.key.choices {
-                // The smallest allowed value where the usual default is not among them.
-                Some(c) if !c.contains(&self.key.atom.default_atom()) => c.atoms()[0].clone(),
-                _ => self.key.atom.default_atom(),
-            })
+            Datum::scalar(self.key.atom.default_atom())
         }
     }
 

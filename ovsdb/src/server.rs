@@ -1,0 +1,949 @@
+//! The server: sockets around an [`Engine`], and the journal under it.
+//!
+//! One thread owns the engine and the journal; nothing is locked. It takes all messages that have
+//! come from all clients, up to [`BATCH`], runs them, makes the journal durable once, and only then
+//! hands the answers and updates out. While it waits for the disk the next messages gather, so that
+//! many clients share one `fsync` (group commit) and a single one pays no more than its own.
+//!
+//! Each connection has two tokio tasks: a reader that cuts and parses JSON (that work is spread
+//! over the runtime's threads) and a writer. Between engine and writer lies a queue bounded in
+//! bytes: a client that does not read its updates is cut off when it is full, as its own fault
+//! must not cost others memory. Towards the engine, readers wait in a bounded channel, which in
+//! turn lets TCP slow the sender down.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::engine::{ClientId, CommitLog, Engine, Output};
+use crate::journal::{Journal, JournalError};
+use crate::schema::DatabaseSchema;
+use crate::session::{BACKOFF_MAX, BACKOFF_MIN};
+use crate::stream::JsonStream;
+use crate::target::Target;
+use crate::transaction::Transaction;
+use crate::value::Datum;
+
+/// Longest message accepted from a client.
+pub const MAX_MESSAGE: usize = 32 << 20;
+/// Most bytes waiting to be sent to one client before it is cut off.
+pub const MAX_BACKLOG: usize = 64 << 20;
+/// Most clients at a time.
+pub const MAX_CLIENTS: usize = 4096;
+/// Most messages between two looks at the disk.
+const BATCH: usize = 256;
+/// Messages that may wait for the engine.
+const INBOX: usize = 1024;
+
+/// How to open a server.
+#[derive(Debug, Clone, Default)]
+pub struct ServerOptions {
+    /// The database file.
+    pub db_path: PathBuf,
+    /// Schema to make the file with where there is none; `None`: it must exist.
+    pub create: Option<DatabaseSchema>,
+    /// More database files to serve.
+    pub more: Vec<PathBuf>,
+    /// Where to listen (`punix:`, `ptcp:`), whom to call (`unix:`, `tcp:`), and columns that
+    /// tell more of these (`db:`).
+    pub remotes: Vec<Target>,
+    /// Answer transactions before they are on disk, unless they ask for it (`commit` with
+    /// `durable`). Faster, and a crash of the machine may lose what was answered.
+    pub lazy_sync: bool,
+}
+
+/// Why a server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Trouble with a database file.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Trouble with a remote.
+    #[error("{remote}: {source}")]
+    Remote {
+        /// The remote.
+        remote: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The engine has stopped.
+    #[error("the database server has stopped: {0}")]
+    Stopped(String),
+}
+
+/// A journal shared between the engine (which appends) and the driver (which syncs and compacts),
+/// both on the same thread.
+#[derive(Clone)]
+struct SharedJournal(Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    fn with<R>(&self, f: impl FnOnce(&mut Journal) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl CommitLog for SharedJournal {
+    fn append(&mut self, record: &str) -> io::Result<()> {
+        self.with(|j| j.append(record))
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+
+enum Input {
+    Connect(ClientId, Outbox, String),
+    Message(ClientId, Value),
+    Gone(ClientId),
+    Job(Job),
+    Compact(oneshot::Sender<Result<(), String>>),
+    Stop,
+}
+
+/// The engine's end of a client's queue.
+struct Outbox {
+    queue: mpsc::UnboundedSender<Arc<str>>,
+    backlog: Arc<AtomicUsize>,
+    /// Dropped to disconnect the client.
+    _life: oneshot::Sender<()>,
+}
+
+struct Shared {
+    inbox: mpsc::Sender<Input>,
+    next_client: AtomicU64,
+    clients: AtomicUsize,
+    listeners: Mutex<HashMap<Target, Remote>>,
+    /// Connected clients by the remote they came over.
+    connections: Mutex<HashMap<Target, usize>>,
+}
+
+struct Remote {
+    task: JoinHandle<()>,
+    /// A socket file to remove at the end.
+    socket: Option<PathBuf>,
+    /// Where it really listens.
+    local: Option<std::net::SocketAddr>,
+    /// Named by a `db:` remote.
+    from_db: bool,
+}
+
+fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A database server. Dropping it (or the end of [`Server::run`]) ends all connections.
+pub struct Server {
+    shared: Arc<Shared>,
+    engine: Option<std::thread::JoinHandle<()>>,
+    dead: watch::Receiver<Option<String>>,
+    manager: JoinHandle<()>,
+}
+
+/// Runs things on a running server from elsewhere, as a control socket does.
+#[derive(Clone)]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Opens the database files and begins to listen.
+    ///
+    /// # Errors
+    /// A file that is locked, missing or no database; a remote that cannot be listened on.
+    pub async fn open(options: ServerOptions) -> Result<Self, ServerError> {
+        let mut engine = Engine::new();
+        let mut journals = Vec::new();
+        for (i, path) in std::iter::once(&options.db_path)
+            .chain(&options.more)
+            .enumerate()
+        {
+            let create = if i == 0 {
+                options.create.as_ref()
+            } else {
+                None
+            };
+            let (journal, db) = Journal::open(path, create)?;
+            let journal = SharedJournal(Arc::new(Mutex::new(journal)));
+            journals.push((db.schema().name.clone(), journal.clone()));
+            engine.add_database(db, Some(Box::new(journal)));
+        }
+        let (inbox, rx) = mpsc::channel(INBOX);
+        let (dead_tx, dead) = watch::channel(None);
+        let (changed_tx, changed) = watch::channel(0);
+        let driver = Driver {
+            engine,
+            journals,
+            lazy: options.lazy_sync,
+            clients: HashMap::new(),
+            changed: changed_tx,
+        };
+        let thread = std::thread::Builder::new()
+            .name("ovsdb".into())
+            .spawn(move || driver.run(rx, dead_tx))
+            .map_err(|source| ServerError::Remote {
+                remote: "thread".into(),
+                source,
+            })?;
+        let shared = Arc::new(Shared {
+            inbox,
+            next_client: AtomicU64::new(1),
+            clients: AtomicUsize::new(0),
+            listeners: Mutex::default(),
+            connections: Mutex::default(),
+        });
+        let columns: Vec<Target> = options
+            .remotes
+            .iter()
+            .filter(|t| matches!(t, Target::Database { .. }))
+            .cloned()
+            .collect();
+        let manager = tokio::spawn(follow_columns(
+            ServerHandle {
+                shared: shared.clone(),
+            },
+            columns,
+            changed,
+        ));
+        let server = Self {
+            shared,
+            engine: Some(thread),
+            dead,
+            manager,
+        };
+        for remote in &options.remotes {
+            if !matches!(remote, Target::Database { .. }) {
+                server.handle().add_remote(remote).await?;
+            }
+        }
+        Ok(server)
+    }
+
+    /// A handle for other tasks.
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Serves until `shutdown` is done, then ends all connections and syncs the journal.
+    ///
+    /// # Errors
+    /// The journal could not be made durable: nothing more can be promised.
+    pub async fn run(
+        mut self,
+        shutdown: impl std::future::Future<Output = ()>,
+    ) -> Result<(), ServerError> {
+        let mut dead = self.dead.clone();
+        tokio::select! {
+            () = shutdown => {}
+            _ = dead.wait_for(Option::is_some) => {}
+        }
+        self.stop().await;
+        let why = self.dead.borrow().clone();
+        match why {
+            Some(why) if !why.is_empty() => Err(ServerError::Stopped(why)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.manager.abort();
+        for (_, remote) in lock(&self.shared.listeners).drain() {
+            remote.close();
+        }
+        _ = self.shared.inbox.send(Input::Stop).await;
+        if let Some(thread) = self.engine.take() {
+            _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.manager.abort();
+        for (_, remote) in lock(&self.shared.listeners).drain() {
+            remote.close();
+        }
+        if self.engine.is_some() {
+            _ = self.shared.inbox.try_send(Input::Stop);
+        }
+    }
+}
+
+impl Remote {
+    fn close(self) {
+        self.task.abort();
+        if let Some(path) = self.socket {
+            _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens on a Unix socket, taking the place of one that nobody listens on any more.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(
+                io::ErrorKind::AddrInUse,
+                "another server listens on this socket",
+            ));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o750))?;
+    Ok(listener)
+}
+
+impl ServerHandle {
+    /// Begins to listen on, or to call, one more remote. One that is there already stays.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub async fn add_remote(&self, remote: &Target) -> Result<(), ServerError> {
+        self.add(remote, false).await
+    }
+
+    async fn add(&self, remote: &Target, from_db: bool) -> Result<(), ServerError> {
+        if lock(&self.shared.listeners).contains_key(remote) {
+            return Ok(());
+        }
+        let fail = |source| ServerError::Remote {
+            remote: remote.to_string(),
+            source,
+        };
+        let mut socket = None;
+        let mut local = None;
+        let shared = self.shared.clone();
+        let name = remote.clone();
+        let task = match remote {
+            Target::PassiveUnix(path) => {
+                let listener = bind_unix(path).map_err(fail)?;
+                socket = Some(path.clone());
+                tokio::spawn(async move {
+                    loop {
+                        match listener.accept().await {
+                            Ok((s, _)) => {
+                                let (r, w) = s.into_split();
+                                serve(&shared, &name, r, w);
+                            }
+                            Err(e) => accept_failed(&name, e).await,
+                        }
+                    }
+                })
+            }
+            Target::PassiveTcp { port, host } => {
+                let listener = match host {
+                    Some(h) => TcpListener::bind((h.as_str(), *port)).await,
+                    None => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, *port)).await,
+                }
+                .map_err(fail)?;
+                local = listener.local_addr().ok();
+                tokio::spawn(async move {
+                    loop {
+                        match listener.accept().await {
+                            Ok((s, _)) => {
+                                _ = s.set_nodelay(true);
+                                let (r, w) = s.into_split();
+                                serve(&shared, &name, r, w);
+                            }
+                            Err(e) => accept_failed(&name, e).await,
+                        }
+                    }
+                })
+            }
+            Target::Unix(_) | Target::Tcp { .. } => tokio::spawn(call(shared, name)),
+            Target::Database { .. } => {
+                return Err(fail(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "db: remotes are given when the server is opened",
+                )));
+            }
+        };
+        lock(&self.shared.listeners).insert(
+            remote.clone(),
+            Remote {
+                task,
+                socket,
+                local,
+                from_db,
+            },
+        );
+        tracing::info!(%remote, "serving");
+        Ok(())
+    }
+
+    /// Stops to listen on a remote; connections over it go on. False where there is none.
+    pub fn remove_remote(&self, remote: &Target) -> bool {
+        match lock(&self.shared.listeners).remove(remote) {
+            Some(r) => {
+                r.close();
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The remotes there are.
+    pub fn remotes(&self) -> Vec<Target> {
+        let mut out: Vec<_> = lock(&self.shared.listeners).keys().cloned().collect();
+        out.sort();
+        out
+    }
+
+    /// The address a `ptcp:` remote listens on, which tells the port if 0 was asked for.
+    pub fn local_addr(&self, remote: &Target) -> Option<std::net::SocketAddr> {
+        lock(&self.shared.listeners).get(remote)?.local
+    }
+
+    /// Runs something on the engine, between two messages.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn with_engine<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Engine) -> R + Send + 'static,
+    ) -> Result<R, ServerError> {
+        let (tx, rx) = oneshot::channel();
+        let job: Job = Box::new(move |e| {
+            _ = tx.send(f(e));
+        });
+        let stopped = || ServerError::Stopped("it was asked to".into());
+        self.shared
+            .inbox
+            .send(Input::Job(job))
+            .await
+            .map_err(|_| stopped())?;
+        rx.await.map_err(|_| stopped())
+    }
+
+    /// Compacts the database files now.
+    ///
+    /// # Errors
+    /// What went wrong; the old file is still in use then.
+    pub async fn compact(&self) -> Result<(), ServerError> {
+        let (tx, rx) = oneshot::channel();
+        let stopped = || ServerError::Stopped("it was asked to".into());
+        self.shared
+            .inbox
+            .send(Input::Compact(tx))
+            .await
+            .map_err(|_| stopped())?;
+        rx.await
+            .map_err(|_| stopped())?
+            .map_err(ServerError::Stopped)
+    }
+}
+
+/// Accepting can fail for want of descriptors; that passes.
+async fn accept_failed(remote: &Target, e: io::Error) {
+    tracing::warn!(%remote, error = %e, "accepting a connection failed");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Keeps a connection to a client that listens.
+async fn call(shared: Arc<Shared>, remote: Target) {
+    let mut wait = BACKOFF_MIN;
+    loop {
+        let reader = match &remote {
+            Target::Unix(path) => UnixStream::connect(path).await.map(|s| {
+                let (r, w) = s.into_split();
+                serve(&shared, &remote, r, w)
+            }),
+            Target::Tcp { host, port } => {
+                TcpStream::connect((host.as_str(), *port)).await.map(|s| {
+                    _ = s.set_nodelay(true);
+                    let (r, w) = s.into_split();
+                    serve(&shared, &remote, r, w)
+                })
+            }
+            _ => return,
+        };
+        match reader {
+            Ok(Some(task)) => {
+                wait = BACKOFF_MIN;
+                // The connection ends with this task when the remote is removed.
+                let _guard = AbortOnDrop(task.abort_handle());
+                _ = task.await;
+            }
+            Ok(None) => {}
+            Err(e) => tracing::debug!(%remote, error = %e, "connecting failed"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(BACKOFF_MAX);
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Counts a connection as long as it lives, however its task ends.
+struct Counted {
+    shared: Arc<Shared>,
+    remote: Target,
+    id: ClientId,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.clients.fetch_sub(1, Ordering::Relaxed);
+        if let Some(n) = lock(&self.shared.connections).get_mut(&self.remote) {
+            *n = n.saturating_sub(1);
+        }
+        let inbox = self.shared.inbox.clone();
+        let id = self.id;
+        if let Err(mpsc::error::TrySendError::Full(m)) = inbox.try_send(Input::Gone(id))
+            && let Ok(rt) = tokio::runtime::Handle::try_current()
+        {
+            rt.spawn(async move { inbox.send(m).await });
+        }
+    }
+}
+
+/// Serves one connection.
+fn serve(
+    shared: &Arc<Shared>,
+    remote: &Target,
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+) -> Option<JoinHandle<()>> {
+    if shared.clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+        shared.clients.fetch_sub(1, Ordering::Relaxed);
+        tracing::warn!(%remote, "connection refused: {MAX_CLIENTS} clients are here already");
+        return None;
+    }
+    let id = shared.next_client.fetch_add(1, Ordering::Relaxed);
+    *lock(&shared.connections).entry(remote.clone()).or_default() += 1;
+    let counted = Counted {
+        shared: shared.clone(),
+        remote: remote.clone(),
+        id,
+    };
+    let inbox = shared.inbox.clone();
+    let name = format!("{remote}#{id}");
+    Some(tokio::spawn(async move {
+        let _counted = counted;
+        let (queue, queue_rx) = mpsc::unbounded_channel();
+        let (life, ended) = oneshot::channel();
+        let backlog = Arc::new(AtomicUsize::new(0));
+        let outbox = Outbox {
+            queue,
+            backlog: backlog.clone(),
+            _life: life,
+        };
+        if inbox
+            .send(Input::Connect(id, outbox, name.clone()))
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let why = tokio::select! {
+            why = read_loop(id, reader, &inbox) => why,
+            why = write_loop(writer, queue_rx, backlog) => why,
+            _ = ended => return,
+        };
+        match why {
+            Some(why) => tracing::warn!(client = name, "connection dropped: {why}"),
+            None => tracing::debug!(client = name, "connection closed"),
+        }
+    }))
+}
+
+async fn read_loop(
+    id: ClientId,
+    mut reader: impl AsyncRead + Unpin,
+    inbox: &mpsc::Sender<Input>,
+) -> Option<String> {
+    let mut stream = JsonStream::new(MAX_MESSAGE);
+    let mut buf = vec![0; 16 << 10];
+    loop {
+        match reader.read(&mut buf).await {
+            Ok(0) => return None,
+            Ok(n) => stream.feed(&buf[..n]),
+            Err(e) => return Some(e.to_string()),
+        }
+        loop {
+            match stream.next_message() {
+                Ok(None) => break,
+                Ok(Some(v)) => {
+                    if inbox.send(Input::Message(id, v)).await.is_err() {
+                        return None;
+                    }
+                }
+                Err(e) => return Some(e.to_string()),
+            }
+        }
+    }
+}
+
+async fn write_loop(
+    mut writer: impl AsyncWrite + Unpin,
+    mut queue: mpsc::UnboundedReceiver<Arc<str>>,
+    backlog: Arc<AtomicUsize>,
+) -> Option<String> {
+    while let Some(text) = queue.recv().await {
+        if let Err(e) = writer.write_all(text.as_bytes()).await {
+            return Some(e.to_string());
+        }
+        backlog.fetch_sub(text.len(), Ordering::Relaxed);
+    }
+    None
+}
+
+/// The engine's thread.
+struct Driver {
+    engine: Engine,
+    journals: Vec<(String, SharedJournal)>,
+    lazy: bool,
+    clients: HashMap<ClientId, (Outbox, String)>,
+    changed: watch::Sender<u64>,
+}
+
+fn wall_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Driver {
+    fn run(mut self, mut inbox: mpsc::Receiver<Input>, dead: watch::Sender<Option<String>>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+        {
+            Ok(r) => r,
+            Err(e) => {
+                _ = dead.send(Some(e.to_string()));
+                return;
+            }
+        };
+        let mut batch = Vec::with_capacity(BATCH);
+        let why = loop {
+            let deadline = self.engine.next_deadline();
+            let open = runtime.block_on(async {
+                match deadline {
+                    None => inbox.recv_many(&mut batch, BATCH).await > 0,
+                    Some(at) => {
+                        let at = tokio::time::Instant::from_std(at);
+                        match tokio::time::timeout_at(at, inbox.recv_many(&mut batch, BATCH)).await
+                        {
+                            Ok(n) => n > 0,
+                            Err(_) => true,
+                        }
+                    }
+                }
+            });
+            if !open {
+                break String::new();
+            }
+            let before = self.engine.commits();
+            let now = Instant::now();
+            self.engine.set_date(wall_clock());
+            let mut stop = false;
+            let mut compact = Vec::new();
+            for input in batch.drain(..) {
+                match input {
+                    Input::Connect(id, outbox, name) => {
+                        self.clients.insert(id, (outbox, name));
+                        self.engine.connect(id);
+                    }
+                    Input::Message(id, message) => {
+                        let commits = self.engine.commits();
+                        self.engine.handle(id, message, now);
+                        if self.engine.commits() != commits && self.engine.has_waiting() {
+                            self.engine.tick(now);
+                        }
+                    }
+                    Input::Gone(id) => {
+                        self.clients.remove(&id);
+                        self.engine.disconnect(id);
+                    }
+                    Input::Job(job) => job(&mut self.engine),
+                    Input::Compact(tx) => compact.push(tx),
+                    Input::Stop => stop = true,
+                }
+            }
+            if self.engine.next_deadline().is_some_and(|d| d <= now)
+                || deadline.is_some_and(|d| d <= now)
+            {
+                self.engine.tick(now);
+            }
+            let committed = self.engine.commits() != before;
+            if committed && (!self.lazy || self.engine.take_durable()) {
+                let failed = self
+                    .journals
+                    .iter()
+                    .find_map(|(_, j)| j.with(|j| j.sync().err()));
+                if let Some(e) = failed {
+                    // What is in memory may not be on disk: no answer may go out.
+                    tracing::error!(error = %e, "the journal cannot be made durable, stopping");
+                    break format!("making the journal durable failed: {e}");
+                }
+            }
+            self.send();
+            if committed {
+                self.changed.send_modify(|n| *n += 1);
+                // A failure is logged and tried again after the next commit.
+                _ = self.compact(false);
+            }
+            for tx in compact {
+                _ = tx.send(self.compact(true));
+            }
+            if stop {
+                for (_, j) in &self.journals {
+                    if let Err(e) = j.with(Journal::sync) {
+                        tracing::error!(error = %e, "syncing the journal at the end");
+                    }
+                }
+                break String::new();
+            }
+        };
+        _ = dead.send(Some(why));
+    }
+
+    fn compact(&mut self, always: bool) -> Result<(), String> {
+        let mut result = Ok(());
+        for (name, journal) in &self.journals {
+            let Some(db) = self.engine.database(name) else {
+                continue;
+            };
+            journal.with(|j| {
+                if !always && !j.wants_compaction() {
+                    return;
+                }
+                let before = j.size();
+                let comment = "compacting database online";
+                match j.compact(db, Some(wall_clock()), comment) {
+                    Ok(()) => {
+                        tracing::info!(db = name, "compacted from {before} to {} bytes", j.size());
+                    }
+                    Err(e) => {
+                        tracing::warn!(db = name, %e, "compaction failed, going on with the old file");
+                        result = Err(e.to_string());
+                    }
+                }
+            });
+        }
+        result
+    }
+
+    fn send(&mut self) {
+        let mut cut = Vec::new();
+        for output in self.engine.take_output() {
+            match output {
+                Output::Send(id, text) => {
+                    let Some((outbox, _)) = self.clients.get(&id) else {
+                        continue;
+                    };
+                    let n = text.len();
+                    // A single message may be longer than the bound, as an initial dump must be.
+                    let queued = outbox.backlog.fetch_add(n, Ordering::Relaxed);
+                    if queued > 0 && queued + n > MAX_BACKLOG {
+                        cut.push((
+                            id,
+                            format!("it does not read: {queued} bytes wait to be sent, {MAX_BACKLOG} may"),
+                        ));
+                        continue;
+                    }
+                    _ = outbox.queue.send(Arc::from(text));
+                }
+                Output::Disconnect(id, why) => cut.push((id, why)),
+            }
+        }
+        for (id, why) in cut {
+            if let Some((_, name)) = self.clients.remove(&id) {
+                tracing::warn!(client = name, "connection dropped: {why}");
+                self.engine.disconnect(id);
+            }
+        }
+    }
+}
+
+/// Serves the remotes that database columns name, and writes into their rows whether they are
+/// connected.
+async fn follow_columns(
+    handle: ServerHandle,
+    columns: Vec<Target>,
+    mut changed: watch::Receiver<u64>,
+) {
+    if columns.is_empty() {
+        return;
+    }
+    loop {
+        let asked = columns.clone();
+        let Ok(wanted) = handle
+            .with_engine(move |e| {
+                asked
+                    .iter()
+                    .flat_map(|c| named_targets(e, c))
+                    .collect::<Vec<_>>()
+            })
+            .await
+        else {
+            return;
+        };
+        let mut targets = Vec::new();
+        for text in wanted {
+            match text.parse::<Target>() {
+                Ok(Target::Database { .. }) => {
+                    tracing::warn!(target = text, "a column may not name another column");
+                }
+                Ok(t) => targets.push(t),
+                Err(e) => tracing::warn!(%e, "remote in the database ignored"),
+            }
+        }
+        let gone: Vec<Target> = lock(&handle.shared.listeners)
+            .iter()
+            .filter(|(t, r)| r.from_db && !targets.contains(t))
+            .map(|(t, _)| t.clone())
+            .collect();
+        for t in gone {
+            handle.remove_remote(&t);
+        }
+        for t in &targets {
+            if let Err(e) = handle.add(t, true).await {
+                tracing::warn!(%e, "remote in the database cannot be served");
+            }
+        }
+        let counts: HashMap<String, usize> = lock(&handle.shared.connections)
+            .iter()
+            .map(|(t, n)| (t.to_string(), *n))
+            .collect();
+        let asked = columns.clone();
+        let told = handle
+            .with_engine(move |e| {
+                for c in &asked {
+                    tell_status(e, c, &counts);
+                }
+            })
+            .await;
+        if told.is_err() {
+            return;
+        }
+        changed.borrow_and_update();
+        // Also look now and then for connections that came and went.
+        tokio::select! {
+            r = changed.changed() => if r.is_err() { return },
+            () = tokio::time::sleep(Duration::from_millis(2500)) => {}
+        }
+    }
+}
+
+/// Rows that the column of a `db:` target refers to.
+fn referred<'e>(
+    engine: &'e Engine,
+    target: &Target,
+) -> Option<(
+    &'e crate::Database,
+    String,
+    Vec<&'e Arc<crate::database::DbRow>>,
+)> {
+    let Target::Database { db, table, column } = target else {
+        return None;
+    };
+    let database = engine.database(db)?;
+    let to = database
+        .schema()
+        .table(table)?
+        .column(column)?
+        .ty
+        .key
+        .ref_table
+        .clone()?;
+    let ids: Vec<_> = database
+        .rows(table)
+        .filter_map(|r| database.cell(table, r, column))
+        .flat_map(Datum::uuids)
+        .collect();
+    let rows = database
+        .rows(&to)
+        .filter(|r| ids.contains(&r.uuid))
+        .collect();
+    Some((database, to, rows))
+}
+
+fn named_targets(engine: &Engine, target: &Target) -> Vec<String> {
+    if let Some((db, table, rows)) = referred(engine, target) {
+        return rows
+            .into_iter()
+            .filter_map(|r| {
+                db.cell(&table, r, "target")?
+                    .as_scalar_str()
+                    .map(str::to_owned)
+            })
+            .collect();
+    }
+    let Target::Database { db, table, column } = target else {
+        return Vec::new();
+    };
+    let Some(database) = engine.database(db) else {
+        return Vec::new();
+    };
+    database
+        .rows(table)
+        .filter_map(|r| database.cell(table, r, column))
+        .flat_map(|d| d.strs().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Sets `is_connected` and `status` of the rows a `db:` target refers to.
+fn tell_status(engine: &mut Engine, target: &Target, counts: &HashMap<String, usize>) {
+    let Target::Database { db: name, .. } = target else {
+        return;
+    };
+    let mut t = Transaction::new();
+    if let Some((db, table, rows)) = referred(engine, target) {
+        for row in rows {
+            let (Some(target), Some(connected), Some(status)) = (
+                db.cell(&table, row, "target")
+                    .and_then(Datum::as_scalar_str),
+                db.cell(&table, row, "is_connected"),
+                db.cell(&table, row, "status"),
+            ) else {
+                continue;
+            };
+            let Ok(parsed) = target.parse::<Target>() else {
+                continue;
+            };
+            let n = counts.get(&parsed.to_string()).copied().unwrap_or(0);
+            let mut pairs = Vec::new();
+            if parsed.is_passive() {
+                if n > 1 {
+                    pairs.push(("n_connections", n.to_string()));
+                }
+            } else {
+                let state = if n > 0 { "ACTIVE" } else { "BACKOFF" };
+                pairs.push(("state", state.to_owned()));
+            }
+            let new_connected = Datum::scalar(n > 0);
+            let new_status = Datum::map(pairs);
+            if *connected != new_connected || *status != new_status {
+                t.update(
+                    &table,
+                    row.uuid,
+                    [("is_connected", new_connected), ("status", new_status)],
+                );
+            }
+        }
+    }
+    if !t.is_empty()
+        && let Err(e) = engine.run_internal(name, t)
+    {
+        tracing::warn!(%e, "telling the state of remotes");
+    }
+}
