@@ -17,6 +17,8 @@ pub mod control;
 pub mod log;
 pub mod plane;
 pub mod service;
+#[cfg(test)]
+mod stock_tools;
 pub mod switch;
 
 pub use log::Vlog;

@@ -131,6 +131,13 @@ async fn turned_true(flag: &mut watch::Receiver<bool>) {
     let _ = flag.wait_for(|f| *f).await;
 }
 
+/// Waits for a command; for ever where nobody is left to give one.
+async fn commanded(command: &mut watch::Receiver<Command>) {
+    if command.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
 /// Waits until the controller is removed.
 async fn told_to_close(command: &mut watch::Receiver<Command>) {
     let _ = command.wait_for(|c| *c == Command::Close).await;
@@ -657,7 +664,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     return "it does not read its messages".to_owned();
                 }
             }
-            _ = command.changed() => return "asked to".to_owned(),
+            () = commanded(&mut command) => return "asked to".to_owned(),
             () = turned_true(&mut closed) => return "the bridge was removed".to_owned(),
         }
     }

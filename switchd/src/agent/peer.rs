@@ -25,6 +25,9 @@ pub const MAX_BUNDLE_MESSAGES: usize = 100_000;
 const CAPABILITIES: u32 = 0x47;
 /// Bundle errors (OpenFlow 1.4.1 7.5.4.18) by code.
 const BUNDLE_ERROR: u16 = 17;
+/// Type of errors that an experimenter defines, and the experimenter who defined bundles for 1.3.
+const EXPERIMENTER_ERROR: u16 = 0xffff;
+const ONF: u32 = 0x4f4e_4600;
 
 /// Whether a connection is one of the bridge's controllers or a service client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +137,28 @@ impl Peer {
             tracing::debug!("{}: refused: {e}", bridge.name());
             // The refused message's bytes are made anew; those that matter are its first 64.
             let raw = openflow::wire::encode(self.version, xid, &copy).unwrap_or_default();
-            out.push((xid, error(&e, &raw)));
+            out.push((xid, self.error(&e, &raw)));
         }
         out
+    }
+
+    /// An error message with the first bytes of what it refuses. OpenFlow 1.3 knows bundle errors as
+    /// experimenter errors of the ONF (extension 230).
+    fn error(&self, e: &OfError, raw: &[u8]) -> Message {
+        let raw = &raw[..raw.len().min(openflow::session::ERROR_DATA_LEN)];
+        let (kind, code) = e.kind.type_and_code();
+        if kind == BUNDLE_ERROR && self.version < 5 {
+            let mut data = ONF.to_be_bytes().to_vec();
+            data.extend_from_slice(raw);
+            return Message::Error(ErrorMsg {
+                kind: ErrorKind::from_type_and_code(EXPERIMENTER_ERROR, 2300 + code),
+                data: data.into(),
+            });
+        }
+        Message::Error(ErrorMsg {
+            kind: e.kind,
+            data: Bytes::copy_from_slice(raw),
+        })
     }
 
     fn answer(
@@ -291,8 +313,7 @@ impl Peer {
             }
             Message::SetAsync(c) => self.asynchronous = c,
             Message::BundleControl(step, id) => {
-                let (reply, failures) = self.bundle(bridge, step, id)?;
-                out.extend(failures);
+                let reply = self.bundle(bridge, step, id, out)?;
                 out.push((xid, Message::BundleControl(reply, id)));
             }
             Message::BundleAdd(id, inner_xid, inner) => self.bundle_add(id, inner_xid, *inner)?,
@@ -419,13 +440,14 @@ impl Peer {
         })
     }
 
-    /// A step in a bundle's life; with it, the errors of messages that failed.
+    /// A step in a bundle's life; a message that fails a commit is refused in `out`.
     fn bundle(
         &mut self,
         bridge: &Bridge,
         step: BundleStep,
         id: BundleId,
-    ) -> Result<(BundleStep, Vec<Answer>), OfError> {
+        out: &mut Vec<Answer>,
+    ) -> Result<BundleStep, OfError> {
         let bad = |code: u16, why: &str| {
             OfError::new(
                 ErrorKind::from_type_and_code(BUNDLE_ERROR, code),
@@ -447,7 +469,7 @@ impl Peer {
                     mods: Vec::new(),
                 };
                 self.bundles.insert(id.id, bundle);
-                Ok((BundleStep::OpenReply, Vec::new()))
+                Ok(BundleStep::OpenReply)
             }
             BundleStep::CloseRequest => match self.bundles.get_mut(&id.id) {
                 None => Err(bad(2, "does not exist")),
@@ -461,7 +483,7 @@ impl Peer {
                 }
                 Some(b) => {
                     b.closed = true;
-                    Ok((BundleStep::CloseReply, Vec::new()))
+                    Ok(BundleStep::CloseReply)
                 }
             },
             BundleStep::CommitRequest => {
@@ -475,13 +497,21 @@ impl Peer {
                 // by failing.
                 let mods: Vec<FlowMod> = b.mods.iter().map(|(_, m)| m.clone()).collect();
                 match bridge.plane().flow_mods(bridge.name(), &mods) {
-                    Ok(()) => Ok((BundleStep::CommitReply, Vec::new())),
-                    Err((i, e)) => Err(bad(13, &format!("message {i} failed: {e}"))),
+                    Ok(()) => Ok(BundleStep::CommitReply),
+                    Err((i, e)) => {
+                        let why = format!("message {i} failed: {e}");
+                        if let Some((xid, m)) = b.mods.into_iter().nth(i) {
+                            let m = Message::FlowMod(m);
+                            let raw = openflow::wire::encode(self.version, xid, &m);
+                            out.push((xid, self.error(&e, &raw.unwrap_or_default())));
+                        }
+                        Err(bad(13, &why))
+                    }
                 }
             }
             BundleStep::DiscardRequest => {
                 self.bundles.remove(&id.id);
-                Ok((BundleStep::DiscardReply, Vec::new()))
+                Ok(BundleStep::DiscardReply)
             }
             _ => Err(bad(6, "only a switch sends this step")),
         }
@@ -728,12 +758,4 @@ fn table_features(table: u8) -> TableFeatures {
             },
         ],
     }
-}
-
-/// An error message with the first bytes of what it refuses.
-fn error(e: &OfError, raw: &[u8]) -> Message {
-    Message::Error(ErrorMsg {
-        kind: e.kind,
-        data: Bytes::copy_from_slice(&raw[..raw.len().min(64)]),
-    })
 }
