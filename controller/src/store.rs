@@ -76,7 +76,10 @@ impl Store {
             let (name, document) = row.map_err(access)?;
             let flow = serde_json::from_slice::<Value>(document.value())
                 .map_err(|e| e.to_string())
-                .and_then(|v| NamedFlow::parse(&v, Some(name.value())).map_err(|e| e.to_string()));
+                .and_then(|v| {
+                    NamedFlow::parse(&v, Some(name.value()), &|_, _| None)
+                        .map_err(|e| e.to_string())
+                });
             match flow {
                 Ok(f) => good.push(f),
                 Err(e) => bad.push((name.value().to_owned(), e)),
@@ -122,7 +125,7 @@ mod tests {
         let path = dir.path().join("controller.redb");
         let flow = |name: &str| {
             let v = json!({"name": name, "switch": "br0", "match": {"protocol": "icmp"}, "actions": "drop"});
-            Box::new(NamedFlow::parse(&v, None).unwrap())
+            Box::new(NamedFlow::parse(&v, None, &|_, _| None).unwrap())
         };
         {
             let s = Store::open(&path).unwrap();

@@ -8,7 +8,7 @@
 use super::fields::{
     VID_PRESENT, field_by_name, parse_port, parse_value, prereq_met, prereq_text, value_json,
 };
-use super::{FieldError, Result};
+use super::{FieldError, Ports, Result};
 use openflow::field::{FieldInfo, Prereq};
 use openflow::{Action, FieldId, Instructions, MacAddr, Match, PortNo};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,12 @@ pub const MAX_ACTIONS: usize = 1_024;
 ///
 /// # Errors
 /// Names the element and member that is wrong.
-pub fn parse_actions(list: &[Value], matching: &Match, at: &str) -> Result<Instructions> {
+pub fn parse_actions(
+    list: &[Value],
+    matching: &Match,
+    ports: Ports<'_>,
+    at: &str,
+) -> Result<Instructions> {
     if list.len() > MAX_ACTIONS {
         return Err(FieldError::new(
             at,
@@ -32,7 +37,7 @@ pub fn parse_actions(list: &[Value], matching: &Match, at: &str) -> Result<Instr
     let mut shape = matching.clone();
     for (i, v) in list.iter().enumerate() {
         let at = format!("{at}/{i}");
-        let o = Reader::new(v, &at)?;
+        let o = Reader::new(v, ports, &at)?;
         match o.kind.as_str() {
             "DROP" if list.len() == 1 => o.done(&[])?,
             "DROP" => {
@@ -72,7 +77,7 @@ pub fn parse_actions(list: &[Value], matching: &Match, at: &str) -> Result<Instr
                 o.done(&["actions"])?;
                 for (j, a) in inner.iter().enumerate().take(MAX_ACTIONS) {
                     let at = format!("{at}/actions/{j}");
-                    let actions = parse_action(&Reader::new(a, &at)?, &mut shape)?;
+                    let actions = parse_action(&Reader::new(a, ports, &at)?, &mut shape)?;
                     if o.kind == "WRITE_ACTIONS" {
                         out.write.extend(actions);
                     } else {
@@ -89,11 +94,12 @@ pub fn parse_actions(list: &[Value], matching: &Match, at: &str) -> Result<Instr
 struct Reader<'a> {
     kind: String,
     object: &'a Map<String, Value>,
+    ports: Ports<'a>,
     at: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    fn new(v: &'a Value, at: &'a str) -> Result<Reader<'a>> {
+    fn new(v: &'a Value, ports: Ports<'a>, at: &'a str) -> Result<Reader<'a>> {
         let object = v.as_object().ok_or_else(|| {
             FieldError::new(
                 at,
@@ -109,6 +115,7 @@ impl<'a> Reader<'a> {
         Ok(Reader {
             kind: kind.to_ascii_uppercase(),
             object,
+            ports,
             at,
         })
     }
@@ -135,8 +142,8 @@ impl<'a> Reader<'a> {
     fn port(&self) -> Result<PortNo> {
         let bad = |what: String| FieldError::new(format!("{}/port", self.at), what);
         match self.object.get("port") {
-            Some(Value::String(s)) => parse_port(s).ok_or_else(|| {
-                bad(format!("{s:?} is no port number and no reserved port (NORMAL, FLOOD, CONTROLLER, LOCAL, IN_PORT, ALL)"))
+            Some(Value::String(s)) => (self.ports)(s).or_else(|| parse_port(s)).ok_or_else(|| {
+                bad(format!("{s:?} is no port number, no reserved port (NORMAL, FLOOD, CONTROLLER, LOCAL, IN_PORT, ALL), and no port of the switch (as far as it is connected)"))
             }),
             _ => Ok(PortNo(self.number("port", u32::MAX.into())? as u32)),
         }
@@ -375,6 +382,11 @@ fn action_json(a: &Action) -> Option<Value> {
         Action::Enqueue { port, queue } => {
             json!({"type": "enqueue", "port": port_json(*port), "queue_id": queue})
         }
+        Action::Load { target, value } => {
+            let (value, mask) = Action::load_as_masked(*target, *value);
+            json!({"type": "set_field", "field": target.field.info().name,
+                "value": value_json(target.field.info(), value, mask)})
+        }
         Action::SetQueue(q) => json!({"type": "set_queue", "queue_id": q}),
         Action::Group(g) => json!({"type": "group", "group_id": g}),
         Action::SetField { field, value, mask } => {
@@ -406,7 +418,12 @@ mod tests {
     }
 
     fn parse(v: Value, m: &Match) -> Result<Instructions> {
-        parse_actions(v.as_array().unwrap(), m, "/actions")
+        parse_actions(
+            v.as_array().unwrap(),
+            m,
+            &super::super::no_ports,
+            "/actions",
+        )
     }
 
     #[test]

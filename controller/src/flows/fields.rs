@@ -9,7 +9,7 @@
 //! a hexadecimal string is the raw 13 bits with the "present" bit (`0x1000/0x1000` any tag);
 //! `none` is an untagged packet.
 
-use super::{FieldError, Result};
+use super::{FieldError, Ports, Result};
 use openflow::field::{FIELDS, FieldInfo, Format, MaskRule, Prereq};
 use openflow::{FieldId, MacAddr, Match, PortNo};
 use serde_json::{Map, Value, json};
@@ -42,7 +42,7 @@ pub(super) const VID_PRESENT: u128 = 0x1000;
 ///
 /// # Errors
 /// Names the member that is unknown, ill-formed, or lacks what it depends on.
-pub fn parse_match(object: &Map<String, Value>, at: &str) -> Result<Match> {
+pub fn parse_match(object: &Map<String, Value>, ports: Ports<'_>, at: &str) -> Result<Match> {
     let mut m = Match::new();
     let mut named: Vec<(String, Prereq, bool)> = Vec::new();
     for (name, value) in object {
@@ -53,7 +53,13 @@ pub fn parse_match(object: &Map<String, Value>, at: &str) -> Result<Match> {
         }
         let id = field_by_name(name, &pointer)?;
         let info = id.info();
-        let (v, mask) = if id == FieldId::VlanVid {
+        let named_port = match value {
+            Value::String(s) if info.format == Format::Port => ports(s),
+            _ => None,
+        };
+        let (v, mask) = if let Some(port) = named_port {
+            (u128::from(port.0), info.full_mask())
+        } else if id == FieldId::VlanVid {
             parse_vlan(value, &pointer)?
         } else {
             parse_value(info, value, &pointer)?
@@ -243,7 +249,9 @@ fn parse_text(info: &FieldInfo, s: &str) -> std::result::Result<u128, String> {
             .map_err(|_| format!("{s:?} is not an IPv6 address")),
         Format::Port => match parse_port(s) {
             Some(p) => Ok(p.0.into()),
-            None => Err(format!("{s:?} is not a port number or reserved port name")),
+            None => Err(format!(
+                "{s:?} is no port number, no reserved port, and no port of the switch (as far as it is connected)"
+            )),
         },
         Format::Frag => match s {
             "no" => Ok(0),
@@ -426,7 +434,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(v: Value) -> Result<Match> {
-        parse_match(v.as_object().unwrap(), "/match")
+        parse_match(v.as_object().unwrap(), &super::super::no_ports, "/match")
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod actions;
 mod fields;
 mod plan;
+mod text;
 
 pub use actions::{MAX_ACTIONS, actions_json, parse_actions};
 pub use fields::{fields_of, match_json, parse_match, prereq_met};
@@ -107,21 +108,22 @@ pub struct NamedFlow {
     pub matching: Match,
     /// What happens to them.
     pub instructions: Instructions,
-    /// `match` as given, where it was text.
-    match_text: Option<String>,
-    /// `actions` as given, where they were text.
-    actions_text: Option<String>,
 }
 
 /// What makes two flows one on a switch (OpenFlow 1.3.5 6.4).
 pub type FlowKey = (u8, u16, Match);
 
 impl NamedFlow {
-    /// Reads a document. `name` is given where the URL says it; a `name` inside must agree.
+    /// Reads a document. `name` is given where the URL says it; a `name` inside must agree. `ports`
+    /// finds a port of a switch by name; the flow keeps the number.
     ///
     /// # Errors
     /// The first member that is wrong.
-    pub fn parse(document: &Value, name: Option<&str>) -> Result<NamedFlow> {
+    pub fn parse(
+        document: &Value,
+        name: Option<&str>,
+        ports: &dyn Fn(&SwitchRef, &str) -> Option<openflow::PortNo>,
+    ) -> Result<NamedFlow> {
         const MEMBERS: [&str; 9] = [
             "name",
             "switch",
@@ -170,10 +172,11 @@ impl NamedFlow {
                 ));
             }
         };
-        let (matching, match_text) = match o.get("match") {
-            None => (Match::new(), None),
-            Some(Value::Object(m)) => (parse_match(m, "/match")?, None),
-            Some(Value::String(s)) => (parse_match_text(s)?, Some(s.clone())),
+        let named = |port: &str| ports(&switch, port);
+        let matching = match o.get("match") {
+            None => Match::new(),
+            Some(Value::Object(m)) => parse_match(m, &named, "/match")?,
+            Some(Value::String(s)) => text::parse_match(s, &named)?,
             Some(_) => {
                 return Err(FieldError::new(
                     "/match",
@@ -181,9 +184,9 @@ impl NamedFlow {
                 ));
             }
         };
-        let (instructions, actions_text) = match o.get("actions") {
-            Some(Value::Array(list)) => (parse_actions(list, &matching, "/actions")?, None),
-            Some(Value::String(s)) => (parse_actions_text(s)?, Some(s.clone())),
+        let instructions = match o.get("actions") {
+            Some(Value::Array(list)) => parse_actions(list, &matching, &named, "/actions")?,
+            Some(Value::String(s)) => text::parse_actions(s, &matching, &named)?,
             _ => {
                 return Err(FieldError::new(
                     "/actions",
@@ -207,8 +210,6 @@ impl NamedFlow {
             hard_timeout: number(o, "hard_timeout", 0, 0xffff)? as u16,
             matching,
             instructions,
-            match_text,
-            actions_text,
         };
         for own in [crate::apps::LearningSwitch::table_miss(), lldp_flow()] {
             if flow.key() == (own.table, own.priority, own.matching) {
@@ -226,21 +227,14 @@ impl NamedFlow {
 
     /// The document, in the form in which [`NamedFlow::parse`] reads it.
     pub fn to_json(&self) -> Value {
-        let matching = match &self.match_text {
-            Some(t) => json!(t),
-            None => match_json(&self.matching),
-        };
-        let actions = match &self.actions_text {
-            Some(t) => json!(t),
-            None => actions_json(&self.instructions).unwrap_or(Value::Null),
-        };
         json!({
             "name": self.name,
             "switch": self.switch.to_string(),
             "table": self.table,
             "priority": self.priority,
-            "match": matching,
-            "actions": actions,
+            "match": match_json(&self.matching),
+            // Every action that a flow is read with has a JSON form.
+            "actions": actions_json(&self.instructions).unwrap_or(Value::Null),
             "idle_timeout": self.idle_timeout,
             "hard_timeout": self.hard_timeout,
         })
@@ -338,31 +332,6 @@ fn number(o: &Map<String, Value>, name: &str, default: u64, max: u64) -> Result<
     }
 }
 
-fn parse_match_text(s: &str) -> Result<Match> {
-    if s.trim().is_empty() {
-        return Ok(Match::new());
-    }
-    // Of the text syntax only what needs no parser of its own: `name=value` and protocol names.
-    let mut o = Map::new();
-    for part in s.split([',', ' ']).filter(|p| !p.is_empty()) {
-        match part.split_once('=') {
-            Some((k, v)) => o.insert(k.to_owned(), json!(v)),
-            None => o.insert("protocol".into(), json!(part)),
-        };
-    }
-    parse_match(&o, "/match").map_err(|e| FieldError::new("/match", e.detail))
-}
-
-fn parse_actions_text(s: &str) -> Result<Instructions> {
-    match s.trim() {
-        "drop" => Ok(Instructions::default()),
-        _ => Err(FieldError::new(
-            "/actions",
-            format!("{s:?}: give the actions as a list of objects"),
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,7 +340,7 @@ mod tests {
     fn the_book_s_block_icmp() {
         let v = json!({"name": "block-icmp", "node": "vswitch001", "priority": 500,
             "match": {"protocol": "icmp"}, "actions": "drop"});
-        let f = NamedFlow::parse(&v, None).unwrap();
+        let f = NamedFlow::parse(&v, None, &|_, _| None).unwrap();
         assert_eq!(f.switch, SwitchRef::Name("vswitch001".into()));
         let m = f.add();
         assert_eq!(
@@ -379,7 +348,7 @@ mod tests {
             (500, 0, cookie::named("block-icmp"))
         );
         assert_eq!(m.instructions, Instructions::default());
-        let again = NamedFlow::parse(&f.to_json(), Some("block-icmp")).unwrap();
+        let again = NamedFlow::parse(&f.to_json(), Some("block-icmp"), &|_, _| None).unwrap();
         assert_eq!(again, f);
         let d = f.delete();
         assert_eq!(d.command, FlowModCommand::DeleteStrict);
@@ -415,11 +384,13 @@ mod tests {
             let mut v = base.clone();
             v[member] = value;
             assert_eq!(
-                NamedFlow::parse(&v, Some("a")).unwrap_err().pointer,
+                NamedFlow::parse(&v, Some("a"), &|_, _| None)
+                    .unwrap_err()
+                    .pointer,
                 at,
                 "{v}"
             );
         }
-        assert!(NamedFlow::parse(&base, Some("a")).is_ok());
+        assert!(NamedFlow::parse(&base, Some("a"), &|_, _| None).is_ok());
     }
 }

@@ -87,7 +87,7 @@ mod tests {
     fn flow(name: &str, port: u32, out: u32) -> NamedFlow {
         let v = json!({"name": name, "switch": "br0", "match": {"in_port": port},
             "actions": [{"type": "output", "port": out}]});
-        NamedFlow::parse(&v, None).unwrap()
+        NamedFlow::parse(&v, None, &|_, _| None).unwrap()
     }
 
     fn on_switch(f: &NamedFlow) -> FlowStats {

@@ -4,7 +4,7 @@
 //! a refusal is a problem document with the switch's words rather than an empty 200.
 
 use super::{App, Json, Problem};
-use crate::flows::{SwitchRef, fields_of, parse_actions, parse_match};
+use crate::flows::{SwitchRef, fields_of, no_ports, parse_actions, parse_match};
 use crate::inventory::DatapathId;
 use crate::switch::{SwitchHandle, answer};
 use axum::extract::{Path, State};
@@ -232,7 +232,7 @@ pub(super) async fn flowentry(
     let h = find(&app, &dpid)?;
     let matching = body_match(&body)?;
     let instructions = match body.get("actions") {
-        Some(Value::Array(list)) => parse_actions(list, &matching, "/actions")?,
+        Some(Value::Array(list)) => parse_actions(list, &matching, &no_ports, "/actions")?,
         None => Instructions::default(),
         Some(_) => {
             return Err(crate::flows::FieldError::new("/actions", "a list is wanted").into());
@@ -299,7 +299,7 @@ fn out_group(body: &Value) -> Result<Option<u32>, Problem> {
 fn body_match(body: &Value) -> Result<Match, Problem> {
     match body.get("match") {
         None => Ok(Match::new()),
-        Some(Value::Object(o)) => Ok(parse_match(o, "/match")?),
+        Some(Value::Object(o)) => Ok(parse_match(o, &no_ports, "/match")?),
         Some(_) => Err(crate::flows::FieldError::new("/match", "an object is wanted").into()),
     }
 }

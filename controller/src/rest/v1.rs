@@ -333,13 +333,21 @@ fn missing(name: &str) -> Problem {
     Problem::not_found(format!("there is no flow named {name}"))
 }
 
+/// Finds ports by name on connected switches.
+fn ports_of(app: &App) -> impl Fn(&SwitchRef, &str) -> Option<PortNo> {
+    |which, name| {
+        let handle = app.hub.switch(which)?;
+        handle.with(|s| s.port_by_name(name).map(|p| p.port))
+    }
+}
+
 /// POST: one new flow, or a list of them (all or none).
 pub(super) async fn add_flow(
     State(app): State<App>,
     Json(body): Json,
 ) -> Result<Response, Problem> {
     let Value::Array(list) = body else {
-        let flow = NamedFlow::parse(&body, None)?;
+        let flow = NamedFlow::parse(&body, None, &ports_of(&app))?;
         let name = flow.name.clone();
         app.hub.change(vec![Step::Create(flow)]).await?;
         return answer_with(&app, &name, StatusCode::CREATED);
@@ -354,7 +362,8 @@ pub(super) async fn add_flow(
     let mut steps = Vec::with_capacity(list.len());
     let mut names = Vec::with_capacity(list.len());
     for (i, v) in list.iter().enumerate() {
-        let flow = NamedFlow::parse(v, None).map_err(|e| Problem::from(e).at(i))?;
+        let flow =
+            NamedFlow::parse(v, None, &ports_of(&app)).map_err(|e| Problem::from(e).at(i))?;
         names.push(flow.name.clone());
         steps.push(Step::Create(flow));
     }
@@ -376,7 +385,7 @@ pub(super) async fn put_flow(
     Path(name): Path<String>,
     Json(body): Json,
 ) -> Result<Response, Problem> {
-    let flow = NamedFlow::parse(&body, Some(&name))?;
+    let flow = NamedFlow::parse(&body, Some(&name), &ports_of(&app))?;
     if let Some(e) = app.hub.flow(&name)
         && *e.flow == flow
         && e.state == FlowState::Installed
