@@ -17,4 +17,6 @@ pub mod sys;
 pub use clock::{Clock, Now};
 pub use config::*;
 pub use door::{Datapath, DatapathError, Events};
+pub use port::vhost_user::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
+pub use ring::testing::fuzz_ring;

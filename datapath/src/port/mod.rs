@@ -6,6 +6,7 @@
 //! packet.
 
 pub mod dummy;
+pub mod vhost_user;
 
 use crate::packet::{Batch, OwnedPacket};
 use openflow::MacAddr;
@@ -198,9 +199,9 @@ pub const KINDS: &str =
 
 /// Opens a port of any kind but `patch`, which has no queues and lives in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
-    let _ = context;
     match config.kind.as_str() {
         "dummy" => dummy::open(config),
+        "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),
         _ => Err(PortError::UnknownKind {
             name: config.name.clone(),
             kind: config.kind.clone(),

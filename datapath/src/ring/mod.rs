@@ -242,9 +242,9 @@ impl Ring {
         })
     }
 
-    /// Replaces the descriptor that interrupts the guest.
-    pub fn set_call(&mut self, call: Option<EventFd>) {
-        self.call = call;
+    /// Replaces the descriptor that interrupts the guest; the old one is returned.
+    pub fn replace_call(&mut self, call: Option<EventFd>) -> Option<EventFd> {
+        std::mem::replace(&mut self.call, call)
     }
 
     /// Appends packets of the guest's to `batch`; their memory is the guest's until [`Ring::give_back`].

@@ -58,6 +58,12 @@ impl AsRawFd for EventFd {
     }
 }
 
+impl From<EventFd> for OwnedFd {
+    fn from(event: EventFd) -> OwnedFd {
+        event.0
+    }
+}
+
 /// A set of descriptors to wait for (epoll(7)), level triggered.
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);

@@ -3,11 +3,17 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::check_len;
 
 /// Descriptors accepted with one read. The vhost-user protocol passes at most eight; the kernel closes the others.
 pub const MAX_FDS: usize = 8;
+
+/// Longest path of a socket in bytes (`sun_path` less its terminator).
+pub const MAX_PATH: usize = 107;
 
 /// Bytes of control data for [`MAX_FDS`] descriptors, in words so that it is aligned as `cmsghdr` needs.
 const CONTROL_WORDS: usize = 8;
@@ -111,12 +117,42 @@ pub fn send(fd: RawFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize
     check_len(unsafe { libc::sendmsg(fd, &message, libc::MSG_NOSIGNAL) })
 }
 
+/// Connects to the socket at `path`. Never blocks: a listener whose queue is full is `WouldBlock`.
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    let bytes = path.as_os_str().as_bytes();
+    // SAFETY: all-zero bytes are a valid sockaddr_un.
+    let mut address: libc::sockaddr_un = unsafe { mem::zeroed() };
+    if bytes.is_empty() || bytes.len() > MAX_PATH || bytes.contains(&0) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a socket path has 1 to {MAX_PATH} bytes"),
+        ));
+    }
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: no pointers; a non-negative result is a fresh descriptor nobody else owns.
+    let fd = super::check(unsafe {
+        libc::socket(
+            libc::AF_UNIX,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            0,
+        )
+    })?;
+    // SAFETY: as above.
+    let stream = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
+    let len = mem::size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    // SAFETY: `address` is an initialised sockaddr_un of `len` bytes with a terminated path.
+    super::check(unsafe { libc::connect(stream.as_raw_fd(), (&raw const address).cast(), len) })?;
+    Ok(stream)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
     use std::os::fd::AsFd;
-    use std::os::unix::net::UnixStream;
 
     #[test]
     fn descriptors_travel_with_the_first_byte() {
