@@ -318,6 +318,12 @@ async fn write_back(
             .columns
             .iter()
             .filter(|(name, out)| row.has(name) && !out.is(row.datum(name)))
+            .filter(|(name, out)| {
+                // The seconds in it pass by themselves; they are no reason to write.
+                statistics
+                    || (report.table, **name) != ("Controller", "status")
+                    || !out.is_but_for_seconds(row.datum(name))
+            })
             .map(|(name, out)| (*name, out.to_datum()))
             .collect();
         if !columns.is_empty() {

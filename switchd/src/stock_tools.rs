@@ -638,3 +638,39 @@ async fn hostile_bytes_end_only_their_connection() {
     }
     assert!(s.ofctl("show br0").await.contains("LOCAL(br0)"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_is_cut_off_and_holds_nobody_up() {
+    let Some(s) = Stand::new().await else { return };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    s.vsctl(&format!(
+        "add-br br0 -- set-controller br0 tcp:127.0.0.1:{port}"
+    ))
+    .await;
+    let (mut stream, _) = tokio::time::timeout(PATIENCE, listener.accept())
+        .await
+        .unwrap()
+        .unwrap();
+    use tokio::io::AsyncWriteExt;
+    // A hello, and then silence: nothing is ever read.
+    stream.write_all(&[4, 0, 0, 8, 0, 0, 0, 1]).await.unwrap();
+    s.until("connection", async || {
+        s.vsctl("get controller br0 is_connected").await == "true"
+    })
+    .await;
+    let bridge = s.switch.bridge("br0").unwrap();
+    let mut desc = s.fake.port_desc("br0", PortNo::LOCAL).unwrap();
+    desc.name = "x".repeat(15);
+    s.until("the cut", async || {
+        for _ in 0..5000 {
+            bridge.publish(crate::agent::Async::PortStatus(
+                openflow::PortReason::Modify,
+                desc.clone(),
+            ));
+        }
+        s.vsctl("get controller br0 is_connected").await == "false"
+    })
+    .await;
+    assert!(s.ofctl("show br0").await.contains("LOCAL(br0)"));
+}

@@ -13,6 +13,7 @@ use crate::switch::Switch;
 use bytes::{Buf, BytesMut};
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -152,10 +153,16 @@ fn words(e: &io::Error) -> String {
     }
 }
 
-/// A bound unix socket whose file goes with it.
+/// A bound unix socket whose file goes with it, unless somebody else has bound there since.
 struct UnixDoor {
     listener: UnixListener,
     path: PathBuf,
+    inode: Option<(u64, u64)>,
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let m = std::fs::symlink_metadata(path).ok()?;
+    Some((m.dev(), m.ino()))
 }
 
 impl UnixDoor {
@@ -167,13 +174,16 @@ impl UnixDoor {
         Ok(UnixDoor {
             listener: UnixListener::bind(path)?,
             path: path.to_owned(),
+            inode: inode(path),
         })
     }
 }
 
 impl Drop for UnixDoor {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.inode.is_some() && inode(&self.path) == self.inode {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

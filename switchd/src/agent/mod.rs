@@ -466,3 +466,50 @@ impl Bridge {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::diff::tests::bridge as conf;
+    use crate::plane::fake::Fake;
+    use crate::plane::{BridgeParams, Plane};
+
+    #[test]
+    fn a_bridge_fails_open_and_recovers_with_hidden_flows() {
+        let fake = Arc::new(Fake::default());
+        fake.add_bridge("br0", &BridgeParams::default()).unwrap();
+        let b = Bridge::new("br0".into(), fake.clone(), "3.1.0".into(), FailModes::new());
+        let mut c = conf("br0", vec![]);
+        c.controllers.insert(
+            "tcp:192.0.2.1:6653".into(),
+            ControllerConf {
+                uuid: ovsdb::Uuid::new_v4(),
+                target: "tcp:192.0.2.1:6653".into(),
+                max_backoff: Duration::from_secs(8),
+                probe: Some(Duration::from_secs(5)),
+                service: false,
+                rate_limit: None,
+                enable_async: true,
+                notes: Vec::new(),
+            },
+        );
+        b.configure(&c, 7);
+        let flows = || fake.bridges()["br0"].flows.clone();
+        assert!(flows().is_empty(), "a controller is to fill the table");
+        let status = b.controllers()[0].status.clone();
+        status.lock().unwrap().accepted = Some(1);
+        b.tick();
+        assert!(flows().is_empty());
+        let mut inner = b.lock();
+        let change = inner
+            .fail
+            .tick(Duration::from_secs(15), Duration::from_secs(5));
+        drop(inner);
+        b.change_flows(change);
+        let now = flows();
+        assert_eq!(now.len(), 1);
+        assert_eq!((now[0].cookie, now[0].priority), (HIDDEN_COOKIE, u16::MAX));
+        b.tick();
+        assert!(flows().is_empty(), "a controller is there again");
+    }
+}

@@ -565,3 +565,188 @@ fn interface(
         name,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn id(n: u32) -> String {
+        format!("00000000-0000-0000-0000-{n:012}")
+    }
+
+    fn refer(n: u32) -> Value {
+        json!(["uuid", id(n)])
+    }
+
+    /// A bridge br0 with its own port, and a port p1 with these columns.
+    fn read_with(bridge: Value, port: Value, interface: Value) -> Desired {
+        let mut db = Replica::new(ovsdb::vswitch_schema(), &Default::default());
+        let merged = |base: Value, more: Value| {
+            let mut base = base.as_object().unwrap().clone();
+            base.extend(more.as_object().unwrap().clone());
+            json!({ "new": base })
+        };
+        db.apply(&json!({
+            "Open_vSwitch": {id(1): {"new": {"bridges": refer(2), "next_cfg": 4}}},
+            "Bridge": {id(2): merged(json!({
+                "name": "br0", "ports": ["set", [refer(3), refer(4)]]}), bridge)},
+            "Port": {
+                id(3): {"new": {"name": "br0", "interfaces": refer(5)}},
+                id(4): merged(json!({"name": "p1", "interfaces": refer(6)}), port),
+            },
+            "Interface": {
+                id(5): {"new": {"name": "br0", "type": ""}},
+                id(6): merged(json!({"name": "p1", "type": ""}), interface),
+                id(7): {"new": {"name": "p2", "type": ""}},
+            },
+            "Controller": {id(8): {"new": {"target": "tcp:127.0.0.1:6653", "max_backoff": 1000,
+                "inactivity_probe": 0, "controller_rate_limit": 200}}},
+        }))
+        .unwrap();
+        read(&db, ReadOptions { dummy: false })
+    }
+
+    fn bridge_of(d: &Desired) -> &BridgeConf {
+        &d.bridges["br0"]
+    }
+
+    fn p1(d: &Desired) -> (&PortConf, &InterfaceConf) {
+        let p = &bridge_of(d).ports["p1"];
+        (p, &p.interfaces[0])
+    }
+
+    #[test]
+    fn plain_rows_read_as_their_defaults() {
+        let d = read_with(json!({}), json!({}), json!({}));
+        assert_eq!(d.root.as_ref().unwrap().next_cfg, 4);
+        let b = bridge_of(&d);
+        assert_eq!(b.fail_mode, FailMode::Standalone);
+        assert_eq!((b.mac_aging.as_secs(), b.mac_table_size), (300, 8192));
+        let local = &b.ports["br0"].interfaces[0];
+        assert!(local.local && local.kind == "internal");
+        let (p, i) = p1(&d);
+        assert_eq!(i.kind, "system");
+        assert_eq!(i.refused, None);
+        assert_eq!(p.vlan, VlanConfig::default());
+        assert!(b.notes.is_empty() && p.notes.is_empty() && i.notes.is_empty());
+    }
+
+    #[test]
+    fn a_tag_means_access_unless_a_mode_is_given() {
+        let vlan = |port: Value| {
+            let d = read_with(json!({}), port, json!({}));
+            (
+                p1(&d).0.vlan.clone(),
+                p1(&d).0.notes.len(),
+                p1(&d).1.refused.clone(),
+            )
+        };
+        let (v, notes, _) = vlan(json!({"tag": 10, "trunks": ["set", [1, 2]]}));
+        assert_eq!(
+            (v.mode, v.tag, v.trunks.len(), notes),
+            (VlanMode::Access, Some(10), 0, 1)
+        );
+        let (v, notes, _) =
+            vlan(json!({"tag": 10, "trunks": ["set", [1, 2]], "vlan_mode": "native-untagged"}));
+        assert_eq!(
+            (v.mode, v.tag, v.trunks.len(), notes),
+            (VlanMode::NativeUntagged, Some(10), 2, 0)
+        );
+        let (_, _, refused) = vlan(json!({"vlan_mode": "dot1q-tunnel"}));
+        assert!(
+            refused
+                .unwrap()
+                .contains("dot1q-tunnel is not supported yet")
+        );
+    }
+
+    #[test]
+    fn values_out_of_reach_are_named_and_left_out() {
+        let d = read_with(
+            json!({"other_config": ["map", [["hwaddr", "nonsense"], ["datapath-id", "12"],
+                ["mac-table-size", "x"], ["mac-aging-time", "5"]]], "stp_enable": true,
+                "protocols": ["set", ["OpenFlow13", "OpenFlow15"]]}),
+            json!({"other_config": ["map", [["priority-tags", "sometimes"]]]}),
+            json!({"mac": "01:00:5e:00:00:01", "ofport": 3}),
+        );
+        let b = bridge_of(&d);
+        assert_eq!((b.hwaddr, b.datapath_id), (None, None));
+        assert_eq!((b.mac_aging.as_secs(), b.mac_table_size), (15, 8192));
+        assert_eq!(b.notes.len(), 5, "{:?}", b.notes);
+        let (p, i) = p1(&d);
+        assert_eq!((p.notes.len(), i.notes.len(), i.mac), (1, 1, None));
+        assert_eq!((i.ofport, i.ofport_requested), (Some(3), false));
+    }
+
+    #[test]
+    fn requested_numbers_go_before_recorded_ones() {
+        let d = read_with(
+            json!({}),
+            json!({}),
+            json!({"ofport": 3, "ofport_request": 9}),
+        );
+        assert_eq!(
+            (p1(&d).1.ofport, p1(&d).1.ofport_requested),
+            (Some(9), true)
+        );
+    }
+
+    #[test]
+    fn what_is_not_made_yet_is_refused_by_name() {
+        let refused = |interface: Value| {
+            let d = read_with(json!({}), json!({}), interface);
+            p1(&d).1.refused.clone().unwrap_or_default()
+        };
+        assert_eq!(
+            refused(json!({"type": "vxlan"})),
+            "could not open network device p1 (type vxlan is not supported yet)"
+        );
+        assert_eq!(
+            refused(json!({"type": "dummy"})),
+            "could not open network device p1 (Address family not supported by protocol)"
+        );
+        assert_eq!(refused(json!({"type": "dpdkvhostuserclient"})), "");
+        let bond = read_with(
+            json!({}),
+            json!({"interfaces": ["set", [refer(6), refer(7)]]}),
+            json!({}),
+        );
+        let interfaces = &bridge_of(&bond).ports["p1"].interfaces;
+        assert!(
+            interfaces
+                .iter()
+                .all(|i| i.refused.as_ref().is_some_and(|r| r.contains("bonds")))
+        );
+    }
+
+    #[test]
+    fn controllers_read_with_their_limits() {
+        let d = read_with(
+            json!({"controller": refer(8), "fail_mode": "secure"}),
+            json!({}),
+            json!({}),
+        );
+        let c = &bridge_of(&d).controllers["tcp:127.0.0.1:6653"];
+        assert_eq!((c.max_backoff.as_secs(), c.probe), (1, None));
+        assert_eq!(c.rate_limit, Some((200, 50)));
+        assert!(c.enable_async && !c.service);
+        assert_eq!(bridge_of(&d).fail_mode, FailMode::Secure);
+    }
+
+    #[test]
+    fn datapath_ids() {
+        assert_eq!(parse_dpid("0000aa55aa550000"), Some(0xaa55_aa55_0000));
+        assert_eq!(parse_dpid("0x1"), Some(1));
+        for bad in [
+            "",
+            "1",
+            "0x",
+            "0000000000000000",
+            "00000000000000001",
+            "000000000000000g",
+        ] {
+            assert_eq!(parse_dpid(bad), None, "{bad}");
+        }
+    }
+}

@@ -110,4 +110,16 @@ impl Out {
             _ => self.to_datum() == *now,
         }
     }
+
+    /// Whether a map reads so already, its `sec_...` entries apart.
+    pub fn is_but_for_seconds(&self, now: &Datum) -> bool {
+        let Out::Map(m) = self else { return false };
+        let timeless = |k: &str| !k.starts_with("sec_");
+        let mine = m
+            .iter()
+            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .filter(|(k, _)| timeless(k));
+        let now: BTreeMap<&str, &str> = now.str_pairs().filter(|(k, _)| timeless(k)).collect();
+        mine.collect::<BTreeMap<_, _>>() == now
+    }
 }
