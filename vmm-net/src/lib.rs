@@ -38,6 +38,8 @@ pub mod config;
 pub mod console;
 mod core;
 mod error;
+#[cfg(target_arch = "x86_64")]
+mod kvm;
 pub mod memory;
 mod poll;
 mod process;
@@ -48,4 +50,6 @@ pub use config::{ConsoleConfig, Kernel, MacAddr, NicConfig, VhostUserSocket, VmC
 pub use console::{Console, ConsoleReader};
 pub use core::{Exit, Guest, GuestStatus};
 pub use error::{Error, Result};
+#[cfg(target_arch = "x86_64")]
+pub use kvm::{Vm, kvm_usable, kvm_warning};
 pub use process::ProcessGuest;
