@@ -402,7 +402,9 @@ mod tests {
         client.read_exact(&mut buf).unwrap();
         assert_eq!(&buf, b"hello\n");
         let (tx, rx) = std::sync::mpsc::channel();
-        console.on_input(move || drop(tx.send(())));
+        console.on_input(move || {
+            let _ = tx.send(());
+        });
         client.write_all(b"ping\n").unwrap();
         while console.take_input(1).is_empty() {
             rx.recv_timeout(SOON).unwrap();

@@ -457,7 +457,7 @@ mod tests {
             (512, 0x10_0000),
             (0, 0x10_0000),
             (128, 0x10_0001),
-            (128, 0xffff_f000),
+            (128, 0xfff0_0000),
         ] {
             let (mut t, seen, _) = transport();
             negotiate(&mut t, F_VERSION_1);
