@@ -410,7 +410,7 @@ fields! {
     IpProto "nw_proto" ["ip_proto"] 8 NwProto >> 0 Decimal Exact Ip ro nxm (0x0000/6) oxm (0x8000/10) since 1;
     NwTos "nw_tos" [] 8 NwTos >> 0 Decimal Exact Ip rw nxm (0x0000/5) oxm (-) since 1;
     IpDscp "ip_dscp" [] 6 NwTos >> 2 Decimal Exact Ip rw nxm (-) oxm (0x8000/8) since 3;
-    IpEcn "ip_ecn" ["nw_ecn"] 2 NwTos >> 0 Decimal Exact Ip rw nxm (0x0001/28) oxm (0x8000/9) since 3;
+    IpEcn "nw_ecn" ["ip_ecn"] 2 NwTos >> 0 Decimal Exact Ip rw nxm (0x0001/28) oxm (0x8000/9) since 3;
     NwTtl "nw_ttl" [] 8 NwTtl >> 0 Decimal Exact Ip rw nxm (0x0001/29) oxm (-) since 1;
     IpFrag "ip_frag" ["nw_frag"] 2 NwFrag >> 0 Frag Any Ip ro nxm (0x0001/26) oxm (-) since 1;
     ArpOp "arp_op" [] 16 NwProto >> 0 Decimal Exact Arp rw nxm (0x0000/15) oxm (0x8000/21) since 1;

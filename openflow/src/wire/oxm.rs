@@ -226,6 +226,16 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
         value = port_from_nxm(value);
     }
     check_value(info, value)?;
+    // Nicira's nw_tos is the DSCP in its place; the two bits below are nw_ecn's.
+    if id == FieldId::NwTos {
+        if value & 3 != 0 {
+            return Err(OfError::new(
+                ErrorKind::BadValue,
+                format!("nw_tos {value:#x} has bits of the ECN set"),
+            ));
+        }
+        mask &= 0xfc;
+    }
     Ok((id, value, mask))
 }
 
