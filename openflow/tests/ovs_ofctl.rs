@@ -18,7 +18,9 @@ fn stock(args: &[&str]) -> Option<String> {
     let text = [out.stdout, out.stderr].concat();
     let text = String::from_utf8(text).expect("ovs-ofctl prints ASCII");
     let lines = text.lines().filter(|l| {
-        !l.contains("|ofp_") && !l.starts_with("usable protocols") && !l.starts_with("chosen protocol")
+        !l.contains("|ofp_")
+            && !l.starts_with("usable protocols")
+            && !l.starts_with("chosen protocol")
     });
     Some(lines.map(|l| format!("{l}\n")).collect())
 }
@@ -37,7 +39,10 @@ fn ours(flow: &str) -> String {
 #[test]
 fn flows_read_and_print_as_the_stock_tool_does() {
     let mut wrong = Vec::new();
-    for flow in FLOWS.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+    for flow in FLOWS
+        .lines()
+        .filter(|l| !l.is_empty() && !l.starts_with('#'))
+    {
         let Some(want) = stock(&["-O", "OpenFlow13", "parse-flow", flow]) else {
             return;
         };
@@ -46,5 +51,10 @@ fn flows_read_and_print_as_the_stock_tool_does() {
             wrong.push(format!("flow:  {flow}\nstock: {want}ours:  {got}"));
         }
     }
-    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }

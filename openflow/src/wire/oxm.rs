@@ -2,7 +2,7 @@
 
 use super::cursor::{Reader, Writer};
 use crate::error::{ErrorKind, OfError};
-use crate::field::{FIELDS, FieldId, FieldInfo, MaskRule, OxmCode};
+use crate::field::{FIELDS, FieldId, FieldInfo, MaskRule, OxmCode, Slot};
 use crate::matching::Match;
 use crate::message::PortNo;
 
@@ -322,6 +322,15 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
         use FieldId::*;
         matches!(id, VlanTci | NwTos) || (Xreg0 <= id && id <= Xxreg3)
     };
+    // Priority bits that vlan_pcp cannot say, be it for its prerequisite or for half a mask, go
+    // with the rest of the tag as one vlan_tci.
+    let (tci, tci_mask) = m.slot(Slot::VlanTci);
+    let pcp = tci_mask & 0xe000;
+    if pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0) {
+        let id = FieldId::VlanTci;
+        put_entry(w, Code::of(id, 0), id, tci, tci_mask);
+        rest.set_masked(id, 0, 0);
+    }
     for fallback in [false, true] {
         for info in FIELDS.iter().filter(|f| coarse(f.id) == fallback) {
             if rest.is_empty() {
