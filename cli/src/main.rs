@@ -10,8 +10,12 @@
 
 #![forbid(unsafe_code)]
 
+mod appctl;
+mod daemon;
+mod getopt;
 mod links;
 mod paths;
+mod switchd;
 mod table;
 mod vsctl;
 
@@ -39,6 +43,24 @@ pub const COMMANDS: &[Command] = &[
         alias: Some("ovs-vsctl"),
         help: "read and change the configuration",
         run: vsctl::run,
+    },
+    Command {
+        name: "appctl",
+        alias: Some("ovs-appctl"),
+        help: "send commands to a running daemon",
+        run: appctl::run,
+    },
+    Command {
+        name: "dpctl",
+        alias: Some("ovs-dpctl"),
+        help: "show the datapath of the running switch",
+        run: appctl::run_dpctl,
+    },
+    Command {
+        name: "switchd",
+        alias: Some("ovs-vswitchd"),
+        help: "run the switch alone",
+        run: switchd::run,
     },
     Command {
         name: "links",

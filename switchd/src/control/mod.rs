@@ -28,6 +28,33 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     pidfile: PathBuf,
+    /// The pid file: its lock tells others, `ovs-appctl` among them, that the process lives.
+    _locked: std::fs::File,
+}
+
+/// Writes the pid file and locks it for as long as the file returned is open.
+fn write_pidfile(path: &Path, pid: u32) -> io::Result<std::fs::File> {
+    let lock = |file: &std::fs::File| {
+        rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+    };
+    let mut file = std::fs::OpenOptions::new();
+    if let Ok(old) = file.read(true).write(true).open(path)
+        && lock(&old).is_err()
+    {
+        let other = std::fs::read_to_string(path).unwrap_or_default();
+        return Err(io::Error::other(format!(
+            "{}: already running as pid {}",
+            path.display(),
+            other.trim()
+        )));
+    }
+    // Written aside, so that nobody reads half of it.
+    let aside = path.with_extension(format!("pid.tmp{pid}"));
+    let mut file = std::fs::File::create(&aside)?;
+    io::Write::write_all(&mut file, format!("{pid}\n").as_bytes())?;
+    lock(&file)?;
+    std::fs::rename(&aside, path)?;
+    Ok(file)
 }
 
 impl ControlSocket {
@@ -45,11 +72,12 @@ impl ControlSocket {
         }
         let listener = UnixListener::bind(&path)?;
         let pidfile = run_dir.join(format!("{name}.pid"));
-        std::fs::write(&pidfile, format!("{pid}\n"))?;
+        let locked = write_pidfile(&pidfile, pid)?;
         Ok(ControlSocket {
             listener,
             path,
             pidfile,
+            _locked: locked,
         })
     }
 
