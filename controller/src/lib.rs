@@ -41,6 +41,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+/// How long connections have to end when the controller stops.
+const STOP_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(3);
+
 /// How a controller is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -228,6 +231,11 @@ impl Controller {
         shutdown.await;
         stop.send_replace(true);
         while tasks.join_next().await.is_some() {}
+        // Until the last connection has let go of the store, so that another controller can open it.
+        let all = permits.acquire_many(southbound::MAX_CONNECTIONS as u32);
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            tracing::warn!("connections of switches are still open");
+        }
         Ok(())
     }
 }
