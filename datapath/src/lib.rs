@@ -5,18 +5,28 @@
 //! carries packets.
 #![deny(clippy::undocumented_unsafe_blocks)]
 
+pub mod action;
+pub mod bridge;
+pub mod cache;
 pub mod clock;
 pub mod config;
 mod door;
+pub mod drop;
+pub mod engine;
+pub mod flow;
+pub mod mac;
 pub mod memory;
 pub mod packet;
+pub mod pipeline;
 pub mod port;
 pub mod ring;
 pub mod sys;
+pub mod table;
 
 pub use clock::{Clock, Now};
 pub use config::*;
-pub use door::{Datapath, DatapathError, Events};
+pub use door::{BRIDGES_MAX, Datapath, DatapathError, PORTS_MAX};
+pub use engine::events::Events;
 pub use port::vhost_user::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
 pub use ring::testing::fuzz_ring;

@@ -1,0 +1,236 @@
+//! What the forwarding threads see of the configuration: ports and bridges, as values that are replaced
+//! whole.
+//!
+//! # Versions
+//!
+//! There are three kinds of change: of the *world* (ports, their settings; one version number), of
+//! a bridge's *state* (flows, settings; a version number a bridge), and of its learned addresses (a
+//! generation for each of [`FDB_BUCKETS`] buckets). Each first publishes, then counts up the one global *epoch*.
+//! A cached flow remembers what it depended on. While the epoch stands, a cache hit costs one
+//! comparison; when it moved, a flow compares what it depended on and is translated again only if
+//! that changed. So a host that appears does not disturb flows between other hosts.
+
+use crate::config::{BridgeConfig, PortSpec};
+use crate::drop::DROP_REASONS;
+use crate::mac::{Learned, MacTable, key};
+use crate::port::Port;
+use crate::table::Tables;
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use openflow::{PortFlags, PortNo};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Buckets of address generations.
+pub const FDB_BUCKETS: usize = 1024;
+
+/// The count of all changes. See the module's essay.
+#[derive(Debug, Default)]
+pub struct Epoch(CachePadded<AtomicU64>);
+
+impl Epoch {
+    /// Now. Whatever was published before this value was counted is seen by loads after.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Something was published.
+    pub fn bump(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Ports and bridges. Replaced whole when any of them changes.
+#[derive(Clone, Default)]
+pub struct World {
+    /// Counts replacements.
+    pub version: u64,
+    /// By index: a port's number everywhere inside the datapath.
+    pub ports: Vec<Option<Arc<PortEntry>>>,
+    /// By [`BridgeId`](crate::BridgeId).
+    pub bridges: Vec<Option<Arc<Bridge>>>,
+}
+
+impl World {
+    /// A port.
+    #[inline]
+    pub fn port(&self, index: u32) -> Option<&Arc<PortEntry>> {
+        self.ports.get(index as usize)?.as_ref()
+    }
+
+    /// A bridge.
+    #[inline]
+    pub fn bridge(&self, id: u32) -> Option<&Arc<Bridge>> {
+        self.bridges.get(id as usize)?.as_ref()
+    }
+}
+
+/// A port of a bridge. Replaced when its settings change.
+#[derive(Clone)]
+pub struct PortEntry {
+    /// Its number inside the datapath.
+    pub index: u32,
+    /// Its bridge.
+    pub bridge: u32,
+    /// Its OpenFlow number.
+    pub number: PortNo,
+    /// As asked for.
+    pub spec: PortSpec,
+    /// OpenFlow's settings.
+    pub flags: PortFlags,
+    /// Whether it is a patch port, and the index of the port it is patched to.
+    pub patch: Option<Option<u32>>,
+    /// What is behind it; a patch port has nothing.
+    pub device: Option<Arc<dyn Port>>,
+    /// What it saw.
+    pub counters: Arc<PortCounters>,
+    /// When it was added.
+    pub created: crate::clock::Now,
+}
+
+impl PortEntry {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.interface.name
+    }
+}
+
+/// A port's counters. Forwarding threads keep their own and add them here when they flush.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Packets in.
+    pub rx_packets: AtomicU64,
+    /// Bytes in.
+    pub rx_bytes: AtomicU64,
+    /// Packets out.
+    pub tx_packets: AtomicU64,
+    /// Bytes out.
+    pub tx_bytes: AtomicU64,
+    /// Packets that were to go out of it and could not.
+    pub tx_dropped: AtomicU64,
+    /// Of those, failures.
+    pub tx_errors: AtomicU64,
+    /// Dropped packets that came in by it, by reason.
+    pub drops: [AtomicU64; DROP_REASONS],
+    /// Packet-ins caused by it that wait to be taken.
+    pub packet_ins: AtomicU32,
+}
+
+/// A bridge.
+pub struct Bridge {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Flows and settings: replaced whole.
+    pub state: ArcSwap<BridgeState>,
+    /// Held while the next state is made.
+    pub writer: Mutex<()>,
+    /// Learned addresses.
+    pub fdb: Mutex<MacTable>,
+    generations: Box<[AtomicU32]>,
+    /// Shared by the whole datapath.
+    pub epoch: Arc<Epoch>,
+}
+
+/// What a bridge does, at one instant.
+#[derive(Clone, Default)]
+pub struct BridgeState {
+    /// Counts replacements.
+    pub version: u64,
+    /// Settings.
+    pub config: BridgeConfig,
+    /// Flows.
+    pub tables: Tables,
+    /// Index of each port by OpenFlow number.
+    pub ports: BTreeMap<u32, u32>,
+}
+
+impl Bridge {
+    pub(crate) fn new(id: u32, name: &str, config: BridgeConfig, epoch: Arc<Epoch>) -> Bridge {
+        Bridge {
+            id,
+            name: name.to_string(),
+            state: ArcSwap::from_pointee(BridgeState {
+                version: 1,
+                config,
+                ..BridgeState::default()
+            }),
+            writer: Mutex::new(()),
+            fdb: Mutex::default(),
+            generations: (0..FDB_BUCKETS).map(|_| AtomicU32::new(0)).collect(),
+            epoch,
+        }
+    }
+
+    /// Makes and publishes the next state, unless `change` fails.
+    pub(crate) fn update<R, E>(
+        &self,
+        change: impl FnOnce(&mut BridgeState) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let _writer = self.writer.lock();
+        let mut next = (**self.state.load()).clone();
+        let result = change(&mut next)?;
+        next.version += 1;
+        self.state.store(Arc::new(next));
+        self.epoch.bump();
+        Ok(result)
+    }
+
+    /// The bucket of an address.
+    pub(crate) fn bucket(vlan: u16, mac: u64) -> u16 {
+        bucket_of(key(vlan, mac))
+    }
+
+    /// The generation of a bucket.
+    #[inline]
+    pub(crate) fn generation(&self, bucket: u16) -> u32 {
+        self.generations[usize::from(bucket)].load(Ordering::Acquire)
+    }
+
+    fn changed(&self, key: u64) {
+        self.generations[usize::from(bucket_of(key))].fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// An address was seen by a port.
+    pub(crate) fn learn(&self, vlan: u16, mac: u64, port: u32, now: crate::clock::Now, max: usize) {
+        let k = key(vlan, mac);
+        match self.fdb.lock().learn(k, port, now, max) {
+            Learned::Refreshed => return,
+            Learned::Moved | Learned::New(None) => {}
+            Learned::New(Some(evicted)) => self.changed(evicted),
+        }
+        self.changed(k);
+        self.epoch.bump();
+    }
+
+    /// Ages addresses.
+    pub(crate) fn expire_fdb(&self, now: crate::clock::Now) {
+        let aging = self.state.load().config.mac_aging;
+        let old = self.fdb.lock().expire(now, aging);
+        for k in &old {
+            self.changed(*k);
+        }
+        if !old.is_empty() {
+            self.epoch.bump();
+        }
+    }
+
+    /// Forgets addresses.
+    pub(crate) fn flush_fdb(&self, port: Option<u32>) {
+        if self.fdb.lock().flush(port) {
+            for g in &self.generations {
+                g.fetch_add(1, Ordering::AcqRel);
+            }
+            self.epoch.bump();
+        }
+    }
+}
+
+fn bucket_of(key: u64) -> u16 {
+    // Buckets need no secret: a collision costs one more translation.
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as u16
+}

@@ -1,0 +1,64 @@
+//! Why packets are dropped: the one table of reasons.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $id:ident = $name:literal;)*) => {
+        /// Why a packet was dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason { $($(#[doc = $doc])* $id,)* }
+
+        impl DropReason {
+            /// Every reason.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$id,)*];
+
+            /// Its name in statistics.
+            pub fn name(self) -> &'static str {
+                match self { $(DropReason::$id => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// No rule matched, and the bridge drops such packets.
+    NoMatch = "no_match";
+    /// The rules that matched send it nowhere.
+    NoOutput = "no_output";
+    /// The port it came in by is down or set not to receive.
+    PortNoRecv = "port_no_recv";
+    /// The port it was to go out of is down, set not to forward, or gone.
+    PortNoForward = "port_no_forward";
+    /// It would go back to where it came from.
+    ToInputPort = "to_input_port";
+    /// A tagged frame came in by an access port.
+    VlanTagOnAccess = "vlan_tag_on_access_port";
+    /// A trunk does not carry the frame's VLAN.
+    VlanNotOnTrunk = "vlan_not_on_trunk";
+    /// Link-local multicast (01:80:c2:00:00:0x) is not forwarded.
+    ReservedMulticast = "reserved_multicast";
+    /// Resubmits or patch ports nest too deep.
+    TooDeep = "too_deep";
+    /// Too many resubmits in all.
+    TooManyResubmits = "too_many_resubmits";
+    /// Too many actions in all.
+    TooManyActions = "too_many_actions";
+    /// The TTL ran out.
+    TtlExpired = "ttl_expired";
+    /// The destination had no room.
+    TxFull = "tx_full";
+    /// The packet is longer than the destination carries.
+    TxTooLong = "tx_too_long";
+    /// The destination has no receiver.
+    TxDown = "tx_down";
+    /// The destination failed.
+    TxError = "tx_error";
+    /// No room before the headers for another tag.
+    NoHeadroom = "no_headroom";
+    /// More packet-ins than the controller takes from this port.
+    PacketInLimit = "packet_in_limit";
+    /// More packet-outs than the switch takes.
+    PacketOutLimit = "packet_out_limit";
+}
+
+/// How many reasons there are.
+pub const DROP_REASONS: usize = DropReason::ALL.len();

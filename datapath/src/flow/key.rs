@@ -1,0 +1,264 @@
+//! The layout of the flow key.
+//!
+//! A key is 43 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
+//! [`place`]: the only table of positions. Words that every packet needs come first, so that what a
+//! plain packet fills in is a prefix (3 words for bare Ethernet, 5 for IPv4 with ports, 6 for TCP, 10 for
+//! IPv6): extraction writes the prefix and tells its length, and caches hash and compare only
+//! that. Words from [`PACKET_WORDS`] on are tunnel metadata, registers and connection state: zero when a
+//! packet comes in, and filled in by the pipeline alone.
+//!
+//! The mask of a key (which bits a decision looked at) has the same shape.
+
+use openflow::Slot;
+
+/// Words of a key.
+pub const WORDS: usize = 43;
+/// Words that a packet itself fills in.
+pub const PACKET_WORDS: usize = 15;
+
+/// The part of a key that comes from the packet.
+pub type PacketKey = [u64; PACKET_WORDS];
+
+/// Where a slot's bits lie: `shift` bits left in word `word`. A 128-bit slot has its high half in
+/// `word` and its low half in the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The word.
+    pub word: u8,
+    /// Its lowest bit in it.
+    pub shift: u8,
+}
+
+/// The place of a slot.
+pub const fn place(slot: Slot) -> Place {
+    let (word, shift) = match slot {
+        Slot::InPort => (0, 32),
+        Slot::PktMark => (0, 0),
+        Slot::EthDst => (1, 16),
+        Slot::EthType => (1, 0),
+        Slot::EthSrc => (2, 16),
+        Slot::VlanTci => (2, 0),
+        Slot::NwSrc => (3, 32),
+        Slot::NwDst => (3, 0),
+        Slot::NwProto => (4, 56),
+        Slot::NwTos => (4, 48),
+        Slot::NwTtl => (4, 40),
+        Slot::NwFrag => (4, 32),
+        Slot::TpSrc => (4, 16),
+        Slot::TpDst => (4, 0),
+        Slot::Ipv6Label => (5, 32),
+        Slot::TcpFlags => (5, 16),
+        Slot::Ipv6Exthdr => (5, 0),
+        Slot::Ipv6Src => (6, 0),
+        Slot::Ipv6Dst => (8, 0),
+        Slot::NdTarget => (10, 0),
+        Slot::ArpSha => (12, 16),
+        Slot::InnerVlanTci => (12, 0),
+        Slot::ArpTha => (13, 16),
+        Slot::PbbUca => (13, 8),
+        Slot::Pad => (13, 0),
+        Slot::Mpls => (14, 32),
+        Slot::PbbIsid => (14, 0),
+        Slot::TunId => (15, 0),
+        Slot::TunSrc => (16, 32),
+        Slot::TunDst => (16, 0),
+        Slot::TunIpv6Src => (17, 0),
+        Slot::TunIpv6Dst => (19, 0),
+        Slot::TunFlags => (21, 48),
+        Slot::TunGbpId => (21, 32),
+        Slot::TunGbpFlags => (21, 24),
+        Slot::TunTos => (21, 16),
+        Slot::TunTtl => (21, 8),
+        Slot::TunPad => (21, 0),
+        Slot::Metadata => (22, 0),
+        Slot::ConjId => (23, 32),
+        Slot::ActsetOutput => (23, 0),
+        Slot::PacketType => (24, 32),
+        Slot::DpHash => (24, 0),
+        Slot::RecircId => (25, 32),
+        Slot::InPhyPort => (25, 0),
+        Slot::Xxreg0 => (26, 0),
+        Slot::Xxreg1 => (28, 0),
+        Slot::Xxreg2 => (30, 0),
+        Slot::Xxreg3 => (32, 0),
+        Slot::CtState => (34, 32),
+        Slot::CtMark => (34, 0),
+        Slot::CtLabel => (35, 0),
+        Slot::CtZone => (37, 48),
+        Slot::CtNwProto => (37, 40),
+        Slot::CtPad => (37, 32),
+        Slot::CtTpSrc => (37, 16),
+        Slot::CtTpDst => (37, 0),
+        Slot::CtNwSrc => (38, 32),
+        Slot::CtNwDst => (38, 0),
+        Slot::CtIpv6Src => (39, 0),
+        Slot::CtIpv6Dst => (41, 0),
+    };
+    Place { word, shift }
+}
+
+/// All ones in a slot's width.
+pub const fn slot_bits(slot: Slot) -> u128 {
+    match slot.bits() {
+        128 => u128::MAX,
+        n => (1 << n) - 1,
+    }
+}
+
+/// A whole key (or a mask over one).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowKey(pub [u64; WORDS]);
+
+/// Which bits of a key were looked at.
+pub type FlowMask = FlowKey;
+
+impl Default for FlowKey {
+    fn default() -> FlowKey {
+        FlowKey([0; WORDS])
+    }
+}
+
+impl FlowKey {
+    /// The bits of a slot.
+    #[inline]
+    pub fn get(&self, slot: Slot) -> u128 {
+        let p = place(slot);
+        let w = usize::from(p.word);
+        if slot.bits() == 128 {
+            u128::from(self.0[w]) << 64 | u128::from(self.0[w + 1])
+        } else {
+            u128::from(self.0[w] >> p.shift) & slot_bits(slot)
+        }
+    }
+
+    /// The bits of a slot of at most 64 bits.
+    #[inline]
+    pub fn get64(&self, slot: Slot) -> u64 {
+        self.get(slot) as u64
+    }
+
+    /// Writes the bits of a slot under `mask`.
+    #[inline]
+    pub fn set_masked(&mut self, slot: Slot, value: u128, mask: u128) {
+        let p = place(slot);
+        let w = usize::from(p.word);
+        let mask = mask & slot_bits(slot);
+        let value = value & mask;
+        if slot.bits() == 128 {
+            self.0[w] = self.0[w] & !((mask >> 64) as u64) | (value >> 64) as u64;
+            self.0[w + 1] = self.0[w + 1] & !(mask as u64) | value as u64;
+        } else {
+            self.0[w] = self.0[w] & !((mask as u64) << p.shift) | (value as u64) << p.shift;
+        }
+    }
+
+    /// Writes a whole slot.
+    #[inline]
+    pub fn set(&mut self, slot: Slot, value: u128) {
+        self.set_masked(slot, value, u128::MAX);
+    }
+
+    /// As a mask: looks at `bits` of a slot too.
+    #[inline]
+    pub fn look(&mut self, slot: Slot, bits: u128) {
+        let p = place(slot);
+        let w = usize::from(p.word);
+        let bits = bits & slot_bits(slot);
+        if slot.bits() == 128 {
+            self.0[w] |= (bits >> 64) as u64;
+            self.0[w + 1] |= bits as u64;
+        } else {
+            self.0[w] |= (bits as u64) << p.shift;
+        }
+    }
+
+    /// As a mask: looks at all of a slot.
+    #[inline]
+    pub fn look_all(&mut self, slot: Slot) {
+        self.look(slot, u128::MAX);
+    }
+
+    /// The key of a packet: its own words, the rest zero.
+    pub fn from_packet(words: &PacketKey, len: usize) -> FlowKey {
+        let mut key = FlowKey::default();
+        key.0[..len].copy_from_slice(&words[..len]);
+        key
+    }
+
+    /// The packet's words.
+    pub fn packet_words(&self) -> &PacketKey {
+        self.0[..PACKET_WORDS].try_into().expect("a prefix")
+    }
+}
+
+/// A keyed hash of words. Tenants choose the words, so the key is secret: otherwise they could
+/// make all their flows collide in the caches.
+#[derive(Clone, Copy, Debug)]
+pub struct Hasher {
+    secret: [u64; 2],
+}
+
+impl Hasher {
+    /// With a secret from the system.
+    pub fn new() -> Hasher {
+        use std::hash::{BuildHasher, RandomState};
+        let s = RandomState::new();
+        Hasher {
+            secret: [s.hash_one(1u64) | 1, s.hash_one(2u64) | 1],
+        }
+    }
+
+    /// The hash of `words`: two words a multiplication, folded.
+    #[inline(always)]
+    pub fn hash(&self, words: &[u64]) -> u64 {
+        let mut h = self.secret[0] ^ words.len() as u64;
+        let mut it = words.chunks_exact(2);
+        for c in &mut it {
+            h = fold(c[0] ^ h, c[1] ^ self.secret[1]);
+        }
+        if let [last] = it.remainder() {
+            h = fold(last ^ h, self.secret[1]);
+        }
+        fold(h ^ self.secret[1], 0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Hasher {
+        Hasher::new()
+    }
+}
+
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let m = u128::from(a).wrapping_mul(u128::from(b));
+    // Xor the factors back in, so that a zero factor does not erase what came before.
+    (m as u64) ^ ((m >> 64) as u64) ^ a.rotate_left(32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_do_not_overlap_and_fill_the_key() {
+        let mut used = FlowKey::default();
+        for &slot in Slot::ALL {
+            assert_eq!(used.get(slot), 0, "{slot:?} overlaps");
+            used.look_all(slot);
+        }
+        assert!(used.0.iter().all(|&w| w == u64::MAX));
+    }
+
+    #[test]
+    fn what_is_set_is_got() {
+        for &slot in Slot::ALL {
+            let mut k = FlowKey::default();
+            let v = 0x0123_4567_89ab_cdef_1122_3344_5566_7788 & slot_bits(slot);
+            k.set(slot, v);
+            assert_eq!(k.get(slot), v);
+            k.set_masked(slot, 0, 0x0f);
+            assert_eq!(k.get(slot), v & !0x0f);
+        }
+    }
+}

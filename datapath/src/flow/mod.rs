@@ -1,0 +1,9 @@
+//! Flow keys: what the switch knows of a packet, as words that can be masked, compared and hashed.
+
+mod extract;
+mod format;
+mod key;
+
+pub use extract::extract;
+pub use format::{format_key, tcp_flags_text};
+pub use key::{FlowKey, FlowMask, Hasher, PACKET_WORDS, PacketKey, Place, WORDS, place, slot_bits};

@@ -1,0 +1,53 @@
+//! The pipeline: from a packet's key to what is done with it, and to which other packets the same
+//! would be done.
+//!
+//! [`translate`](Xlate::run) walks the OpenFlow tables with one packet's key, following gotos, resubmits and
+//! patch ports, and writes down datapath actions. Beside them it keeps the *mask*: every bit of the
+//! key that any decision looked at. Another packet that came in by the same port and agrees on
+//! those bits would have taken the same way, so the actions are good for it too; that is what makes
+//! the caches right, and what the tests of this module check against translations of other packets.
+//!
+//! Three keys are kept. `key` is the packet as the pipeline sees it, after all set-fields. `wire`
+//! is the packet as the actions written so far have left it. They are brought together ("committed") only when a
+//! copy leaves, so sets that nothing follows cost nothing, and a detour through another
+//! bridge is undone by itself. `touched` and `wire_touched` say which bits are no longer
+//! those of the packet that came in: a bit that goes back to what it was has to be looked at, a bit
+//! that was overwritten has not.
+
+mod action_set;
+mod normal;
+mod translate;
+
+pub use translate::{Credit, Dep, Translation, Xlate};
+
+/// How deep resubmits and patch ports nest.
+pub const DEPTH_MAX: usize = 64;
+/// How many resubmits and patch crossings one packet makes in all.
+pub const RESUBMITS_MAX: usize = 4096;
+/// How many datapath actions a packet gets.
+pub const ACTIONS_MAX: usize = 2048;
+/// How many VLAN tags the pipeline keeps track of.
+pub const TAGS_MAX: usize = 4;
+
+/// What a frame is, as far as prerequisites of fields ask: Ethernet type, tag, protocol, ICMP type.
+pub(crate) fn match_of(frame: &[u8]) -> openflow::Match {
+    use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
+    use openflow::{Match, Slot};
+    let mut batch = crate::packet::Batch::new();
+    let mut m = Match::new();
+    let owned = crate::packet::OwnedPacket::new(frame);
+    // SAFETY: `owned` outlives the batch.
+    if !unsafe { batch.push_borrowed(&owned) } {
+        return m;
+    }
+    let mut words = [0; PACKET_WORDS];
+    let n = extract(batch.packet_mut(0), 0, &mut words);
+    let key = FlowKey::from_packet(&words, n);
+    for slot in [Slot::EthType, Slot::VlanTci, Slot::NwProto, Slot::TpSrc] {
+        m.set_slot(slot, key.get(slot), slot_bits(slot), slot_bits(slot));
+    }
+    m
+}
+
+#[cfg(test)]
+mod tests;

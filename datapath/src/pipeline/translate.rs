@@ -1,0 +1,699 @@
+//! The walk through the tables.
+
+use super::action_set::ActionSet;
+use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, TAGS_MAX};
+use crate::action::{DpAction, PacketInSpec};
+use crate::bridge::{Bridge, BridgeState, PortCounters, PortEntry, World};
+use crate::clock::Now;
+use crate::config::Miss;
+use crate::drop::DropReason;
+use crate::flow::{FlowKey, FlowMask, slot_bits};
+use crate::table::{Counters, Rule, TableCounters};
+use openflow::action::PacketInReason;
+use openflow::{Action, FieldId, Match, PortNo, Slot, Subfield};
+use std::sync::Arc;
+
+/// Who is told of the packets that take this way.
+#[derive(Clone)]
+pub enum Credit {
+    /// A rule matched.
+    Rule(Arc<Counters>),
+    /// A table was looked up; whether it had a match.
+    Table(Arc<TableCounters>, bool),
+    /// A patch port was crossed: out of the first, in by the second.
+    Patch(Arc<PortCounters>, Arc<PortCounters>),
+    /// An address was seen.
+    Mac {
+        /// Where.
+        bridge: Arc<Bridge>,
+        /// In which VLAN.
+        vlan: u16,
+        /// The address.
+        mac: u64,
+        /// On which port.
+        port: u32,
+    },
+}
+
+/// What a translation depended on.
+#[derive(Clone)]
+pub enum Dep {
+    /// A bridge's flows and settings.
+    Bridge(Arc<Bridge>, u64),
+    /// A bucket of learned addresses.
+    Mac {
+        /// Where.
+        bridge: Arc<Bridge>,
+        /// Which.
+        bucket: u16,
+        /// Its generation.
+        generation: u32,
+    },
+}
+
+impl Dep {
+    /// Whether it is still as it was.
+    pub fn holds(&self) -> bool {
+        match self {
+            Dep::Bridge(b, version) => b.state.load().version == *version,
+            Dep::Mac {
+                bridge,
+                bucket,
+                generation,
+            } => bridge.generation(*bucket) == *generation,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Clone, Default)]
+pub struct Translation {
+    /// What to do.
+    pub actions: Vec<DpAction>,
+    /// The bits of the key that were looked at.
+    pub mask: FlowMask,
+    /// Who is told.
+    pub credits: Vec<Credit>,
+    /// What it depended on.
+    pub deps: Vec<Dep>,
+    /// Why nothing is done, if nothing is.
+    pub drop: Option<DropReason>,
+}
+
+/// A VLAN tag the pipeline knows of; tag protocol 0 is "as it came".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) tpid: u16,
+    pub(super) tci: u16,
+}
+
+/// Slots that lie in the packet, and are committed to it.
+const HEADER: [Slot; 15] = [
+    Slot::EthDst,
+    Slot::EthSrc,
+    Slot::NwSrc,
+    Slot::NwDst,
+    Slot::NwProto,
+    Slot::NwTos,
+    Slot::NwTtl,
+    Slot::TpSrc,
+    Slot::TpDst,
+    Slot::Ipv6Src,
+    Slot::Ipv6Dst,
+    Slot::Ipv6Label,
+    Slot::NdTarget,
+    Slot::ArpSha,
+    Slot::ArpTha,
+];
+
+/// One translation in progress.
+pub struct Xlate<'a> {
+    pub(super) world: &'a World,
+    pub(super) now: Now,
+    /// Whether addresses are learned: not for traces and comparisons.
+    pub(super) effects: bool,
+    pub(super) key: FlowKey,
+    touched: FlowMask,
+    wire: FlowKey,
+    wire_touched: FlowMask,
+    pub(super) tags: Vec<Tag>,
+    wire_tags: Vec<Tag>,
+    pub(super) out: Translation,
+    states: Vec<(u32, Arc<BridgeState>)>,
+    set: ActionSet,
+    depth: usize,
+    resubmits: usize,
+    exit: bool,
+    failed: bool,
+    packet_out: bool,
+    /// The datapath port that pays for packet-ins.
+    budget: u32,
+    table: u8,
+    cookie: u64,
+    miss_rule: bool,
+}
+
+type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
+
+impl<'a> Xlate<'a> {
+    /// Begins with a packet's key.
+    pub fn new(world: &'a World, key: FlowKey, now: Now, effects: bool) -> Xlate<'a> {
+        let tags: Vec<Tag> = [Slot::VlanTci, Slot::InnerVlanTci]
+            .iter()
+            .map(|s| key.get64(*s) as u16)
+            .filter(|tci| tci & 0x1000 != 0)
+            .map(|tci| Tag { tpid: 0, tci })
+            .collect();
+        Xlate {
+            world,
+            now,
+            effects,
+            key,
+            touched: FlowMask::default(),
+            wire: key,
+            wire_touched: FlowMask::default(),
+            wire_tags: tags.clone(),
+            tags,
+            out: Translation::default(),
+            states: Vec::new(),
+            set: ActionSet::default(),
+            depth: 0,
+            resubmits: 0,
+            exit: false,
+            failed: false,
+            packet_out: false,
+            budget: u32::MAX,
+            table: 0,
+            cookie: 0,
+            miss_rule: false,
+        }
+    }
+
+    /// A packet that came in by `port`.
+    pub fn run(mut self, port: &Arc<PortEntry>) -> Translation {
+        self.budget = port.index;
+        self.look_all(Slot::InPort);
+        self.look_all(Slot::EthType);
+        if matches!(self.key.get64(Slot::EthType), 0x0800 | 0x86dd) {
+            self.look_all(Slot::NwFrag);
+        }
+        self.enter(port);
+        self.finish()
+    }
+
+    /// A packet-out: `actions` on a packet said to have come in by `in_port`.
+    pub fn run_actions(mut self, bridge: u32, in_port: PortNo, actions: &[Action]) -> Translation {
+        self.packet_out = true;
+        if let Some(bridge) = self.world.bridge(bridge) {
+            let state = self.state_of(bridge);
+            self.key.set(Slot::InPort, in_port.0.into());
+            if let Some(&index) = state.ports.get(&in_port.0) {
+                self.budget = index;
+            }
+            self.actions((bridge, &state), actions);
+        }
+        self.finish()
+    }
+
+    fn finish(mut self) -> Translation {
+        if self.failed {
+            self.out.actions.clear();
+        }
+        if !self.out.actions.is_empty() {
+            self.out.drop = None;
+        } else if self.out.drop.is_none() {
+            self.out.drop = Some(DropReason::NoOutput);
+        }
+        self.out
+    }
+
+    pub(super) fn dropped(&mut self, reason: DropReason) {
+        self.out.drop = Some(reason);
+    }
+
+    fn fail(&mut self, reason: DropReason) {
+        self.failed = true;
+        self.exit = true;
+        self.out.drop = Some(reason);
+    }
+
+    /// The state of a bridge: one throughout the translation.
+    fn state_of(&mut self, bridge: &Arc<Bridge>) -> Arc<BridgeState> {
+        if let Some((_, s)) = self.states.iter().find(|(id, _)| *id == bridge.id) {
+            return s.clone();
+        }
+        let state = bridge.state.load_full();
+        self.out
+            .deps
+            .push(Dep::Bridge(bridge.clone(), state.version));
+        self.states.push((bridge.id, state.clone()));
+        state
+    }
+
+    /// A decision looked at a slot: bits that are still the packet's own go into the mask.
+    pub(super) fn look_all(&mut self, slot: Slot) {
+        self.look(slot, u128::MAX);
+    }
+
+    fn look(&mut self, slot: Slot, bits: u128) {
+        let own = !self.touched.get(slot);
+        self.out.mask.look(slot, bits & own);
+    }
+
+    /// The bridge's own tables see the packet that came in by `port`.
+    fn enter(&mut self, port: &Arc<PortEntry>) {
+        let Some(bridge) = self.world.bridge(port.bridge) else {
+            return self.dropped(DropReason::PortNoRecv);
+        };
+        let state = self.state_of(bridge);
+        if port.flags.port_down || port.flags.no_recv {
+            return self.dropped(DropReason::PortNoRecv);
+        }
+        self.pipeline((bridge, &state));
+    }
+
+    /// Table 0 to the end, and then the action set.
+    fn pipeline(&mut self, here: Here) {
+        self.look_up(here, 0, true);
+        if !self.exit && !self.set.is_empty() {
+            let set = self.set.take();
+            self.actions(here, &set);
+        }
+    }
+
+    /// Looks the key up in `table` and in those it goes on to.
+    fn look_up(&mut self, here: Here, mut table: u8, miss: bool) {
+        loop {
+            self.sync_tags();
+            let Some(t) = here.1.tables.get(table) else {
+                return self.missed(here, table, miss);
+            };
+            // What the table looks at counts only where the bits are the packet's own.
+            let mut mask = FlowMask::default();
+            let rule = t.classifier.lookup(&self.key, &mut mask).cloned();
+            for ((total, seen), touched) in
+                self.out.mask.0.iter_mut().zip(&mask.0).zip(&self.touched.0)
+            {
+                *total |= seen & !touched;
+            }
+            self.out
+                .credits
+                .push(Credit::Table(t.counters.clone(), rule.is_some()));
+            let Some(rule) = rule else {
+                return self.missed(here, table, miss);
+            };
+            let rule: Arc<Rule> = rule;
+            self.out.credits.push(Credit::Rule(rule.counters.clone()));
+            let saved = (self.table, self.cookie, self.miss_rule);
+            self.table = table;
+            self.cookie = rule.cookie;
+            self.miss_rule = rule.priority == 0 && rule.matching.is_empty();
+            let i = rule.instructions.clone();
+            self.actions(here, &i.apply);
+            if self.exit {
+                return;
+            }
+            if i.clear_actions {
+                self.set.clear();
+            }
+            for a in &i.write {
+                self.set.write(a);
+            }
+            if let Some((value, mask)) = i.metadata {
+                self.write(Slot::Metadata, value.into(), mask.into());
+            }
+            match i.goto_table {
+                Some(next) => table = next,
+                None => {
+                    (self.table, self.cookie, self.miss_rule) = saved;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn missed(&mut self, here: Here, table: u8, miss: bool) {
+        if !miss {
+            return;
+        }
+        match here.1.config.miss {
+            Miss::Drop => self.dropped(DropReason::NoMatch),
+            Miss::Controller => {
+                self.table = table;
+                self.cookie = u64::MAX;
+                self.packet_in(
+                    here,
+                    PacketInReason::NoMatch,
+                    0xffff,
+                    0,
+                    &bytes::Bytes::new(),
+                );
+            }
+        }
+    }
+
+    fn write(&mut self, slot: Slot, value: u128, mask: u128) {
+        self.key.set_masked(slot, value, mask);
+        self.touched.look(slot, mask);
+    }
+
+    /// The key's VLAN slots follow the tags.
+    fn sync_tags(&mut self) {
+        for (i, slot) in [Slot::VlanTci, Slot::InnerVlanTci].into_iter().enumerate() {
+            let tci = self.tags.get(i).map_or(0, |t| t.tci);
+            self.key.set(slot, tci.into());
+        }
+    }
+
+    /// From here on the tags are not those of the packet: all of them have been looked at.
+    fn look_tags(&mut self) {
+        self.look_all(Slot::VlanTci);
+        self.look_all(Slot::InnerVlanTci);
+    }
+
+    fn actions(&mut self, here: Here, list: &[Action]) {
+        for a in list {
+            if self.exit {
+                return;
+            }
+            match a {
+                Action::Output { port, max_len } => self.output(here, *port, *max_len),
+                Action::OutputReg { source, max_len } => {
+                    let port = self.read(*source) as u32;
+                    // 16-bit registers hold OpenFlow 1.0 numbers of reserved ports.
+                    let port = if source.bits <= 16 && port >= 0xff00 {
+                        port | 0xffff_0000
+                    } else {
+                        port
+                    };
+                    self.output(here, PortNo(port), *max_len);
+                }
+                Action::Controller {
+                    max_len,
+                    reason,
+                    id,
+                    userdata,
+                    ..
+                } => self.packet_in(here, *reason, *max_len, *id, userdata),
+                Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
+                Action::Load { target, value } => {
+                    let (value, mask) = Action::load_as_masked(*target, *value);
+                    self.set_field(target.field, value, mask);
+                }
+                Action::Move { source, target } => {
+                    let value = self.read(*source) << target.offset;
+                    let ones = match target.bits {
+                        128.. => u128::MAX,
+                        n => (1 << n) - 1,
+                    };
+                    self.set_field(target.field, value, ones << target.offset);
+                }
+                Action::SetVlanVid(vid) => self.set_tag(*vid, 0xfff),
+                Action::SetVlanPcp(pcp) => self.set_tag(u16::from(*pcp) << 13, 0xe000),
+                Action::PopVlan => {
+                    self.look_tags();
+                    if !self.tags.is_empty() {
+                        self.tags.remove(0);
+                    }
+                    self.sync_tags();
+                }
+                Action::PushVlan(tpid) => {
+                    self.look_tags();
+                    if self.tags.len() >= TAGS_MAX {
+                        return self.fail(DropReason::NoHeadroom);
+                    }
+                    // A new tag takes VLAN and priority of the one below (OpenFlow 1.3.5 5.12.1).
+                    let tci = self.tags.first().map_or(0x1000, |t| t.tci);
+                    self.tags.insert(0, Tag { tpid: *tpid, tci });
+                    self.sync_tags();
+                }
+                Action::DecTtl(ids) => {
+                    self.look_all(Slot::NwTtl);
+                    let ttl = self.key.get(Slot::NwTtl);
+                    if ttl <= 1 {
+                        for id in ids.iter().copied().chain(ids.is_empty().then_some(0)) {
+                            let none = bytes::Bytes::new();
+                            self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, id, &none);
+                        }
+                        self.dropped(DropReason::TtlExpired);
+                        return;
+                    }
+                    self.write(Slot::NwTtl, ttl - 1, 0xff);
+                }
+                Action::Resubmit { in_port, table, .. } => {
+                    let table = table.unwrap_or(self.table);
+                    self.resubmit(here, *in_port, table);
+                }
+                Action::Exit => self.exit = true,
+                Action::Note(_) => {}
+                // Refused when the flow was added.
+                _ => {}
+            }
+        }
+    }
+
+    fn read(&mut self, s: Subfield) -> u128 {
+        let info = s.field.info();
+        let ones = match s.bits {
+            128.. => u128::MAX,
+            n => (1 << n) - 1,
+        };
+        let at = info.shift + s.offset;
+        self.sync_tags();
+        self.look(info.slot, ones << at);
+        if info.slot == Slot::VlanTci {
+            self.look_tags();
+        }
+        (self.key.get(info.slot) >> at) & ones
+    }
+
+    fn set_field(&mut self, field: FieldId, value: u128, mask: u128) {
+        let info = field.info();
+        let mask = (mask & info.full_mask()) << info.shift;
+        let value = (value << info.shift) & mask;
+        if info.slot == Slot::VlanTci {
+            self.set_tci(value as u16, mask as u16);
+        } else {
+            self.write(info.slot, value, mask & slot_bits(info.slot));
+        }
+    }
+
+    /// Sets bits of the tag, putting one on if there is none.
+    fn set_tag(&mut self, value: u16, mask: u16) {
+        self.set_tci(value | 0x1000, mask | 0x1000);
+    }
+
+    /// Sets bits of the tag control information; clearing the present bit takes the tag off.
+    fn set_tci(&mut self, value: u16, mask: u16) {
+        self.look_tags();
+        let old = self.tags.first().map_or(0, |t| t.tci);
+        let tci = old & !mask | value & mask;
+        match (tci & 0x1000 != 0, self.tags.first_mut()) {
+            (true, Some(tag)) => tag.tci = tci,
+            (true, None) => self.tags.insert(0, Tag { tpid: 0x8100, tci }),
+            (false, Some(_)) => {
+                self.tags.remove(0);
+            }
+            (false, None) => {}
+        }
+        self.sync_tags();
+    }
+
+    fn deeper(&mut self, run: impl FnOnce(&mut Self)) {
+        if self.depth >= DEPTH_MAX {
+            return self.fail(DropReason::TooDeep);
+        }
+        if self.resubmits >= RESUBMITS_MAX {
+            return self.fail(DropReason::TooManyResubmits);
+        }
+        self.depth += 1;
+        self.resubmits += 1;
+        run(self);
+        self.depth -= 1;
+    }
+
+    fn resubmit(&mut self, here: Here, in_port: Option<PortNo>, table: u8) {
+        let saved = (self.table, self.cookie, self.miss_rule);
+        let old = self.key.get(Slot::InPort);
+        if let Some(p) = in_port
+            && p != PortNo::IN_PORT
+        {
+            self.key.set(Slot::InPort, p.0.into());
+        }
+        self.deeper(|x| x.look_up(here, table, false));
+        self.key.set(Slot::InPort, old);
+        (self.table, self.cookie, self.miss_rule) = saved;
+    }
+
+    fn port_at(&self, state: &BridgeState, number: PortNo) -> Option<Arc<PortEntry>> {
+        self.world.port(*state.ports.get(&number.0)?).cloned()
+    }
+
+    fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
+        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
+        match port {
+            PortNo::IN_PORT => match self.port_at(here.1, in_port) {
+                Some(p) => self.output_port(&p),
+                None => self.dropped(DropReason::PortNoForward),
+            },
+            PortNo::NORMAL => {
+                let p = self.port_at(here.1, in_port);
+                self.normal(here.0, here.1, p.as_ref());
+            }
+            PortNo::FLOOD => self.flood(here.1, false),
+            PortNo::ALL => self.flood(here.1, true),
+            PortNo::CONTROLLER => {
+                let reason = match (self.packet_out, self.miss_rule) {
+                    (true, _) => PacketInReason::PacketOut,
+                    (_, true) => PacketInReason::NoMatch,
+                    _ => PacketInReason::Action,
+                };
+                self.packet_in(here, reason, max_len, 0, &bytes::Bytes::new());
+            }
+            PortNo::TABLE => self.deeper(|x| {
+                x.packet_out = false;
+                x.pipeline(here);
+            }),
+            p if p == in_port => self.dropped(DropReason::ToInputPort),
+            p => match self.port_at(here.1, p) {
+                Some(p) => self.output_port(&p),
+                None => self.dropped(DropReason::PortNoForward),
+            },
+        }
+    }
+
+    /// A copy leaves by a port as the packet is now.
+    pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
+        if port.flags.port_down || port.flags.no_fwd {
+            return self.dropped(DropReason::PortNoForward);
+        }
+        let Some(peer) = port.patch else {
+            self.commit();
+            return self.emit(DpAction::Output(port.index));
+        };
+        let Some(peer) = peer.and_then(|i| self.world.port(i)).cloned() else {
+            return self.dropped(DropReason::PortNoForward);
+        };
+        self.out
+            .credits
+            .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
+        // The other bridge sees the packet with registers and metadata empty, and what it does to
+        // it stays there.
+        let key = self.key;
+        let touched = self.touched;
+        let tags = self.tags.clone();
+        let set = std::mem::take(&mut self.set);
+        let exit = self.exit;
+        let place = (self.table, self.cookie, self.miss_rule, self.packet_out);
+        self.packet_out = false;
+        for slot in [
+            Slot::Metadata,
+            Slot::Xxreg0,
+            Slot::Xxreg1,
+            Slot::Xxreg2,
+            Slot::Xxreg3,
+        ] {
+            self.write(slot, 0, u128::MAX);
+        }
+        self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
+        self.deeper(|x| x.enter(&peer));
+        self.key = key;
+        self.touched = touched;
+        self.tags = tags;
+        self.set = set;
+        self.exit = exit || self.failed;
+        (self.table, self.cookie, self.miss_rule, self.packet_out) = place;
+    }
+
+    fn emit(&mut self, action: DpAction) {
+        if self.out.actions.len() >= ACTIONS_MAX {
+            return self.fail(DropReason::TooManyActions);
+        }
+        self.out.actions.push(action);
+    }
+
+    /// Makes the packet on the wire what the key says.
+    fn commit(&mut self) {
+        self.commit_tags();
+        for slot in HEADER {
+            let ours = self.touched.get(slot);
+            let wires = self.wire_touched.get(slot);
+            if ours | wires == 0 {
+                continue;
+            }
+            let key = self.key.get(slot);
+            // Bits that go back to the packet's own: their value is now looked at.
+            self.out.mask.look(slot, wires & !ours);
+            let change = ours & !wires | wires & (self.wire.get(slot) ^ key);
+            if change != 0 {
+                self.emit(DpAction::Set {
+                    slot,
+                    value: key & change,
+                    mask: change,
+                });
+            }
+            self.wire.set_masked(slot, key, ours | wires);
+            self.wire_touched.look(slot, ours);
+        }
+    }
+
+    fn commit_tags(&mut self) {
+        if self.tags == self.wire_tags {
+            return;
+        }
+        let same = self
+            .tags
+            .iter()
+            .rev()
+            .zip(self.wire_tags.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
+        let take = self.wire_tags.len() - same;
+        let put = self.tags.len() - same;
+        let mut list = Vec::new();
+        let replace = take == 1 && put == 1 && {
+            let (old, new) = (self.wire_tags[0], self.tags[0]);
+            old.tpid == new.tpid
+        };
+        if replace {
+            list.push(DpAction::SetVlan(self.tags[0].tci));
+        } else {
+            list.extend((0..take).map(|_| DpAction::PopVlan));
+            for t in self.tags[..put].iter().rev() {
+                list.push(DpAction::PushVlan {
+                    tpid: t.tpid,
+                    tci: t.tci,
+                });
+            }
+        }
+        for a in list {
+            self.emit(a);
+        }
+        self.wire_tags = self.tags.clone();
+    }
+
+    fn packet_in(
+        &mut self,
+        here: Here,
+        reason: PacketInReason,
+        max_len: u16,
+        controller_id: u16,
+        userdata: &bytes::Bytes,
+    ) {
+        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
+        if self
+            .port_at(here.1, in_port)
+            .is_some_and(|p| p.flags.no_packet_in)
+        {
+            return self.dropped(DropReason::NoOutput);
+        }
+        self.commit();
+        let mut metadata = Match::new();
+        metadata.set(FieldId::InPort, in_port.0.into());
+        for slot in [
+            Slot::PktMark,
+            Slot::Metadata,
+            Slot::Xxreg0,
+            Slot::Xxreg1,
+            Slot::Xxreg2,
+            Slot::Xxreg3,
+        ] {
+            let value = self.key.get(slot);
+            if value != 0 {
+                metadata.set_slot(slot, value, slot_bits(slot), slot_bits(slot));
+            }
+        }
+        let spec = PacketInSpec {
+            bridge: here.0.id,
+            reason,
+            table: self.table,
+            cookie: self.cookie,
+            metadata,
+            max_len,
+            controller_id,
+            userdata: userdata.clone(),
+            budget: self.budget,
+        };
+        self.emit(DpAction::PacketIn(Arc::new(spec)));
+    }
+}

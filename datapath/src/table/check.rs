@@ -1,0 +1,328 @@
+//! Whether a flow-mod can be carried out: everything in it that the pipeline does not know, or that
+//! cannot be right, is refused here with the standard's error, before anything changes.
+
+use super::classifier::matchable;
+use crate::flow::slot_bits;
+use openflow::error::ErrorKind;
+use openflow::field::Prereq;
+use openflow::{Action, FieldId, FlowMod, Match, OfError, PortNo, Slot, Subfield};
+
+/// What there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Number of tables, 1 to 255.
+    pub tables: u8,
+}
+
+/// Most actions of one rule.
+const ACTIONS_MAX: usize = 1024;
+
+fn error(kind: ErrorKind, detail: impl Into<String>) -> Result<(), OfError> {
+    Err(OfError::new(kind, detail))
+}
+
+/// Checks a match.
+pub(super) fn matching(m: &Match) -> Result<(), OfError> {
+    for e in m.entries() {
+        if !matchable(e.slot) {
+            return error(
+                ErrorKind::BadField,
+                format!("This version cannot match on {:?}", e.slot),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Checks what a rule does.
+pub(super) fn instructions(m: &FlowMod, limits: &Limits) -> Result<(), OfError> {
+    let i = &m.instructions;
+    if i.meter.is_some() {
+        return error(ErrorKind::UnsupInst, "This version has no meters");
+    }
+    if let Some(t) = i.goto_table
+        && (t <= m.table || t >= limits.tables)
+    {
+        return error(
+            ErrorKind::BadInstTableId,
+            format!(
+                "goto_table:{t}: from table {} only {} to {} can be gone to",
+                m.table,
+                u16::from(m.table) + 1,
+                limits.tables - 1
+            ),
+        );
+    }
+    actions(&i.apply, &m.matching, Some(m.table), limits, false)?;
+    actions(&i.write, &m.matching, Some(m.table), limits, true)
+}
+
+/// What is known of packets while actions are checked: the match, and what actions before changed.
+struct Known<'a> {
+    matching: &'a Match,
+    eth_type: Option<u64>,
+    vlan: bool,
+}
+
+impl Known<'_> {
+    fn of(matching: &Match) -> Known<'_> {
+        let exact = |slot| {
+            let (value, mask) = matching.slot(slot);
+            (mask == slot_bits(slot)).then_some(value as u64)
+        };
+        let (tci, tci_mask) = matching.slot(Slot::VlanTci);
+        Known {
+            matching,
+            eth_type: exact(Slot::EthType),
+            vlan: tci & tci_mask & 0x1000 != 0,
+        }
+    }
+
+    fn exact(&self, slot: Slot) -> Option<u64> {
+        let (value, mask) = self.matching.slot(slot);
+        (mask == slot_bits(slot)).then_some(value as u64)
+    }
+
+    fn holds(&self, p: Prereq) -> bool {
+        let proto = |n| self.exact(Slot::NwProto) == Some(n);
+        let v4 = self.eth_type == Some(0x0800);
+        let v6 = self.eth_type == Some(0x86dd);
+        match p {
+            Prereq::None => true,
+            Prereq::Vlan => self.vlan,
+            Prereq::Mpls => matches!(self.eth_type, Some(0x8847 | 0x8848)),
+            Prereq::Pbb => self.eth_type == Some(0x88e7),
+            Prereq::Ip => v4 || v6,
+            Prereq::Ipv4 => v4,
+            Prereq::Ipv6 => v6,
+            Prereq::Arp => matches!(self.eth_type, Some(0x0806 | 0x8035)),
+            Prereq::Tcp => (v4 || v6) && proto(6),
+            Prereq::Udp => (v4 || v6) && proto(17),
+            Prereq::Sctp => (v4 || v6) && proto(132),
+            Prereq::Icmpv4 => v4 && proto(1),
+            Prereq::Icmpv6 => v6 && proto(58),
+            Prereq::Nd => v6 && proto(58) && matches!(self.exact(Slot::TpSrc), Some(135 | 136)),
+            Prereq::NdSolicit => v6 && proto(58) && self.exact(Slot::TpSrc) == Some(135),
+            Prereq::NdAdvert => v6 && proto(58) && self.exact(Slot::TpSrc) == Some(136),
+        }
+    }
+
+    fn read(&self, s: Subfield) -> Result<(), OfError> {
+        let info = s.field.info();
+        if s.bits == 0 || u16::from(s.offset) + u16::from(s.bits) > info.bits {
+            return error(
+                ErrorKind::BadSetLen,
+                format!("{}[{}..] has not {} bits", info.name, s.offset, s.bits),
+            );
+        }
+        if !self.holds(info.prereq) {
+            return error(
+                ErrorKind::MatchInconsistent,
+                format!("{} needs a match on {:?}", info.name, info.prereq),
+            );
+        }
+        if !matchable(info.slot) {
+            return error(
+                ErrorKind::BadSetType,
+                format!("This version does not know {}", info.name),
+            );
+        }
+        Ok(())
+    }
+
+    fn write(&self, field: FieldId) -> Result<(), OfError> {
+        let info = field.info();
+        let known = info.writable && matchable(info.slot) && settable(info.slot);
+        if !known || info.prereq == Prereq::Sctp {
+            return error(
+                ErrorKind::BadSetType,
+                format!("{} cannot be set in this version", info.name),
+            );
+        }
+        // Setting the VLAN id of an untagged packet has nowhere to put it (but vlan_tci adds a tag).
+        if !self.holds(info.prereq) || field == FieldId::VlanVid && !self.vlan {
+            return error(
+                ErrorKind::MatchInconsistent,
+                format!("Setting {} needs a match on {:?}", info.name, info.prereq),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether the executor can write a slot.
+fn settable(slot: Slot) -> bool {
+    use Slot::*;
+    matches!(
+        slot,
+        InPort
+            | PktMark
+            | EthDst
+            | EthSrc
+            | VlanTci
+            | NwSrc
+            | NwDst
+            | NwProto
+            | NwTos
+            | NwTtl
+            | TpSrc
+            | TpDst
+            | Ipv6Src
+            | Ipv6Dst
+            | Ipv6Label
+            | ArpSha
+            | ArpTha
+            | NdTarget
+            | Metadata
+            | Xxreg0
+            | Xxreg1
+            | Xxreg2
+            | Xxreg3
+    )
+}
+
+/// Checks a list of actions. `table` is where the rule lies, none for a packet-out.
+pub(super) fn actions(
+    list: &[Action],
+    matching: &Match,
+    table: Option<u8>,
+    limits: &Limits,
+    set: bool,
+) -> Result<(), OfError> {
+    if list.len() > ACTIONS_MAX {
+        return error(
+            ErrorKind::TooManyActions,
+            format!("{} actions; at most {ACTIONS_MAX}", list.len()),
+        );
+    }
+    let mut known = Known::of(matching);
+    for a in list {
+        match a {
+            Action::Output { port, .. } => output(*port, table.is_none())?,
+            Action::OutputReg { source, .. } => known.read(*source)?,
+            Action::Controller { pause, .. } => {
+                if *pause {
+                    return error(ErrorKind::BadArgument, "controller(pause) is not known");
+                }
+            }
+            Action::SetField { field, value, mask } => {
+                known.write(*field)?;
+                let full = field.info().full_mask();
+                if value & !full != 0 || *mask == 0 || mask & !full != 0 {
+                    return error(
+                        ErrorKind::BadSetArgument,
+                        format!("{value:#x}/{mask:#x} does not fit {}", field.info().name),
+                    );
+                }
+            }
+            Action::Load { target, .. } => {
+                known.read(*target)?;
+                known.write(target.field)?;
+            }
+            Action::Move { source, target } => {
+                known.read(*source)?;
+                known.read(*target)?;
+                known.write(target.field)?;
+                if source.bits != target.bits {
+                    return error(
+                        ErrorKind::BadSetLen,
+                        "move between runs of different length",
+                    );
+                }
+            }
+            Action::SetVlanVid(vid) => {
+                if *vid > 0xfff {
+                    return error(ErrorKind::BadArgument, format!("VLAN {vid}: 0 to 4095"));
+                }
+                known.vlan = true;
+            }
+            Action::SetVlanPcp(pcp) => {
+                if *pcp > 7 {
+                    return error(ErrorKind::BadArgument, format!("priority {pcp}: 0 to 7"));
+                }
+                known.vlan = true;
+            }
+            Action::PopVlan => known.vlan = false,
+            Action::PushVlan(tpid) => {
+                if !matches!(tpid, 0x8100 | 0x88a8) {
+                    return error(
+                        ErrorKind::BadArgument,
+                        format!("push_vlan:{tpid:#06x}: 0x8100 or 0x88a8"),
+                    );
+                }
+                known.vlan = true;
+            }
+            Action::DecTtl(_) => {
+                if !known.holds(Prereq::Ip) {
+                    return error(ErrorKind::MatchInconsistent, "dec_ttl needs a match on IP");
+                }
+            }
+            Action::Resubmit {
+                in_port,
+                table: to,
+                ct,
+            } => {
+                if set {
+                    return error(ErrorKind::BadActionType, "resubmit is not for action sets");
+                }
+                if *ct {
+                    return error(ErrorKind::BadArgument, "resubmit(ct) is not known");
+                }
+                if to.is_some_and(|t| t >= limits.tables) || in_port.is_none() && to.is_none() {
+                    return error(
+                        ErrorKind::BadTableId,
+                        format!("resubmit: tables are 0 to {}", limits.tables - 1),
+                    );
+                }
+            }
+            Action::Exit | Action::Note(_) => {}
+            Action::Group(_) => {
+                return error(ErrorKind::BadOutGroup, "This version has no groups");
+            }
+            Action::Enqueue { .. } | Action::SetQueue(_) | Action::PopQueue => {
+                return error(ErrorKind::BadQueue, "This version has no queues");
+            }
+            Action::PushMpls(_)
+            | Action::PopMpls(_)
+            | Action::DecMplsTtl
+            | Action::CopyTtlOut
+            | Action::CopyTtlIn => {
+                return error(
+                    ErrorKind::BadActionType,
+                    "This version does not change MPLS",
+                );
+            }
+            Action::Raw(_) => {
+                return error(
+                    ErrorKind::BadActionType,
+                    "The action is not carried out by this version",
+                );
+            }
+            #[allow(unreachable_patterns, reason = "the model grows")]
+            other => {
+                return error(
+                    ErrorKind::BadActionType,
+                    format!("{other:?} is not carried out by this version"),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn output(port: PortNo, packet_out: bool) -> Result<(), OfError> {
+    match port {
+        PortNo::IN_PORT
+        | PortNo::NORMAL
+        | PortNo::FLOOD
+        | PortNo::ALL
+        | PortNo::CONTROLLER
+        | PortNo::LOCAL => Ok(()),
+        PortNo::TABLE if packet_out => Ok(()),
+        p if p.is_physical() => Ok(()),
+        p => error(
+            ErrorKind::BadOutPort,
+            format!("output:{p}: ports are 1 to 65279, or a reserved name"),
+        ),
+    }
+}

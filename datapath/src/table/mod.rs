@@ -1,0 +1,344 @@
+//! OpenFlow tables: rules, changes to them, and what time does to them.
+//!
+//! [`Tables`] is a value: cheap to clone, never changed once published. A flow-mod works on a clone;
+//! several may, before the result is published, which is how a bundle becomes visible at one instant.
+//! There is no clock in here: `now` comes in with every change.
+
+mod check;
+mod classifier;
+mod rule;
+
+pub use check::Limits;
+pub use classifier::Classifier;
+pub use rule::{Counters, Rule};
+
+use crate::clock::Now;
+use openflow::error::ErrorKind;
+use openflow::{
+    FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, Match, OfError, PortNo,
+    TABLE_ALL,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most rules of a bridge, over all tables: a bound on memory, about 1 GB.
+pub const RULES_MAX: usize = 1_000_000;
+
+/// Lookups of a table.
+#[derive(Debug, Default)]
+pub struct TableCounters {
+    /// Those that found a rule.
+    pub matched: Counters,
+    /// Those that did not.
+    pub missed: Counters,
+}
+
+/// One table.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// Its rules.
+    pub classifier: Classifier,
+    /// Rules with timeouts, by id.
+    timed: imbl::OrdMap<u64, Arc<Rule>>,
+    /// Its lookups.
+    pub counters: Arc<TableCounters>,
+}
+
+/// All tables of a bridge.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    tables: Vec<Option<Arc<Table>>>,
+    next_id: u64,
+    len: usize,
+}
+
+impl Tables {
+    /// A table, if it ever had a rule.
+    #[inline]
+    pub fn get(&self, table: u8) -> Option<&Table> {
+        self.tables.get(usize::from(table))?.as_deref()
+    }
+
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Makes sure the table exists, so that its lookups are counted.
+    pub(crate) fn table_mut(&mut self, table: u8) -> &mut Table {
+        let i = usize::from(table);
+        if self.tables.len() <= i {
+            self.tables.resize(i + 1, None);
+        }
+        Arc::make_mut(self.tables[i].get_or_insert_default())
+    }
+
+    fn put(&mut self, rule: Arc<Rule>) {
+        let table = self.table_mut(rule.table);
+        if rule.is_timed() {
+            table.timed.insert(rule.id, rule.clone());
+        } else if table.timed.contains_key(&rule.id) {
+            table.timed.remove(&rule.id);
+        }
+        let old = table.classifier.insert(rule.clone());
+        match old {
+            Some(old) if old.id != rule.id => {
+                table.timed.remove(&old.id);
+            }
+            Some(_) => {}
+            None => self.len += 1,
+        }
+    }
+
+    fn take(&mut self, rule: &Rule) {
+        let table = self.table_mut(rule.table);
+        table.timed.remove(&rule.id);
+        if table
+            .classifier
+            .remove(&rule.matching, rule.priority)
+            .is_some()
+        {
+            self.len -= 1;
+        }
+    }
+
+    /// Tables from `first` on that a request for `table` speaks of.
+    fn range(&self, table: u8) -> impl Iterator<Item = &Table> {
+        let (from, to) = match table {
+            TABLE_ALL => (0, self.tables.len()),
+            t => {
+                let t = usize::from(t);
+                (t.min(self.tables.len()), (t + 1).min(self.tables.len()))
+            }
+        };
+        self.tables[from..to].iter().flatten().map(|t| &**t)
+    }
+
+    /// The rules a filter selects (OpenFlow 1.3.5 7.3.5.2), by table, falling priority and age.
+    pub fn select(&self, f: &FlowFilter) -> Vec<Arc<Rule>> {
+        let mut rules: Vec<Arc<Rule>> = self
+            .range(f.table)
+            .flat_map(|t| t.classifier.rules())
+            .filter(|r| {
+                r.cookie & f.cookie_mask == f.cookie & f.cookie_mask
+                    && outputs(r, f.out_port, f.out_group)
+                    && r.matching.is_within(&f.matching)
+            })
+            .cloned()
+            .collect();
+        rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.id));
+        rules
+    }
+
+    /// Carries out a change; rules that ended by it and wanted to tell are appended to `removed`.
+    pub fn apply(
+        &mut self,
+        m: &FlowMod,
+        limits: &Limits,
+        now: Now,
+        removed: &mut Vec<FlowRemoved>,
+    ) -> Result<(), OfError> {
+        let deletes = matches!(
+            m.command,
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict
+        );
+        if m.buffer.is_some() && !deletes {
+            return Err(OfError::new(
+                ErrorKind::BufferUnknown,
+                "Packets are not buffered: send them whole in a packet-out",
+            ));
+        }
+        if m.table == TABLE_ALL && !deletes || m.table != TABLE_ALL && m.table >= limits.tables {
+            return Err(OfError::new(
+                ErrorKind::FlowModBadTableId,
+                format!("Table {}: tables are 0 to {}", m.table, limits.tables - 1),
+            ));
+        }
+        check::matching(&m.matching)?;
+        if !deletes {
+            check::instructions(m, limits)?;
+        }
+        match m.command {
+            FlowModCommand::Add => self.add(m, now),
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict => self.modify(m, now),
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
+                for rule in self.selected(m) {
+                    self.take(&rule);
+                    if rule.flags.send_flow_rem {
+                        removed.push(FlowRemoved {
+                            reason: FlowRemovedReason::Delete,
+                            flow: rule.stats(now),
+                        });
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn add(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
+        let table = self.get(m.table);
+        if m.flags.check_overlap
+            && let Some(r) = table.and_then(|t| {
+                t.classifier
+                    .rules()
+                    .find(|r| r.priority == m.priority && r.matching.overlaps(&m.matching))
+            })
+        {
+            return Err(OfError::new(
+                ErrorKind::Overlap,
+                format!("Overlaps the rule with cookie {:#x}", r.cookie),
+            ));
+        }
+        let old = table
+            .and_then(|t| t.classifier.find(&m.matching, m.priority))
+            .cloned();
+        if old.is_none() && self.len >= RULES_MAX {
+            return Err(OfError::new(
+                ErrorKind::TableFull,
+                format!("The bridge has {RULES_MAX} flows, as many as it takes"),
+            ));
+        }
+        // An add in place of a rule keeps its counters unless asked not to (7.3.4.2), and its id.
+        let (id, counters) = match &old {
+            Some(old) if !m.flags.reset_counts => (old.id, old.counters.clone()),
+            _ => {
+                self.next_id += 1;
+                (self.next_id, Arc::new(Counters::starting(now)))
+            }
+        };
+        self.put(Arc::new(Rule {
+            id,
+            table: m.table,
+            priority: m.priority,
+            matching: m.matching.clone(),
+            instructions: Arc::new(m.instructions.clone()),
+            cookie: m.cookie,
+            idle_timeout: m.idle_timeout,
+            hard_timeout: m.hard_timeout,
+            importance: m.importance,
+            flags: m.flags,
+            created: now,
+            modified: now,
+            counters,
+        }));
+        Ok(())
+    }
+
+    fn modify(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
+        let rules = self.selected(m);
+        if rules.is_empty() && m.cookie_mask == 0 {
+            // OpenFlow 1.0's modify of nothing is an add; later versions change nothing. Open vSwitch
+            // tells them apart by the cookie that only 1.0 (and 1.1) leave at all ones.
+            return Ok(());
+        }
+        for rule in rules {
+            if m.flags.reset_counts {
+                rule.reset_counts();
+            }
+            self.put(Arc::new(Rule {
+                instructions: Arc::new(m.instructions.clone()),
+                modified: now,
+                ..(*rule).clone()
+            }));
+        }
+        Ok(())
+    }
+
+    /// The rules that a modify or delete speaks of.
+    fn selected(&self, m: &FlowMod) -> Vec<Arc<Rule>> {
+        let strict = matches!(
+            m.command,
+            FlowModCommand::ModifyStrict | FlowModCommand::DeleteStrict
+        );
+        let deletes = matches!(
+            m.command,
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict
+        );
+        let wanted = |r: &Arc<Rule>| {
+            r.cookie & m.cookie_mask == m.cookie & m.cookie_mask
+                && (!deletes || outputs(r, m.out_port, m.out_group))
+        };
+        if strict {
+            return self
+                .range(m.table)
+                .filter_map(|t| t.classifier.find(&m.matching, m.priority))
+                .filter(|r| wanted(r))
+                .cloned()
+                .collect();
+        }
+        self.range(m.table)
+            .flat_map(|t| t.classifier.rules())
+            .filter(|r| wanted(r) && r.matching.is_within(&m.matching))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether some rule may time out.
+    pub fn has_timed(&self) -> bool {
+        self.tables.iter().flatten().any(|t| !t.timed.is_empty())
+    }
+
+    /// Takes out the rules whose time is over; says whether there were any. Counters must have been
+    /// flushed.
+    pub fn expire(&mut self, now: Now, removed: &mut Vec<FlowRemoved>) -> bool {
+        let over = |since: Duration, seconds: u16| {
+            seconds != 0 && now.saturating_sub(since) >= Duration::from_secs(seconds.into())
+        };
+        let gone: Vec<(Arc<Rule>, FlowRemovedReason)> = self
+            .tables
+            .iter()
+            .flatten()
+            .flat_map(|t| t.timed.values())
+            .filter_map(|r| {
+                if over(r.modified, r.hard_timeout) {
+                    Some((r.clone(), FlowRemovedReason::HardTimeout))
+                } else if over(r.counters.used().max(r.modified), r.idle_timeout) {
+                    Some((r.clone(), FlowRemovedReason::IdleTimeout))
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for (rule, reason) in &gone {
+            self.take(rule);
+            if rule.flags.send_flow_rem {
+                removed.push(FlowRemoved {
+                    reason: *reason,
+                    flow: rule.stats(now),
+                });
+            }
+        }
+        !gone.is_empty()
+    }
+
+    /// Every table that has a number below `n`, with its rules and lookups.
+    pub fn iter(&self) -> impl Iterator<Item = (u8, &Table)> {
+        self.tables
+            .iter()
+            .enumerate()
+            .filter_map(|(i, t)| Some((i as u8, t.as_deref()?)))
+    }
+}
+
+fn outputs(rule: &Rule, port: PortNo, group: Option<u32>) -> bool {
+    (port == PortNo::ANY || rule.instructions.outputs_to(port))
+        && group.is_none_or(|g| rule.instructions.uses_group(g))
+}
+
+/// Checks the actions of a packet-out, for a packet of which `matching` is true.
+pub(crate) fn check_actions(
+    actions: &[openflow::Action],
+    matching: &Match,
+    limits: &Limits,
+) -> Result<(), OfError> {
+    check::actions(actions, matching, None, limits, false)
+}
+
+#[cfg(test)]
+mod tests;

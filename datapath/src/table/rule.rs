@@ -1,0 +1,113 @@
+//! One rule of a flow table.
+
+use crate::clock::Now;
+use openflow::{FlowFlags, FlowStats, Instructions, Match};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a rule (or a table) has seen. Shared by all versions of a rule; forwarding threads add what
+/// they counted on their own when they flush.
+#[derive(Debug, Default)]
+pub struct Counters {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    /// Nanoseconds of [`Now`] at the last packet.
+    used: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn starting(now: Now) -> Counters {
+        Counters {
+            used: AtomicU64::new(now.as_nanos() as u64),
+            ..Counters::default()
+        }
+    }
+
+    /// Adds what a thread saw up to `used`.
+    pub fn add(&self, packets: u64, bytes: u64, used: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.used.fetch_max(used, Ordering::Relaxed);
+    }
+
+    /// Packets and bytes.
+    pub fn get(&self) -> (u64, u64) {
+        (
+            self.packets.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
+    }
+
+    /// When it last saw a packet (or was made).
+    pub fn used(&self) -> Now {
+        Duration::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+
+    fn reset(&self) {
+        self.packets.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// One rule. A change makes a new one in its place, sharing the counters.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Number by order of addition, over the whole bridge.
+    pub id: u64,
+    /// Its table.
+    pub table: u8,
+    /// Higher wins.
+    pub priority: u16,
+    /// Which packets.
+    pub matching: Match,
+    /// What happens to them.
+    pub instructions: Arc<Instructions>,
+    /// Cookie.
+    pub cookie: u64,
+    /// Seconds, 0 for never.
+    pub idle_timeout: u16,
+    /// Seconds, 0 for never.
+    pub hard_timeout: u16,
+    /// Importance.
+    pub importance: u16,
+    /// Flags.
+    pub flags: FlowFlags,
+    /// When it was added.
+    pub created: Now,
+    /// When it was last added or modified: what the hard timeout counts from.
+    pub modified: Now,
+    /// What it saw.
+    pub counters: Arc<Counters>,
+}
+
+impl Rule {
+    /// The rule as statistics.
+    pub fn stats(&self, now: Now) -> FlowStats {
+        let (packets, bytes) = self.counters.get();
+        FlowStats {
+            table: self.table,
+            duration: now.saturating_sub(self.created),
+            idle_age: Some(now.saturating_sub(self.counters.used())),
+            hard_age: Some(now.saturating_sub(self.modified)),
+            priority: self.priority,
+            idle_timeout: self.idle_timeout,
+            hard_timeout: self.hard_timeout,
+            importance: self.importance,
+            flags: self.flags,
+            cookie: self.cookie,
+            packets,
+            bytes,
+            matching: self.matching.clone(),
+            instructions: (*self.instructions).clone(),
+        }
+    }
+
+    pub(crate) fn reset_counts(&self) {
+        self.counters.reset();
+    }
+
+    pub(crate) fn is_timed(&self) -> bool {
+        self.idle_timeout != 0 || self.hard_timeout != 0
+    }
+}
