@@ -6,6 +6,8 @@
 //! packet.
 
 pub mod dummy;
+pub mod system;
+pub mod tap;
 pub mod vhost_user;
 
 use crate::packet::{Batch, OwnedPacket};
@@ -201,6 +203,8 @@ pub const KINDS: &str =
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     match config.kind.as_str() {
         "dummy" => dummy::open(config),
+        "internal" | "tap" => tap::open(config, context),
+        "system" | "" => system::open(config, context),
         "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),
         _ => Err(PortError::UnknownKind {
             name: config.name.clone(),

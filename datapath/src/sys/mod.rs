@@ -5,9 +5,10 @@
 
 pub mod event;
 pub mod fault;
+pub mod frames;
 pub mod link;
 pub mod mmap;
-pub mod packet;
+pub mod packet_socket;
 pub mod tun;
 pub mod unix;
 
