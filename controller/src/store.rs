@@ -38,6 +38,9 @@ pub struct Store {
     db: Arc<Database>,
 }
 
+/// What a store held: the flows, and name and fault of what is none.
+pub type Loaded = (Vec<NamedFlow>, Vec<(String, String)>);
+
 /// One step of a transaction.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -64,11 +67,11 @@ impl Store {
         Ok(Store { db: Arc::new(db) })
     }
 
-    /// All flows by name, and of those that cannot be read, name and reason.
+    /// All flows by name; and of those that cannot be read, name and reason.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn load(&self) -> Result<(Vec<NamedFlow>, Vec<(String, String)>), StoreError> {
+    pub fn load(&self) -> Result<Loaded, StoreError> {
         let txn = self.db.begin_read().map_err(access)?;
         let table = txn.open_table(FLOWS).map_err(access)?;
         let (mut good, mut bad) = (Vec::new(), Vec::new());
@@ -77,8 +80,10 @@ impl Store {
             let flow = serde_json::from_slice::<Value>(document.value())
                 .map_err(|e| e.to_string())
                 .and_then(|v| {
-                    NamedFlow::parse(&v, Some(name.value()), &|_, _| None)
-                        .map_err(|e| e.to_string())
+                    NamedFlow::parse(&v, Some(name.value()), &|_| {
+                        openflow::text::Names::default()
+                    })
+                    .map_err(|e| e.to_string())
                 });
             match flow {
                 Ok(f) => good.push(f),
@@ -125,7 +130,7 @@ mod tests {
         let path = dir.path().join("controller.redb");
         let flow = |name: &str| {
             let v = json!({"name": name, "switch": "br0", "match": {"protocol": "icmp"}, "actions": "drop"});
-            Box::new(NamedFlow::parse(&v, None, &|_, _| None).unwrap())
+            Box::new(NamedFlow::parse(&v, None, &|_| openflow::text::Names::default()).unwrap())
         };
         {
             let s = Store::open(&path).unwrap();

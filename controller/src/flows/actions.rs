@@ -8,8 +8,9 @@
 use super::fields::{
     VID_PRESENT, field_by_name, parse_port, parse_value, prereq_met, prereq_text, value_json,
 };
-use super::{FieldError, Ports, Result};
+use super::{FieldError, Result};
 use openflow::field::{FieldInfo, Prereq};
+use openflow::text::Names;
 use openflow::{Action, FieldId, Instructions, MacAddr, Match, PortNo};
 use serde_json::{Map, Value, json};
 
@@ -23,7 +24,7 @@ pub const MAX_ACTIONS: usize = 1_024;
 pub fn parse_actions(
     list: &[Value],
     matching: &Match,
-    ports: Ports<'_>,
+    names: &Names,
     at: &str,
 ) -> Result<Instructions> {
     if list.len() > MAX_ACTIONS {
@@ -37,7 +38,7 @@ pub fn parse_actions(
     let mut shape = matching.clone();
     for (i, v) in list.iter().enumerate() {
         let at = format!("{at}/{i}");
-        let o = Reader::new(v, ports, &at)?;
+        let o = Reader::new(v, names, &at)?;
         match o.kind.as_str() {
             "DROP" if list.len() == 1 => o.done(&[])?,
             "DROP" => {
@@ -77,7 +78,7 @@ pub fn parse_actions(
                 o.done(&["actions"])?;
                 for (j, a) in inner.iter().enumerate().take(MAX_ACTIONS) {
                     let at = format!("{at}/actions/{j}");
-                    let actions = parse_action(&Reader::new(a, ports, &at)?, &mut shape)?;
+                    let actions = parse_action(&Reader::new(a, names, &at)?, &mut shape)?;
                     if o.kind == "WRITE_ACTIONS" {
                         out.write.extend(actions);
                     } else {
@@ -94,12 +95,12 @@ pub fn parse_actions(
 struct Reader<'a> {
     kind: String,
     object: &'a Map<String, Value>,
-    ports: Ports<'a>,
+    names: &'a Names,
     at: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    fn new(v: &'a Value, ports: Ports<'a>, at: &'a str) -> Result<Reader<'a>> {
+    fn new(v: &'a Value, names: &'a Names, at: &'a str) -> Result<Reader<'a>> {
         let object = v.as_object().ok_or_else(|| {
             FieldError::new(
                 at,
@@ -115,7 +116,7 @@ impl<'a> Reader<'a> {
         Ok(Reader {
             kind: kind.to_ascii_uppercase(),
             object,
-            ports,
+            names,
             at,
         })
     }
@@ -142,7 +143,7 @@ impl<'a> Reader<'a> {
     fn port(&self) -> Result<PortNo> {
         let bad = |what: String| FieldError::new(format!("{}/port", self.at), what);
         match self.object.get("port") {
-            Some(Value::String(s)) => (self.ports)(s).or_else(|| parse_port(s)).ok_or_else(|| {
+            Some(Value::String(s)) => self.names.port(s).or_else(|| parse_port(s)).ok_or_else(|| {
                 bad(format!("{s:?} is no port number, no reserved port (NORMAL, FLOOD, CONTROLLER, LOCAL, IN_PORT, ALL), and no port of the switch (as far as it is connected)"))
             }),
             _ => Ok(PortNo(self.number("port", u32::MAX.into())? as u32)),
@@ -191,11 +192,7 @@ fn parse_action(o: &Reader<'_>, shape: &mut Match) -> Result<Vec<Action>> {
             let queue = o.number("queue_id", u32::MAX.into())? as u32;
             let port = o.port()?;
             o.done(&["port", "queue_id"])?;
-            // OpenFlow 1.3's way to say it.
-            return Ok(vec![
-                Action::SetQueue(queue),
-                Action::Output { port, max_len: 0 },
-            ]);
+            return Ok(vec![Action::Enqueue { port, queue }]);
         }
         "SET_QUEUE" => (
             Action::SetQueue(o.number("queue_id", u32::MAX.into())? as u32),
@@ -418,12 +415,7 @@ mod tests {
     }
 
     fn parse(v: Value, m: &Match) -> Result<Instructions> {
-        parse_actions(
-            v.as_array().unwrap(),
-            m,
-            &super::super::no_ports,
-            "/actions",
-        )
+        parse_actions(v.as_array().unwrap(), m, &Names::default(), "/actions")
     }
 
     #[test]

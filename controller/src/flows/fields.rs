@@ -9,8 +9,9 @@
 //! a hexadecimal string is the raw 13 bits with the "present" bit (`0x1000/0x1000` any tag);
 //! `none` is an untagged packet.
 
-use super::{FieldError, Ports, Result};
+use super::{FieldError, Result};
 use openflow::field::{FIELDS, FieldInfo, Format, MaskRule, Prereq};
+use openflow::text::Names;
 use openflow::{FieldId, MacAddr, Match, PortNo};
 use serde_json::{Map, Value, json};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -42,7 +43,7 @@ pub(super) const VID_PRESENT: u128 = 0x1000;
 ///
 /// # Errors
 /// Names the member that is unknown, ill-formed, or lacks what it depends on.
-pub fn parse_match(object: &Map<String, Value>, ports: Ports<'_>, at: &str) -> Result<Match> {
+pub fn parse_match(object: &Map<String, Value>, names: &Names, at: &str) -> Result<Match> {
     let mut m = Match::new();
     let mut named: Vec<(String, Prereq, bool)> = Vec::new();
     for (name, value) in object {
@@ -54,7 +55,7 @@ pub fn parse_match(object: &Map<String, Value>, ports: Ports<'_>, at: &str) -> R
         let id = field_by_name(name, &pointer)?;
         let info = id.info();
         let named_port = match value {
-            Value::String(s) if info.format == Format::Port => ports(s),
+            Value::String(s) if info.format == Format::Port => names.port(s),
             _ => None,
         };
         let (v, mask) = if let Some(port) = named_port {
@@ -434,7 +435,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(v: Value) -> Result<Match> {
-        parse_match(v.as_object().unwrap(), &super::super::no_ports, "/match")
+        parse_match(v.as_object().unwrap(), &Names::default(), "/match")
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub use plan::{Change, difference};
 
 use crate::cookie;
 use crate::inventory::DatapathId;
+use openflow::text::{Names, format_instructions, format_match};
 use openflow::{FlowFlags, FlowMod, FlowModCommand, Instructions, Match};
 use serde_json::{Map, Value, json};
 
@@ -43,14 +44,6 @@ impl FieldError {
             detail: detail.into(),
         }
     }
-}
-
-/// Finds a port of the flow's switch by its name.
-pub type Ports<'a> = &'a dyn Fn(&str) -> Option<openflow::PortNo>;
-
-/// For documents that name ports by number alone.
-pub fn no_ports(_: &str) -> Option<openflow::PortNo> {
-    None
 }
 
 type Result<T> = std::result::Result<T, FieldError>;
@@ -114,15 +107,15 @@ pub struct NamedFlow {
 pub type FlowKey = (u8, u16, Match);
 
 impl NamedFlow {
-    /// Reads a document. `name` is given where the URL says it; a `name` inside must agree. `ports`
-    /// finds a port of a switch by name; the flow keeps the number.
+    /// Reads a document. `name` is given where the URL says it; a `name` inside must agree. `names`
+    /// knows the ports of a switch; the flow keeps their numbers.
     ///
     /// # Errors
     /// The first member that is wrong.
     pub fn parse(
         document: &Value,
         name: Option<&str>,
-        ports: &dyn Fn(&SwitchRef, &str) -> Option<openflow::PortNo>,
+        names: &dyn Fn(&SwitchRef) -> Names,
     ) -> Result<NamedFlow> {
         const MEMBERS: [&str; 9] = [
             "name",
@@ -172,11 +165,11 @@ impl NamedFlow {
                 ));
             }
         };
-        let named = |port: &str| ports(&switch, port);
+        let names = names(&switch);
         let matching = match o.get("match") {
             None => Match::new(),
-            Some(Value::Object(m)) => parse_match(m, &named, "/match")?,
-            Some(Value::String(s)) => text::parse_match(s, &named)?,
+            Some(Value::Object(m)) => parse_match(m, &names, "/match")?,
+            Some(Value::String(s)) => text::parse_match(s, &names)?,
             Some(_) => {
                 return Err(FieldError::new(
                     "/match",
@@ -185,8 +178,8 @@ impl NamedFlow {
             }
         };
         let instructions = match o.get("actions") {
-            Some(Value::Array(list)) => parse_actions(list, &matching, &named, "/actions")?,
-            Some(Value::String(s)) => text::parse_actions(s, &matching, &named)?,
+            Some(Value::Array(list)) => parse_actions(list, &matching, &names, "/actions")?,
+            Some(Value::String(s)) => text::parse_actions(s, &matching, &names)?,
             _ => {
                 return Err(FieldError::new(
                     "/actions",
@@ -233,11 +226,17 @@ impl NamedFlow {
             "table": self.table,
             "priority": self.priority,
             "match": match_json(&self.matching),
-            // Every action that a flow is read with has a JSON form.
-            "actions": actions_json(&self.instructions).unwrap_or(Value::Null),
+            // What the JSON form cannot say, the words of ovs-ofctl can.
+            "actions": actions_json(&self.instructions)
+                .unwrap_or_else(|| json!(format_instructions(&self.instructions, &Names::default()))),
             "idle_timeout": self.idle_timeout,
             "hard_timeout": self.hard_timeout,
         })
+    }
+
+    /// As `ovs-ofctl` writes it: `priority=500,icmp actions=drop`.
+    pub fn text(&self) -> String {
+        flow_text(self.priority, &self.matching, &self.instructions)
     }
 
     /// What makes it one with another flow on the switch.
@@ -271,6 +270,16 @@ impl NamedFlow {
             ..self.add()
         }
     }
+}
+
+/// A flow as `ovs-ofctl` writes it.
+pub fn flow_text(priority: u16, matching: &Match, instructions: &Instructions) -> String {
+    let names = Names::default();
+    format!(
+        "{} actions={}",
+        format_match(matching, Some(priority), &names),
+        format_instructions(instructions, &names)
+    )
 }
 
 /// The controller's flow for LLDP: above everything, so that no user's flow hides a link.
@@ -340,7 +349,7 @@ mod tests {
     fn the_book_s_block_icmp() {
         let v = json!({"name": "block-icmp", "node": "vswitch001", "priority": 500,
             "match": {"protocol": "icmp"}, "actions": "drop"});
-        let f = NamedFlow::parse(&v, None, &|_, _| None).unwrap();
+        let f = NamedFlow::parse(&v, None, &|_| Names::default()).unwrap();
         assert_eq!(f.switch, SwitchRef::Name("vswitch001".into()));
         let m = f.add();
         assert_eq!(
@@ -348,7 +357,8 @@ mod tests {
             (500, 0, cookie::named("block-icmp"))
         );
         assert_eq!(m.instructions, Instructions::default());
-        let again = NamedFlow::parse(&f.to_json(), Some("block-icmp"), &|_, _| None).unwrap();
+        let again =
+            NamedFlow::parse(&f.to_json(), Some("block-icmp"), &|_| Names::default()).unwrap();
         assert_eq!(again, f);
         let d = f.delete();
         assert_eq!(d.command, FlowModCommand::DeleteStrict);
@@ -356,6 +366,18 @@ mod tests {
             (d.priority, d.matching, d.cookie_mask),
             (500, m.matching, u64::MAX)
         );
+    }
+
+    #[test]
+    fn actions_without_a_json_form_are_kept_as_text() {
+        let v = json!({"name": "a", "switch": "br0", "match": {}, "actions": "load:0x5->NXM_NX_REG0[],resubmit(,3)"});
+        let f = NamedFlow::parse(&v, None, &|_| Names::default()).unwrap();
+        assert!(f.to_json()["actions"].is_string());
+        assert_eq!(
+            NamedFlow::parse(&f.to_json(), None, &|_| Names::default()).unwrap(),
+            f
+        );
+        assert!(f.text().starts_with("priority=500"), "{}", f.text());
     }
 
     #[test]
@@ -384,13 +406,13 @@ mod tests {
             let mut v = base.clone();
             v[member] = value;
             assert_eq!(
-                NamedFlow::parse(&v, Some("a"), &|_, _| None)
+                NamedFlow::parse(&v, Some("a"), &|_| Names::default())
                     .unwrap_err()
                     .pointer,
                 at,
                 "{v}"
             );
         }
-        assert!(NamedFlow::parse(&base, Some("a"), &|_, _| None).is_ok());
+        assert!(NamedFlow::parse(&base, Some("a"), &|_| Names::default()).is_ok());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{FlowKey, NamedFlow};
 use crate::cookie;
-use openflow::{FlowMod, FlowModCommand, FlowStats, Instructions, PortNo};
+use openflow::{Action, FlowMod, FlowModCommand, FlowStats, Instructions, PortNo};
 use std::collections::HashMap;
 
 /// One message of a plan.
@@ -62,20 +62,36 @@ pub fn difference<'a>(
     out
 }
 
-/// Equal but for `max_len` of outputs to other ports than the controller, which means nothing there.
+/// Equal but for `max_len` of outputs to other ports than the controller, which means nothing
+/// there, and for `enqueue`, which the wire says in three actions.
 fn same_effect(a: &Instructions, b: &Instructions) -> bool {
-    let plain = |i: &Instructions| {
-        let mut i = i.clone();
-        for x in i.apply.iter_mut().chain(&mut i.write) {
-            if let openflow::Action::Output { port, max_len } = x
-                && *port != PortNo::CONTROLLER
-            {
-                *max_len = 0;
-            }
-        }
-        i
+    let plain = |list: &[Action]| -> Vec<Action> {
+        list.iter()
+            .flat_map(|a| match a {
+                Action::Output { port, .. } if *port != PortNo::CONTROLLER => {
+                    vec![Action::Output {
+                        port: *port,
+                        max_len: 0,
+                    }]
+                }
+                Action::Enqueue { port, queue } => vec![
+                    Action::SetQueue(*queue),
+                    Action::Output {
+                        port: *port,
+                        max_len: 0,
+                    },
+                    Action::PopQueue,
+                ],
+                other => vec![other.clone()],
+            })
+            .collect()
     };
-    plain(a) == plain(b)
+    let all = |i: &Instructions| Instructions {
+        apply: plain(&i.apply),
+        write: plain(&i.write),
+        ..i.clone()
+    };
+    all(a) == all(b)
 }
 
 #[cfg(test)]
@@ -87,7 +103,7 @@ mod tests {
     fn flow(name: &str, port: u32, out: u32) -> NamedFlow {
         let v = json!({"name": name, "switch": "br0", "match": {"in_port": port},
             "actions": [{"type": "output", "port": out}]});
-        NamedFlow::parse(&v, None, &|_, _| None).unwrap()
+        NamedFlow::parse(&v, None, &|_| openflow::text::Names::default()).unwrap()
     }
 
     fn on_switch(f: &NamedFlow) -> FlowStats {

@@ -158,6 +158,7 @@ fn schemas() -> Value {
     });
     let mut named = new_flow.clone();
     named["cookie"] = text();
+    named["text"] = json!({"type": "string", "description": "The flow as ovs-ofctl writes it"});
     named["state"] = json!({"enum": ["pending", "installed", "refused", "expired", "removed"]});
     named["detail"] = json!({"type": ["string", "null"]});
     let mut switch = json!({
@@ -183,7 +184,7 @@ fn schemas() -> Value {
         "Table": {"type": "object", "properties": {"table": word(254), "flows": number(), "lookups": number(), "matched": number()}},
         "SwitchFlow": {"type": "object", "properties": {
             "table": word(254), "priority": word(65535), "match": {"type": "object"}, "actions": {"type": ["array", "null"]},
-            "idle_timeout": word(65535), "hard_timeout": word(65535), "cookie": text(),
+            "idle_timeout": word(65535), "hard_timeout": word(65535), "cookie": text(), "text": text(),
             "owner": {"enum": ["named", "learning-switch", "table-miss", "lldp", "other"]}, "name": {"type": ["string", "null"]},
             "packets": number(), "bytes": number(), "duration_seconds": seconds()}},
         "Host": {"type": "object", "properties": {

@@ -4,13 +4,14 @@
 //! a refusal is a problem document with the switch's words rather than an empty 200.
 
 use super::{App, Json, Problem};
-use crate::flows::{SwitchRef, fields_of, no_ports, parse_actions, parse_match};
+use crate::flows::{SwitchRef, fields_of, parse_actions, parse_match};
 use crate::inventory::DatapathId;
 use crate::switch::{SwitchHandle, answer};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use openflow::field::Format;
+use openflow::text::Names;
 use openflow::{
     Action, FieldId, FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, Instructions,
     MacAddr, Match, Message, MultipartReply, MultipartRequest, PortDesc, PortNo, PortStats,
@@ -232,7 +233,7 @@ pub(super) async fn flowentry(
     let h = find(&app, &dpid)?;
     let matching = body_match(&body)?;
     let instructions = match body.get("actions") {
-        Some(Value::Array(list)) => parse_actions(list, &matching, &no_ports, "/actions")?,
+        Some(Value::Array(list)) => parse_actions(list, &matching, &Names::default(), "/actions")?,
         None => Instructions::default(),
         Some(_) => {
             return Err(crate::flows::FieldError::new("/actions", "a list is wanted").into());
@@ -299,7 +300,7 @@ fn out_group(body: &Value) -> Result<Option<u32>, Problem> {
 fn body_match(body: &Value) -> Result<Match, Problem> {
     match body.get("match") {
         None => Ok(Match::new()),
-        Some(Value::Object(o)) => Ok(parse_match(o, &no_ports, "/match")?),
+        Some(Value::Object(o)) => Ok(parse_match(o, &Names::default(), "/match")?),
         Some(_) => Err(crate::flows::FieldError::new("/match", "an object is wanted").into()),
     }
 }

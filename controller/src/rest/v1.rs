@@ -9,6 +9,7 @@ use crate::topology::{Endpoint, Host, Link};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use openflow::text::Names;
 use openflow::{
     FlowFilter, FlowStats, MultipartReply, MultipartRequest, PortDesc, PortNo, PortStats, TABLE_ALL,
 };
@@ -217,6 +218,7 @@ fn stats_json(f: &FlowStats, names: &HashMap<u64, String>) -> Value {
         "priority": f.priority,
         "match": match_json(&f.matching),
         "actions": actions_json(&f.instructions),
+        "text": crate::flows::flow_text(f.priority, &f.matching, &f.instructions),
         "idle_timeout": f.idle_timeout,
         "hard_timeout": f.hard_timeout,
         "cookie": format!("{:#018x}", f.cookie),
@@ -305,6 +307,7 @@ pub(super) async fn stats(State(app): State<App>) -> Response {
 pub(super) fn flow_json(e: &FlowEntry) -> Value {
     let mut v = e.flow.to_json();
     v["cookie"] = json!(format!("{:#018x}", crate::cookie::named(&e.flow.name)));
+    v["text"] = json!(e.flow.text());
     v["state"] = json!(e.state.word());
     v["detail"] = match &e.state {
         FlowState::Refused(why) => json!(why),
@@ -333,11 +336,17 @@ fn missing(name: &str) -> Problem {
     Problem::not_found(format!("there is no flow named {name}"))
 }
 
-/// Finds ports by name on connected switches.
-fn ports_of(app: &App) -> impl Fn(&SwitchRef, &str) -> Option<PortNo> {
-    |which, name| {
-        let handle = app.hub.switch(which)?;
-        handle.with(|s| s.port_by_name(name).map(|p| p.port))
+/// The port names of connected switches.
+fn ports_of(app: &App) -> impl Fn(&SwitchRef) -> Names {
+    |which| {
+        let ports = app
+            .hub
+            .switch(which)
+            .map(|h| h.with(|s| s.ports().map(|p| (p.port, p.name.clone())).collect()));
+        Names {
+            ports: ports.unwrap_or_default(),
+            ..Names::default()
+        }
     }
 }
 
