@@ -11,12 +11,14 @@
 #![forbid(unsafe_code)]
 
 mod appctl;
+mod controller;
 mod daemon;
 mod getopt;
 mod links;
 mod paths;
 mod switchd;
 mod table;
+mod up;
 mod vsctl;
 
 use std::ffi::{OsStr, OsString};
@@ -38,6 +40,12 @@ pub struct Command {
 
 /// Every command, in the order `weir --help` shows them.
 pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "up",
+        alias: None,
+        help: "run database, switch and controller in one process",
+        run: up::run,
+    },
     Command {
         name: "vsctl",
         alias: Some("ovs-vsctl"),
@@ -61,6 +69,12 @@ pub const COMMANDS: &[Command] = &[
         alias: Some("ovs-vswitchd"),
         help: "run the switch alone",
         run: switchd::run,
+    },
+    Command {
+        name: "controller",
+        alias: None,
+        help: "run the controller alone",
+        run: controller::run,
     },
     Command {
         name: "links",

@@ -101,14 +101,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<(Settings, switchd::Options)>, 
                     ));
                 }
             },
-            "forwarding-threads" => match value.as_deref().unwrap_or("").parse() {
-                Ok(n @ 1..=MAX_THREADS) => threads = n,
-                _ => {
-                    return Err(format!(
-                        "--forwarding-threads must be a number from 1 to {MAX_THREADS}"
-                    ));
-                }
-            },
+            "forwarding-threads" => threads = forwarding_threads(value.as_deref().unwrap_or(""))?,
             // Nothing to switch off, or on.
             "mlockall" | "disable-system" | "disable-system-route" => {}
             "private-key" | "certificate" | "ca-cert" | "bootstrap-ca-cert" | "peer-ca-cert" => {
@@ -142,7 +135,17 @@ fn prepare(args: Vec<OsString>) -> Result<Option<(Settings, switchd::Options)>, 
 }
 
 /// Most forwarding threads.
-pub const MAX_THREADS: usize = 256;
+const MAX_THREADS: usize = 256;
+
+/// Reads the value of `--forwarding-threads`.
+pub fn forwarding_threads(value: &str) -> Result<usize, String> {
+    match value.parse() {
+        Ok(n @ 1..=MAX_THREADS) => Ok(n),
+        _ => Err(format!(
+            "--forwarding-threads must be a number from 1 to {MAX_THREADS}, not \"{value}\""
+        )),
+    }
+}
 
 /// Runs the switch until a signal.
 fn serve(
