@@ -19,6 +19,7 @@ mod paths;
 mod switchd;
 mod table;
 mod up;
+mod vm;
 mod vsctl;
 
 use std::ffi::{OsStr, OsString};
@@ -75,6 +76,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "run the controller alone",
         run: controller::run,
+    },
+    Command {
+        name: "vm",
+        alias: None,
+        help: "start and stop guests on ports of the switch",
+        run: vm::run,
     },
     Command {
         name: "links",
