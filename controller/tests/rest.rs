@@ -87,6 +87,18 @@ fn a_named_flow_lives_its_four_verbs() {
         (500, Some(1))
     );
     assert!(f.instructions.apply.is_empty());
+    // The page shows it, in ofctl's words on the switch's side too.
+    let (status, page) = c.call("GET", "/", None);
+    let page = page.as_str().unwrap_or_default().to_owned();
+    assert_eq!(status, 200);
+    for part in ["<h2>br0</h2>", "block-icmp", "installed", "eth2", "drop"] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+    assert_eq!(
+        page.matches("<section").count(),
+        page.matches("</section>").count()
+    );
+    assert_eq!(v["text"], "priority=500,icmp actions=drop");
     // Again: refused, and nothing changed.
     assert_eq!(c.call("POST", "/api/v1/flows", Some(&block())).0, 409);
     let mut other = block();

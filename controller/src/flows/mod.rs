@@ -344,6 +344,7 @@ fn number(o: &Map<String, Value>, name: &str, default: u64, max: u64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_book_s_block_icmp() {
@@ -366,6 +367,71 @@ mod tests {
             (d.priority, d.matching, d.cookie_mask),
             (500, m.matching, u64::MAX)
         );
+    }
+
+    /// Any small document: members that exist and some that do not, with values of all kinds.
+    fn any_document() -> impl Strategy<Value = Value> {
+        let word = prop_oneof![
+            Just("0x800/0xff"),
+            Just("10.0.0.1/40"),
+            Just("::/128"),
+            Just("drop"),
+            Just("tcp,tp_dst=1"),
+            Just("NORMAL"),
+            Just("4294967295"),
+            Just("0x"),
+            Just("resubmit(,999)"),
+            Just("br0"),
+            Just("-1/"),
+        ];
+        let leaf = prop_oneof![
+            any::<u64>().prop_map(|n| json!(n)),
+            any::<i32>().prop_map(|n| json!(n)),
+            word.prop_map(|w| json!(w)),
+            Just(Value::Null),
+        ];
+        let name = prop_oneof![
+            Just("name"),
+            Just("switch"),
+            Just("match"),
+            Just("actions"),
+            Just("priority"),
+            Just("type"),
+            Just("port"),
+            Just("eth_type"),
+            Just("vlan_vid"),
+            Just("ip_src"),
+            Just("ipv6_dst"),
+            Just("reg0"),
+            Just("xxreg0"),
+            Just("field"),
+            Just("value"),
+            Just("protocol"),
+            Just("tcp_flags"),
+            Just("table"),
+        ];
+        leaf.prop_recursive(4, 40, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::vec((name.clone(), inner), 0..6).prop_map(|m| Value::Object(
+                    m.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+                )),
+            ]
+        })
+    }
+
+    proptest! {
+        /// No document brings the reader down, and what it takes it also gives back.
+        #[test]
+        fn any_document_is_survived(matching in any_document(), actions in any_document(), whole in any_document()) {
+            let _ = NamedFlow::parse(&whole, None, &|_| Names::default());
+            for actions in [actions, json!("drop")] {
+                let v = json!({"name": "a", "switch": "br0", "match": matching, "actions": actions});
+                if let Ok(f) = NamedFlow::parse(&v, None, &|_| Names::default()) {
+                    prop_assert_eq!(NamedFlow::parse(&f.to_json(), None, &|_| Names::default()).unwrap(), f);
+                }
+            }
+        }
     }
 
     #[test]
