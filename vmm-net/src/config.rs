@@ -80,7 +80,8 @@ impl VmConfig {
                 self.name
             ));
         }
-        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) || self.memory % (2 << 20) != 0 {
+        if !(MIN_MEMORY..=MAX_MEMORY).contains(&self.memory) || !self.memory.is_multiple_of(2 << 20)
+        {
             return no(format!(
                 "memory of {} bytes: it must be a multiple of 2 MiB from {} MiB to 1 TiB",
                 self.memory,

@@ -22,7 +22,6 @@ use crate::poll::{self, Wake, eventfd};
 use crate::virtio::mmio::{MmioInterrupt, MmioTransport};
 use crate::virtio::net::VhostUserNet;
 
-#[allow(dead_code, clippy::undocumented_unsafe_blocks)] // checked where it is its own crate
 #[path = "../guest/src/program/mod.rs"]
 mod program;
 

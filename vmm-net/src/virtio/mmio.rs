@@ -240,12 +240,13 @@ impl MmioTransport {
         if new & status::FAILED != 0 {
             warn!("the driver gave the device up");
         }
-        if new & status::DRIVER_OK != 0 && !self.active {
-            if let Err(e) = self.activate() {
-                warn!("the device cannot start: {e}");
-                self.status |= status::NEEDS_RESET;
-                self.interrupt.config();
-            }
+        if new & status::DRIVER_OK != 0
+            && !self.active
+            && let Err(e) = self.activate()
+        {
+            warn!("the device cannot start: {e}");
+            self.status |= status::NEEDS_RESET;
+            self.interrupt.config();
         }
     }
 

@@ -2,6 +2,8 @@
 //! nothing until it is kicked, so a kick that gets lost stops it, and it calls only when the
 //! driver wants that, so a call that gets lost stops the guest.
 
+#![allow(dead_code)] // each test uses its own part
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsRawFd;
