@@ -68,6 +68,8 @@ impl Options {
 const TICK: Duration = Duration::from_secs(1);
 /// Between two attempts at interfaces that could not be made.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long a lost database is waited for before looking whether it is back unnoticed.
+const RECONNECT: Duration = Duration::from_secs(10);
 
 /// The events with their file descriptor, which lives as long as they do.
 struct EventSource(Events);
@@ -259,16 +261,31 @@ async fn follow(
                 tracing::warn!("cannot write to the database: {e}");
             }
         }
+        if session.client().is_closed() {
+            // Connecting again may take longer than a tick, and must not be begun anew by each.
+            let end = Instant::now() + RECONNECT;
+            let changed = session.changed();
+            tokio::pin!(changed);
+            loop {
+                tokio::select! {
+                    r = &mut changed => {
+                        r.context("following the database")?;
+                        break;
+                    }
+                    _ = tick.tick() => housekeeping(switch),
+                    () = tokio::time::sleep_until(end) => break,
+                }
+            }
+            reconfigure = true;
+            continue;
+        }
         reconfigure = tokio::select! {
             changed = session.changed() => {
                 changed.context("following the database")?;
                 true
             }
             _ = tick.tick() => {
-                switch.plane().expire();
-                for bridge in switch.bridges() {
-                    bridge.tick();
-                }
+                housekeeping(switch);
                 if Instant::now() >= next_retry && switch.has_failures() {
                     next_retry = Instant::now() + RETRY;
                     if let Some(desired) = &last {
@@ -280,6 +297,14 @@ async fn follow(
             () = nudge.notified() => false,
             () = driver.changed() => false,
         };
+    }
+}
+
+/// What time brings: ends of flows and learned addresses, fail modes.
+fn housekeeping(switch: &Switch) {
+    switch.plane().expire();
+    for bridge in switch.bridges() {
+        bridge.tick();
     }
 }
 

@@ -174,6 +174,49 @@ const COMMANDS: &[Command] = &[
         Ok(out)
     }),
     command("memory/show", "", 0, 0, |c, _| Ok(show::memory(&c.switch))),
+    command(
+        "netdev-dummy/receive",
+        "name [--qid queue_id] packet|flow [--len packet_len]",
+        2,
+        usize::MAX,
+        |c, a| {
+            let port = dummy(c, &a[0])?;
+            for hex in &a[1..] {
+                let frame = parse_hex(hex)?;
+                if !port.inject(&frame, Default::default()) {
+                    return Err(format!(
+                        "{}: a frame of {} bytes was not taken: the device is down, its queue full, or \
+                         the frame has no valid length",
+                        a[0],
+                        frame.len()
+                    ));
+                }
+            }
+            Ok(String::new())
+        },
+    ),
+    command(
+        "netdev-dummy/set-admin-state",
+        "[netdev] up|down",
+        1,
+        2,
+        |c, a| {
+            let (names, state) = match a {
+                [state] => (dummies(c), state),
+                [name, state] => (vec![name.clone()], state),
+                _ => return Err("a state is missing".to_owned()),
+            };
+            let up = match state.as_str() {
+                "up" => true,
+                "down" => false,
+                _ => return Err("Invalid Admin State".to_owned()),
+            };
+            for name in names {
+                dummy(c, &name)?.set_up(up);
+            }
+            Ok("OK".to_owned())
+        },
+    ),
     command("ofproto/list", "", 0, 0, |c, _| {
         Ok(c.switch
             .bridges()
@@ -226,6 +269,45 @@ fn clock(c: &Context) -> Result<&datapath::Clock, String> {
         Some(door) if c.dummy => Ok(door.clock()),
         _ => Err("the clock can only be moved with --enable-dummy".to_owned()),
     }
+}
+
+/// Names of the dummy interfaces.
+fn dummies(c: &Context) -> Vec<String> {
+    let state = c.switch.state();
+    state
+        .actual
+        .bridges
+        .values()
+        .flat_map(|b| b.ports.values())
+        .filter(|p| p.params.kind.starts_with("dummy"))
+        .map(|p| p.params.name.clone())
+        .collect()
+}
+
+fn dummy(c: &Context, name: &str) -> Result<datapath::port::dummy::DummyHandle, String> {
+    // Only our own: other switches of the process have theirs.
+    if !dummies(c).iter().any(|n| n == name) {
+        return Err(format!("no dummy netdev named '{name}'"));
+    }
+    datapath::port::dummy::handle(name).ok_or_else(|| format!("no dummy netdev named '{name}'"))
+}
+
+/// A frame in hex digits. Other forms of a packet are not known here.
+fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+    let bad = || format!("bad packet or flow syntax: \"{text}\" is not a frame in hex digits");
+    let digits: Vec<u32> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_digit(16))
+        .collect::<Option<_>>()
+        .ok_or_else(bad)?;
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return Err(bad());
+    }
+    Ok(digits
+        .chunks_exact(2)
+        .map(|d| (d[0] << 4 | d[1]) as u8)
+        .collect())
 }
 
 /// Runs a command.

@@ -51,6 +51,7 @@ pub fn fdb_stats(switch: &Switch, bridge: &str) -> Result<String, String> {
 /// `bridge/dump-flows`: every flow, the switch's own included.
 pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
     switch.bridge(bridge).ok_or("Unknown bridge")?;
+    let names = openflow::text::Names::default();
     let mut flows = switch.plane().flow_stats(bridge, &FlowFilter::default());
     flows.sort_by_key(|f| (f.table, std::cmp::Reverse(f.priority)));
     let mut out = String::new();
@@ -71,12 +72,15 @@ pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
         if f.hard_timeout != 0 {
             let _ = write!(out, "hard_timeout={}, ", f.hard_timeout);
         }
-        let matching = matching_text(&f.matching);
-        let _ = write!(out, "priority={},", f.priority);
+        let matching = openflow::text::format_match(&f.matching, Some(f.priority), &names);
         if !matching.is_empty() {
             let _ = write!(out, "{matching},");
         }
-        let _ = writeln!(out, "actions={}", instructions_text(&f.instructions));
+        let _ = writeln!(
+            out,
+            "actions={}",
+            openflow::text::format_instructions(&f.instructions, &names)
+        );
     }
     Ok(out)
 }
@@ -410,12 +414,4 @@ pub fn coverage(switch: &Switch) -> String {
     }
     let _ = writeln!(out, "{never} events never hit");
     out
-}
-
-fn matching_text(m: &openflow::Match) -> String {
-    format!("{m:?}")
-}
-
-fn instructions_text(i: &openflow::Instructions) -> String {
-    format!("{i:?}")
 }
