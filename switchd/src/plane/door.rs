@@ -78,7 +78,7 @@ fn bridge_config(p: &BridgeParams) -> BridgeConfig {
         flood_vlans: p.flood_vlans.clone(),
         forward_bpdu: p.forward_bpdu,
         miss: p.miss,
-        ..BridgeConfig::default()
+        max_tables: crate::agent::TABLES,
     }
 }
 
