@@ -301,7 +301,7 @@ mod tests {
         ])
         .unwrap();
         let mut cache = RegionCache::default();
-        // SAFETY (both): translated with that length.
+        // SAFETY: translated with that length, both times.
         let read = |p: *mut u8, n: usize| unsafe { std::slice::from_raw_parts(p, n).to_vec() };
         assert_eq!(
             read(memory.translate(&mut cache, 0x10, 3).unwrap(), 3),

@@ -480,7 +480,7 @@ fn model(driver: &Driver, head: u16, size: u16) -> Option<Vec<u8>> {
         }
         i = next;
     }
-    if bytes.len() < 26 || bytes[0] & 1 != 0 || bytes[1] != 0 {
+    if bytes.len() < 26 || bytes[0] & 1 != 0 || bytes[1] & 0x7f != 0 {
         return None;
     }
     Some(bytes.split_off(12))
@@ -512,7 +512,7 @@ proptest! {
                 let at = 4096 + (at % 32) * 16;
                 driver.set_descriptor(0, i as u16, GUEST_BASE + at, (len % 8) * 16, flags & !WRITE, *next);
             } else {
-                driver.set_descriptor(0, i as u16, GUEST_BASE + at, *len, flags & (NEXT | WRITE * u16::from(at % 8 == 0)), *next);
+                driver.set_descriptor(0, i as u16, GUEST_BASE + at, *len, flags & (NEXT | (WRITE * u16::from(at.is_multiple_of(8)))), *next);
             }
         }
         let mut ring = driver.start(MODERN);

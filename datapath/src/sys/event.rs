@@ -162,10 +162,8 @@ mod tests {
         let event = EventFd::new().unwrap();
         let full = (u64::MAX - 1).to_ne_bytes();
         // SAFETY: eight readable bytes at `full`.
-        assert_eq!(
-            unsafe { libc::write(event.as_raw_fd(), full.as_ptr().cast(), 8) },
-            8
-        );
+        let n = unsafe { libc::write(event.as_raw_fd(), full.as_ptr().cast(), 8) };
+        assert_eq!(n, 8);
         event.signal().unwrap();
     }
 }

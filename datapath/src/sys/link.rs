@@ -65,7 +65,7 @@ impl Links {
     pub fn state(&self, name: &str) -> io::Result<LinkState> {
         let mut ifr = request(name)?;
         self.call(libc::SIOCGIFINDEX, &mut ifr)?;
-        // SAFETY (this and the following reads): the kernel filled in this member of the union.
+        // SAFETY: the kernel filled in this member of the union, and below the others.
         let index = unsafe { ifr.ifr_ifru.ifru_ifindex } as u32;
         self.call(libc::SIOCGIFFLAGS, &mut ifr)?;
         // SAFETY: see above.

@@ -167,10 +167,8 @@ mod tests {
         file.write_at(b"weir", 5000).unwrap();
         let map = Mapping::shared(file.as_fd(), 5000, 4, 4096, Arc::default()).unwrap();
         // SAFETY: four bytes were mapped there.
-        assert_eq!(
-            unsafe { std::slice::from_raw_parts(map.as_ptr(), 4) },
-            b"weir"
-        );
+        let bytes = unsafe { std::slice::from_raw_parts(map.as_ptr(), 4) };
+        assert_eq!(bytes, b"weir");
     }
 
     #[test]

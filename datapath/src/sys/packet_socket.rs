@@ -26,10 +26,8 @@ impl PacketSocket {
         // SAFETY: no pointers; a non-negative result is a fresh descriptor nobody else owns.
         let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: as above.
-        let socket = PacketSocket {
-            fd: unsafe { OwnedFd::from_raw_fd(fd) },
-            index,
-        };
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let socket = PacketSocket { fd, index };
         let one: libc::c_int = 1;
         socket.set(libc::SOL_PACKET, PACKET_VNET_HDR, &one)?;
         socket.set(libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &one)?;
@@ -54,7 +52,7 @@ impl PacketSocket {
         address.sll_ifindex = index as libc::c_int;
         let len = mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         // SAFETY: `address` is an initialised sockaddr_ll of `len` bytes.
-        check(unsafe { libc::bind(fd, (&raw const address).cast(), len) })?;
+        check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
         Ok(socket)
     }
 

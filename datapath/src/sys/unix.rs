@@ -56,7 +56,7 @@ pub fn receive(fd: RawFd, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> 
         if level == libc::SOL_SOCKET && kind == libc::SCM_RIGHTS {
             // SAFETY: pure arithmetic.
             let head = unsafe { libc::CMSG_LEN(0) } as usize;
-            let count = (bytes as usize).saturating_sub(head) / mem::size_of::<RawFd>();
+            let count = bytes.saturating_sub(head) / mem::size_of::<RawFd>();
             // SAFETY: the data of this message lies behind its header, inside the control area.
             let data = unsafe { libc::CMSG_DATA(header) };
             for i in 0..count {
