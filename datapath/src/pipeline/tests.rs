@@ -1,1 +1,275 @@
+//! The mask of a translation must be sound: any packet that agrees on it is done the same to.
 
+use super::*;
+use crate::bridge::{Bridge, Epoch, PortEntry, World};
+use crate::config::{BridgeConfig, PortSpec, VlanConfig, VlanMode};
+use crate::flow::{FlowKey, PACKET_WORDS};
+use crate::table::Limits;
+use openflow::{Action, FieldId, FlowMod, Instructions, Match, PortFlags, PortNo, Slot, Subfield};
+use proptest::prelude::*;
+use std::sync::Arc;
+
+const PORTS: u32 = 4;
+
+fn world(flows: &[FlowMod]) -> World {
+    let epoch: Arc<Epoch> = Arc::default();
+    let bridge = Bridge::new(0, "br", BridgeConfig::default(), epoch);
+    let _: Result<(), ()> = bridge.update(|s| {
+        s.ports = (0..PORTS).map(|n| (n + 1, n)).collect();
+        for m in flows {
+            let limits = Limits { tables: 4 };
+            let r = s
+                .tables
+                .apply(m, &limits, Default::default(), &mut Vec::new());
+            assert!(r.is_ok(), "{r:?}");
+        }
+        Ok(())
+    });
+    for (vlan, mac, port) in [(0, 0, 1), (0, 2, 2), (10, 2, 3)] {
+        bridge.learn(vlan, mac, port, Default::default(), 100);
+    }
+    let ports = (0..PORTS)
+        .map(|n| {
+            let (mode, tag) = [
+                (VlanMode::Trunk, None),
+                (VlanMode::Access, Some(10)),
+                (VlanMode::NativeUntagged, Some(10)),
+                (VlanMode::NativeTagged, Some(0)),
+            ][n as usize];
+            let vlan = VlanConfig {
+                mode,
+                tag,
+                ..VlanConfig::default()
+            };
+            Some(Arc::new(PortEntry {
+                index: n,
+                bridge: 0,
+                number: PortNo(n + 1),
+                spec: PortSpec {
+                    vlan,
+                    ..PortSpec::default()
+                },
+                flags: PortFlags::default(),
+                patch: None,
+                device: None,
+                counters: Arc::default(),
+                created: Default::default(),
+            }))
+        })
+        .collect();
+    World {
+        version: 1,
+        ports,
+        bridges: vec![Some(Arc::new(bridge))],
+    }
+}
+
+fn translate(w: &World, key: FlowKey, port: u32) -> Translation {
+    Xlate::new(w, key, Default::default(), false).run(w.port(port).unwrap())
+}
+
+/// A small world of keys, so that rules hit.
+fn keys() -> impl Strategy<Value = FlowKey> {
+    (
+        (0u64..4, 0u64..4, 0usize..3, 0usize..4),
+        (0u64..3, 0u64..3, 0usize..3, 0u64..3, 0u64..3, 0u64..3),
+    )
+        .prop_map(|((dst, src, ty, tci), (a, b, proto, sp, dp, ttl))| {
+            let mut k = FlowKey::default();
+            k.set(Slot::InPort, 1);
+            k.set(Slot::EthDst, dst.into());
+            k.set(Slot::EthSrc, src.into());
+            let ty = [0x0800, 0x0806, 0x1234][ty];
+            k.set(Slot::EthType, ty);
+            k.set(Slot::VlanTci, [0, 0x1000, 0x100a, 0x3014][tci]);
+            if tci == 2 {
+                k.set(Slot::InnerVlanTci, 0x1005);
+            }
+            if ty != 0x1234 {
+                k.set(Slot::NwSrc, a.into());
+                k.set(Slot::NwDst, b.into());
+            }
+            if ty == 0x0800 {
+                k.set(Slot::NwProto, [6, 17, 50][proto]);
+                k.set(Slot::NwTtl, ttl.into());
+                if proto < 2 {
+                    k.set(Slot::TpSrc, sp.into());
+                    k.set(Slot::TpDst, dp.into());
+                }
+            }
+            k
+        })
+}
+
+fn set(field: FieldId, value: u128, mask: u128) -> Action {
+    Action::SetField {
+        field,
+        value: value & mask,
+        mask,
+    }
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    let output = |p| Action::Output {
+        port: PortNo(p),
+        max_len: 0,
+    };
+    let run = |field, offset, bits| Subfield {
+        field,
+        offset,
+        bits,
+    };
+    prop_oneof![
+        (1u32..6).prop_map(output),
+        Just(output(PortNo::NORMAL.0)),
+        Just(output(PortNo::FLOOD.0)),
+        Just(output(PortNo::CONTROLLER.0)),
+        Just(output(PortNo::IN_PORT.0)),
+        (0u128..4, 1u128..4).prop_map(|(v, m)| set(FieldId::EthDst, v, m)),
+        (0u128..4).prop_map(|v| set(FieldId::EthSrc, v, 0xffff_ffff_ffff)),
+        (0u128..4, 1u128..4).prop_map(|(v, m)| set(FieldId::Reg0, v, m)),
+        Just(Action::Move {
+            source: run(FieldId::EthSrc, 0, 2),
+            target: run(FieldId::Reg0, 0, 2)
+        }),
+        Just(Action::Move {
+            source: run(FieldId::Reg0, 0, 2),
+            target: run(FieldId::EthDst, 1, 2)
+        }),
+        Just(Action::OutputReg {
+            source: Subfield::whole(FieldId::Reg0),
+            max_len: 0
+        }),
+        (0u16..3).prop_map(Action::SetVlanVid),
+        (0u8..3).prop_map(Action::SetVlanPcp),
+        Just(Action::PopVlan),
+        Just(Action::PushVlan(0x88a8)),
+        (1u8..4).prop_map(|t| Action::Resubmit {
+            in_port: None,
+            table: Some(t),
+            ct: false
+        }),
+        (1u32..5).prop_map(|p| Action::Resubmit {
+            in_port: Some(PortNo(p)),
+            table: Some(3),
+            ct: false
+        }),
+        Just(Action::Exit),
+    ]
+}
+
+fn matches() -> impl Strategy<Value = Match> {
+    (0usize..9, 0u128..4, 0u128..4).prop_map(|(which, v, m)| {
+        let mut x = Match::new();
+        match which {
+            0 => {}
+            1 => x.set_masked(FieldId::EthDst, v, m),
+            2 => x.set_masked(FieldId::EthSrc, v, m),
+            3 => x.set_masked(FieldId::Reg0, v, m),
+            4 => x.set(FieldId::VlanVid, [0, 0x1000, 0x100a, 0x1001][v as usize]),
+            5 => x.set_masked(FieldId::VlanVid, 0x1000, 0x1000),
+            6 => x.set(FieldId::InPort, v + 1),
+            7 => {
+                x.set(FieldId::EthType, 0x0800);
+                x.set_masked(FieldId::Ipv4Src, v, m);
+            }
+            _ => {
+                x.set(FieldId::EthType, 0x0800);
+                x.set(FieldId::IpProto, 6);
+                x.set_masked(FieldId::TcpDst, v, m);
+            }
+        }
+        x
+    })
+}
+
+fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
+    let one = (
+        0u8..4,
+        matches(),
+        proptest::collection::vec(actions(), 0..5),
+        proptest::collection::vec(actions(), 0..3),
+        any::<bool>(),
+    );
+    proptest::collection::vec(one, 1..25).prop_map(|list| {
+        list.into_iter()
+            .enumerate()
+            .map(|(i, (table, matching, mut apply, mut write, ttl))| {
+                write.retain(|a| !matches!(a, Action::Resubmit { .. }));
+                if ttl && matching.exact(FieldId::EthType) == Some(0x800) {
+                    apply.insert(0, Action::DecTtl(vec![]));
+                    apply.push(set(FieldId::Ipv4Dst, 9, 0xff));
+                }
+                FlowMod {
+                    table,
+                    priority: i as u16,
+                    ..FlowMod::add(
+                        matching,
+                        Instructions {
+                            apply,
+                            write,
+                            goto_table: (table < 3 && i % 3 == 0).then_some(table + 1),
+                            ..Instructions::default()
+                        },
+                    )
+                }
+            })
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn packets_that_agree_on_the_mask_are_done_the_same_to(flows in flows(), key in keys(), others in proptest::collection::vec(keys(), 40), port in 0u32..4) {
+        let w = world(&flows);
+        let mut key = key;
+        key.set(Slot::InPort, (port + 1).into());
+        let t = translate(&w, key, port);
+        for other in others {
+            // As the caches see it: only bits of the packet count.
+            let mut other = other;
+            for i in 0..PACKET_WORDS {
+                other.0[i] = other.0[i] & !t.mask.0[i] | key.0[i] & t.mask.0[i];
+            }
+            let o = translate(&w, other, port);
+            prop_assert_eq!(&o.actions, &t.actions);
+            prop_assert_eq!(o.mask, t.mask);
+        }
+        prop_assert!(t.mask.0[PACKET_WORDS..].iter().all(|w| *w == 0) || t.mask.0[26..34].iter().any(|w| *w != 0));
+    }
+}
+
+#[test]
+fn loops_end_and_tell_why() {
+    let again = Action::Resubmit {
+        in_port: None,
+        table: Some(0),
+        ct: false,
+    };
+    let w = world(&[FlowMod::add(
+        Match::new(),
+        Instructions::apply(vec![again.clone()]),
+    )]);
+    let t = translate(&w, FlowKey::default(), 0);
+    assert_eq!(t.drop, Some(crate::drop::DropReason::TooDeep));
+    // Wide and deep: 2^63 resubmits if nothing stopped them.
+    let apply = Instructions::apply(vec![again.clone(), again]);
+    let w = world(&[FlowMod::add(Match::new(), apply)]);
+    let t = translate(&w, FlowKey::default(), 0);
+    assert!(t.drop.is_some() && t.actions.is_empty());
+    let mut wide = Vec::new();
+    for table in 0..3u8 {
+        let next = Action::Resubmit {
+            in_port: None,
+            table: Some(table + 1),
+            ct: false,
+        };
+        wide.push(FlowMod {
+            table,
+            ..FlowMod::add(Match::new(), Instructions::apply(vec![next; 30]))
+        });
+    }
+    let t = translate(&world(&wide), FlowKey::default(), 0);
+    assert_eq!(t.drop, Some(crate::drop::DropReason::TooManyResubmits));
+}

@@ -141,7 +141,7 @@ impl<'a> Xlate<'a> {
         let tags: Vec<Tag> = [Slot::VlanTci, Slot::InnerVlanTci]
             .iter()
             .map(|s| key.get64(*s) as u16)
-            .filter(|tci| tci & 0x1000 != 0)
+            .take_while(|tci| tci & 0x1000 != 0)
             .map(|tci| Tag { tpid: 0, tci })
             .collect();
         Xlate {

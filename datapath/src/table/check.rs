@@ -80,7 +80,12 @@ impl Known<'_> {
 
     fn exact(&self, slot: Slot) -> Option<u64> {
         let (value, mask) = self.matching.slot(slot);
-        (mask == slot_bits(slot)).then_some(value as u64)
+        // ICMP types take half of the port they share the slot with.
+        let bits = match slot {
+            Slot::TpSrc => 0xff,
+            _ => slot_bits(slot),
+        };
+        (mask & bits == bits).then_some(value as u64)
     }
 
     fn holds(&self, p: Prereq) -> bool {
