@@ -354,8 +354,8 @@ pub(super) fn flow_flag_bits(f: FlowFlags) -> u16 {
 
 pub(super) fn read_duration(r: &mut Reader<'_>) -> Result<Duration, OfError> {
     let (secs, nanos) = (r.u32()?, r.u32()?);
-    // A peer that sends more than a second of nanoseconds is taken at its word.
-    Ok(Duration::from_secs(secs.into()) + Duration::from_nanos(nanos.into()))
+    // Nanoseconds beyond a second would not fit when the largest number of seconds is sent on.
+    Ok(Duration::new(secs.into(), nanos.min(999_999_999)))
 }
 
 pub(super) fn put_duration(w: &mut Writer, d: Duration) {
