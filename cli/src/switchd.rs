@@ -41,7 +41,7 @@ DATABASE is the server that configures it (default: {}).
   --forwarding-threads=N    threads that forward packets (default: 1)
   --enable-dummy            interfaces of type dummy, and a clock that tests can move
   --disable-system          accepted: there is no kernel datapath
-  --mlockall                accepted: memory of guests and packets is not swapped anyway
+  --mlockall                keep all memory from being swapped out
 
 {}
 Example:
@@ -55,12 +55,16 @@ Example:
 /// Runs `ovs-vswitchd` with the arguments after its name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
     match prepare(args) {
-        Ok(Some((settings, options))) => {
+        Ok(Some(Plan {
+            settings,
+            options,
+            lock_memory,
+        })) => {
             let started = match settings.start() {
                 Ok(started) => started,
                 Err(code) => return code,
             };
-            match serve(&settings, options, started) {
+            match serve(&settings, options, lock_memory, started) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
                     eprintln!("ovs-vswitchd: {e:#}");
@@ -76,13 +80,21 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// What the command line asks for.
+struct Plan {
+    settings: Settings,
+    options: switchd::Options,
+    lock_memory: bool,
+}
+
 /// Reads the command line; nothing to run after `--help` and `--version`.
-fn prepare(args: Vec<OsString>) -> Result<Option<(Settings, switchd::Options)>, String> {
+fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
     let (options, words) = getopt::parse(args, &[OPTIONS, daemon::OPTIONS], false)?;
     let run_dir = paths::run_dir(None);
     let mut settings = Settings::new("ovs-vswitchd", run_dir.clone());
     let mut threads = 1;
     let mut dummy = false;
+    let mut lock_memory = false;
     for (name, value) in options {
         match name {
             "help" => {
@@ -103,7 +115,8 @@ fn prepare(args: Vec<OsString>) -> Result<Option<(Settings, switchd::Options)>, 
             },
             "forwarding-threads" => threads = forwarding_threads(value.as_deref().unwrap_or(""))?,
             // Nothing to switch off, or on.
-            "mlockall" | "disable-system" | "disable-system-route" => {}
+            "mlockall" => lock_memory = true,
+            "disable-system" | "disable-system-route" => {}
             "private-key" | "certificate" | "ca-cert" | "bootstrap-ca-cert" | "peer-ca-cert" => {
                 return Err(format!(
                     "--{name} is not supported: connections are unix: or tcp:"
@@ -131,7 +144,11 @@ fn prepare(args: Vec<OsString>) -> Result<Option<(Settings, switchd::Options)>, 
     settings.pidfile = settings
         .pidfile
         .filter(|p| *p != options.run_dir.join("ovs-vswitchd.pid"));
-    Ok(Some((settings, options)))
+    Ok(Some(Plan {
+        settings,
+        options,
+        lock_memory,
+    }))
 }
 
 /// Most forwarding threads.
@@ -151,10 +168,19 @@ pub fn forwarding_threads(value: &str) -> Result<usize, String> {
 fn serve(
     settings: &Settings,
     mut options: switchd::Options,
+    lock_memory: bool,
     mut started: Started,
 ) -> anyhow::Result<()> {
     daemon::make_run_dir(&options.run_dir)?;
     options.log = Some(settings.start_log()?);
+    if lock_memory {
+        use rustix::mm::{MlockAllFlags, mlockall};
+        // What is never touched need not be there: stacks and guests' memory would be large.
+        let flags = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
+        if let Err(e) = mlockall(flags) {
+            tracing::warn!("mlockall failed: {e}; memory may be swapped out");
+        }
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
