@@ -91,9 +91,9 @@ fn frame(n: u16) -> OwnedPacket {
         0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
     ]);
     f.extend(n.to_be_bytes());
-    f.extend([0, if n % 3 == 0 { 80 } else { 81 }, 0, 26, 0, 0]);
-    f.resize(if n % 7 == 0 { 900 } else { 60 }, 0);
-    if n % 7 == 0 {
+    f.extend([0, if n.is_multiple_of(3) { 80 } else { 81 }, 0, 26, 0, 0]);
+    f.resize(if n.is_multiple_of(7) { 900 } else { 60 }, 0);
+    if n.is_multiple_of(7) {
         f[16..18].copy_from_slice(&886u16.to_be_bytes());
     }
     OwnedPacket::new(f)

@@ -417,3 +417,68 @@ fn cached_flows_are_shown_in_dpctls_form_and_swept_when_unused() {
     t.dp.clock().warp(Duration::from_secs(11));
     wait_until(|| t.dp.cached_flows().is_empty());
 }
+
+#[test]
+fn an_idle_thread_sleeps_and_the_first_packet_wakes_it() {
+    let t = Switch::new(2);
+    t.flow(FlowMod::add(Match::new(), out(PortNo(2))));
+    let sleeps = || t.dp.thread_stats()[0].sleeps;
+    for _ in 0..20 {
+        let before = sleeps();
+        // Asking nothing of the thread, which would wake it.
+        assert!(t.port(1).unwrap().inject(&udp(1, 2), Default::default()));
+        let mut got = Vec::new();
+        wait_until(|| {
+            got.extend(t.port(2).unwrap().take_sent());
+            !got.is_empty()
+        });
+        wait_until(|| sleeps() > before);
+    }
+}
+
+#[test]
+fn two_threads_share_one_switch() {
+    let t = Switch::threads(2, vec![VlanConfig::default(); 4]);
+    t.flow(FlowMod::add(Match::new(), out(PortNo::NORMAL)));
+    for n in 1..=4u8 {
+        t.send(n.into(), &udp(n, 9));
+    }
+    t.sent();
+    let mut want = 0;
+    std::thread::scope(|s| {
+        let dp = &t.dp;
+        s.spawn(move || {
+            // Changes all the while: nothing may be lost or miscounted by them.
+            for i in 0..200u16 {
+                let m = FlowMod {
+                    priority: 7,
+                    command: if i % 2 == 0 {
+                        FlowModCommand::Add
+                    } else {
+                        FlowModCommand::DeleteStrict
+                    },
+                    ..FlowMod::add(
+                        Match::new().with(FieldId::EthType, 0x88cc),
+                        out(PortNo::CONTROLLER),
+                    )
+                };
+                dp.flow_mod(BridgeId(0), &m).unwrap();
+            }
+        });
+        for round in 0..50 {
+            for n in 1..=4u8 {
+                let to = 1 + (n + round) % 4;
+                let frame = udp(n, to);
+                assert!(t.port(n.into()).unwrap().inject(&frame, Default::default()));
+                want += usize::from(to != n);
+            }
+        }
+    });
+    t.dp.settle();
+    assert_eq!(t.sent().len(), want);
+    let s = &t.dp.flow_stats(t.br, &FlowFilter::default())[0];
+    assert_eq!(s.packets, 204);
+    let packets: Vec<u64> = t.dp.thread_stats().iter().map(|s| s.packets).collect();
+    assert_eq!(packets.iter().sum::<u64>(), 204);
+    assert!(packets.iter().all(|p| *p > 0), "{packets:?}");
+}

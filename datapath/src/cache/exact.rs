@@ -137,7 +137,7 @@ impl ExactCache {
                 self.random ^= self.random << 13;
                 self.random ^= self.random >> 17;
                 self.random ^= self.random << 5;
-                if self.random % INSERT_ONE_IN != 0 {
+                if !self.random.is_multiple_of(INSERT_ONE_IN) {
                     return;
                 }
                 (self.random >> 16) as usize % WAYS

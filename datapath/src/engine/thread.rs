@@ -271,7 +271,7 @@ impl Thread {
             }
             if packets == 0 {
                 idle_rounds += 1;
-                if idle_rounds % 16 == 0 {
+                if idle_rounds.is_multiple_of(16) {
                     let since = *idle_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= SPIN {
                         self.sleep();

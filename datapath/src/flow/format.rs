@@ -82,10 +82,8 @@ pub fn format_key(key: &FlowKey, mask: &FlowMask, in_port: &str) -> String {
         _ => {}
     }
     if matches!(eth_type, 0x0800 | 0x86dd) {
-        let ports: [(&str, Slot, &dyn Fn(u128) -> String); 2] =
-            [("src", Slot::TpSrc, &dec), ("dst", Slot::TpDst, &dec)];
-        let icmp: [(&str, Slot, &dyn Fn(u128) -> String); 2] =
-            [("type", Slot::TpSrc, &dec), ("code", Slot::TpDst, &dec)];
+        let ports: [Row; 2] = [("src", Slot::TpSrc, &dec), ("dst", Slot::TpDst, &dec)];
+        let icmp: [Row; 2] = [("type", Slot::TpSrc, &dec), ("code", Slot::TpDst, &dec)];
         match f.of(Slot::NwProto).0 {
             6 => {
                 f.group(&mut s, "tcp", &ports);

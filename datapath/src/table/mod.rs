@@ -232,11 +232,7 @@ impl Tables {
 
     fn modify(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
         let rules = self.selected(m);
-        if rules.is_empty() && m.cookie_mask == 0 {
-            // OpenFlow 1.0's modify of nothing is an add; later versions change nothing. Open vSwitch
-            // tells them apart by the cookie that only 1.0 (and 1.1) leave at all ones.
-            return Ok(());
-        }
+        // Nothing to modify is no error, and adds nothing (OpenFlow 1.3.5 6.4).
         for rule in rules {
             if m.flags.reset_counts {
                 rule.reset_counts();

@@ -31,7 +31,12 @@ impl Switch {
     }
 
     pub fn with(vlans: Vec<VlanConfig>) -> Switch {
+        Switch::threads(1, vlans)
+    }
+
+    pub fn threads(threads: usize, vlans: Vec<VlanConfig>) -> Switch {
         let (dp, events) = Datapath::start(Config {
+            forwarding_threads: threads,
             clock: Clock::manual(),
             ..Config::default()
         })
