@@ -13,6 +13,7 @@
 mod appctl;
 mod controller;
 mod daemon;
+mod demo;
 mod getopt;
 mod links;
 mod paths;
@@ -46,6 +47,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "run database, switch and controller in one process",
         run: up::run,
+    },
+    Command {
+        name: "demo",
+        alias: None,
+        help: "watch two guests talk through a switch that a controller programs",
+        run: demo::run,
     },
     Command {
         name: "vsctl",

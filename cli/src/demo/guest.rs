@@ -40,7 +40,9 @@ impl Kind {
 /// KVM where it can be used; says so where it cannot.
 pub fn kind(without_kvm: bool, report: &Report) -> Kind {
     if without_kvm {
-        report.note("Without KVM, as asked: the guest program runs as processes that speak vhost-user.");
+        report.note(
+            "Without KVM, as asked: the guest program runs as processes that speak vhost-user.",
+        );
         return Kind::Process;
     }
     match vmm_net::kvm_usable() {
@@ -92,14 +94,30 @@ struct Said {
 
 impl Said {
     fn number(&self, key: &str) -> Result<u64> {
-        self.pairs.get(key).and_then(|v| v.parse().ok()).with_context(|| format!("the guest said no number for {key}: {}", self.text))
+        self.pairs
+            .get(key)
+            .and_then(|v| v.parse().ok())
+            .with_context(|| format!("the guest said no number for {key}: {}", self.text))
     }
 }
 
 impl Guest {
     /// Starts a guest on a new port NAME0 of the bridge, and waits until it is ready.
-    pub fn start(lab: &Lab, report: &Report, name: &str, address: &str, kind: Kind) -> Result<Guest> {
-        lab.weir(report, &format!("vm run {name} --bridge {} --port {name}0 --as {} --append ip={address} --detach", super::BRIDGE, kind.option()))?;
+    pub fn start(
+        lab: &Lab,
+        report: &Report,
+        name: &str,
+        address: &str,
+        kind: Kind,
+    ) -> Result<Guest> {
+        lab.weir(
+            report,
+            &format!(
+                "vm run {name} --bridge {} --port {name}0 --as {} --append ip={address} --detach",
+                super::BRIDGE,
+                kind.option()
+            ),
+        )?;
         let path = lab.run_dir.join("vm").join(format!("{name}.console"));
         let mut console = None;
         lab.until("the guest's console", || {
@@ -108,7 +126,11 @@ impl Guest {
         })?;
         let input = console.context("no console")?;
         input.set_read_timeout(Some(Duration::from_millis(100)))?;
-        let mut guest = Guest { name: name.to_owned(), console: BufReader::new(input.try_clone()?), input };
+        let mut guest = Guest {
+            name: name.to_owned(),
+            console: BufReader::new(input.try_clone()?),
+            input,
+        };
         // Whatever it said before we listened: it answers now if it is up.
         guest.ask("stats", "stats", PATIENCE)?;
         Ok(guest)
@@ -131,8 +153,15 @@ impl Guest {
                             bail!("{}: {}", self.name, error.trim());
                         }
                         if text.split(' ').next() == Some(word) {
-                            let pairs = text.split(' ').filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-                            return Ok(Said { text: text.to_owned(), pairs });
+                            let pairs = text
+                                .split(' ')
+                                .filter_map(|p| p.split_once('='))
+                                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                                .collect();
+                            return Ok(Said {
+                                text: text.to_owned(),
+                                pairs,
+                            });
                         }
                     }
                     line.clear();
@@ -142,7 +171,11 @@ impl Guest {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(e) => return Err(e).context("reading the console"),
             }
-            ensure!(Instant::now() < end, "{} did not report \"{word}\" within {limit:?}", self.name);
+            ensure!(
+                Instant::now() < end,
+                "{} did not report \"{word}\" within {limit:?}",
+                self.name
+            );
         }
     }
 
@@ -159,27 +192,49 @@ impl Guest {
             Ok(said) => said,
             Err(e) if e.to_string().contains("does not answer ARP") => {
                 report.output(&format!("{e}"));
-                return Ok(Ping { sent: count, received: 0, best_us: "0".into() });
+                return Ok(Ping {
+                    sent: count,
+                    received: 0,
+                    best_us: "0".into(),
+                });
             }
             Err(e) => return Err(e),
         };
         report.output(&said.text);
-        Ok(Ping { sent: said.number("sent")?, received: said.number("received")?, best_us: said.pairs.get("min_us").cloned().unwrap_or_default() })
+        Ok(Ping {
+            sent: said.number("sent")?,
+            received: said.number("received")?,
+            best_us: said.pairs.get("min_us").cloned().unwrap_or_default(),
+        })
     }
 
     /// Sends a train of frames to `to` for a while; what arrived there.
-    pub fn train(from: &mut Guest, to: &mut Guest, report: &Report, address: &str, size: usize, window: Duration) -> Result<Train> {
-        let line = format!("train dst={address} size={size} seconds={}", window.as_secs());
+    pub fn train(
+        from: &mut Guest,
+        to: &mut Guest,
+        report: &Report,
+        address: &str,
+        size: usize,
+        window: Duration,
+    ) -> Result<Train> {
+        let line = format!(
+            "train dst={address} size={size} seconds={}",
+            window.as_secs()
+        );
         report.command(&format!("{}> {line}", from.name));
         let sent = from.ask(&line, "train-sent", window + PATIENCE)?;
         report.output(&sent.text);
         let received = to.hear("train-received", PATIENCE)?;
         report.output(&received.text);
-        Ok(Train { packets: received.number("packets")?, duration: Duration::from_nanos(received.number("ns")?.max(1)) })
+        Ok(Train {
+            packets: received.number("packets")?,
+            duration: Duration::from_nanos(received.number("ns")?.max(1)),
+        })
     }
 
     /// Stops it and takes its port away.
     pub fn stop(self, lab: &Lab, report: &Report) -> Result<()> {
-        lab.weir(report, &format!("vm stop {}", self.name)).map(drop)
+        lab.weir(report, &format!("vm stop {}", self.name))
+            .map(drop)
     }
 }

@@ -32,23 +32,58 @@ impl Lab {
         let run_dir = directory.join("run");
         let (openflow, rest) = free_addresses()?;
         let binary = std::env::current_exe().context("cannot find the weir binary")?;
-        let mut lab = Lab { run_dir, openflow, rest, binary, up: None, directory, keep: false };
+        let mut lab = Lab {
+            run_dir,
+            openflow,
+            rest,
+            binary,
+            up: None,
+            directory,
+            keep: false,
+        };
         let db = lab.directory.join("conf.db");
-        let words = ["up", "--run-dir", path(&lab.run_dir), "--db", path(&db), "--openflow", &openflow.to_string(), "--rest", &rest.to_string()].map(str::to_owned);
+        let words = [
+            "up",
+            "--run-dir",
+            path(&lab.run_dir),
+            "--db",
+            path(&db),
+            "--openflow",
+            &openflow.to_string(),
+            "--rest",
+            &rest.to_string(),
+        ]
+        .map(str::to_owned);
         report.command(&format!("weir {} &", words.join(" ")));
         report.command(&format!("export OVS_RUNDIR={}", lab.run_dir.display()));
         let log = std::fs::File::create(lab.log())?;
-        let child = Command::new(&lab.binary).args(&words).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().context("cannot start weir up")?;
+        let child = Command::new(&lab.binary)
+            .args(&words)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start weir up")?;
         lab.up = Some(child);
         let ready = lab.run_dir.join("ovs-vswitchd.pid");
         let token = lab.run_dir.join("rest.token");
-        let (up, log) = (lab.up.as_mut().expect("just started"), lab.directory.join("weir.log"));
+        let (up, log) = (
+            lab.up.as_mut().expect("just started"),
+            lab.directory.join("weir.log"),
+        );
         let end = Instant::now() + PATIENCE;
         while !(ready.exists() && token.exists()) {
             if let Some(status) = up.try_wait()? {
-                bail!("weir up ended with {status}: {}", std::fs::read_to_string(&log).unwrap_or_default());
+                bail!(
+                    "weir up ended with {status}: {}",
+                    std::fs::read_to_string(&log).unwrap_or_default()
+                );
             }
-            ensure!(Instant::now() < end, "weir up is not ready after {PATIENCE:?}; its log is {}", log.display());
+            ensure!(
+                Instant::now() < end,
+                "weir up is not ready after {PATIENCE:?}; its log is {}",
+                log.display()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(lab)
@@ -61,14 +96,20 @@ impl Lab {
     /// A `weir` command in this lab's run directory.
     pub fn command(&self, line: &str) -> Command {
         let mut c = Command::new(&self.binary);
-        c.args(line.split_whitespace()).env("OVS_RUNDIR", &self.run_dir).stdin(Stdio::null());
+        c.args(line.split_whitespace())
+            .env("OVS_RUNDIR", &self.run_dir)
+            .stdin(Stdio::null());
         c
     }
 
     /// Runs a command that must succeed, without a word; its output.
     pub fn quiet(&self, line: &str) -> Result<String> {
         let out = self.command(line).output()?;
-        ensure!(out.status.success(), "weir {line}: {}", String::from_utf8_lossy(&out.stderr).trim());
+        ensure!(
+            out.status.success(),
+            "weir {line}: {}",
+            String::from_utf8_lossy(&out.stderr).trim()
+        );
         Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
@@ -84,15 +125,27 @@ impl Lab {
     pub fn until(&self, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while !condition()? {
-            ensure!(Instant::now() < end, "waited {PATIENCE:?} in vain for {what}; the log is {}", self.log().display());
+            ensure!(
+                Instant::now() < end,
+                "waited {PATIENCE:?} in vain for {what}; the log is {}",
+                self.log().display()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
 
     /// Prints a REST call as curl would make it, makes it, and prints the answer.
-    pub fn rest(&self, report: &Report, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let data = body.map(|b| format!(" -H 'Content-Type: application/json' -d '{b}'")).unwrap_or_default();
+    pub fn rest(
+        &self,
+        report: &Report,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
+        let data = body
+            .map(|b| format!(" -H 'Content-Type: application/json' -d '{b}'"))
+            .unwrap_or_default();
         report.command(&format!("curl -X {method} -H \"Authorization: Bearer $(cat $OVS_RUNDIR/rest.token)\" http://{}{path}{data}", self.rest));
         let answer = self.call(method, path, body)?;
         if !answer.is_null() {
@@ -102,25 +155,40 @@ impl Lab {
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let token = std::fs::read_to_string(self.run_dir.join("rest.token")).context("the controller has written no token")?;
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        let token = std::fs::read_to_string(self.run_dir.join("rest.token"))
+            .context("the controller has written no token")?;
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
         let url = format!("http://{}{path}", self.rest);
         let auth = format!("Bearer {}", token.trim());
         let mut response = match (method, body) {
             ("GET", _) => agent.get(&url).header("Authorization", &auth).call()?,
             ("DELETE", _) => agent.delete(&url).header("Authorization", &auth).call()?,
-            (_, Some(body)) => agent.post(&url).header("Authorization", &auth).send_json(body)?,
+            (_, Some(body)) => agent
+                .post(&url)
+                .header("Authorization", &auth)
+                .send_json(body)?,
             (_, None) => bail!("{method} needs a body"),
         };
         let text = response.body_mut().read_to_string()?;
-        ensure!(response.status().is_success(), "{method} {path}: {} {text}", response.status());
+        ensure!(
+            response.status().is_success(),
+            "{method} {path}: {} {text}",
+            response.status()
+        );
         Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     /// Packet-ins that the controller has counted, over all switches.
     pub fn packet_ins(&self) -> Result<u64> {
         let switches = self.call("GET", "/api/v1/switches", None)?;
-        let list = switches.as_array().or_else(|| switches["switches"].as_array()).or_else(|| switches["items"].as_array());
+        let list = switches
+            .as_array()
+            .or_else(|| switches["switches"].as_array())
+            .or_else(|| switches["items"].as_array());
         let list = list.context("GET /api/v1/switches: no list")?;
         Ok(list.iter().filter_map(|s| s["packet_ins"].as_u64()).sum())
     }
@@ -130,18 +198,41 @@ impl Lab {
         let pid = self.up.as_ref().expect("started").id();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name in brackets may hold blanks; the 12th and 13th words after it are utime and stime in ticks of 10 ms.
-        let words: Vec<&str> = stat.rsplit_once(") ").context("unexpected /proc/PID/stat")?.1.split(' ').collect();
-        let ticks: u64 = words.get(11..13).context("unexpected /proc/PID/stat")?.iter().map(|w| w.parse::<u64>().unwrap_or(0)).sum();
+        let words: Vec<&str> = stat
+            .rsplit_once(") ")
+            .context("unexpected /proc/PID/stat")?
+            .1
+            .split(' ')
+            .collect();
+        let ticks: u64 = words
+            .get(11..13)
+            .context("unexpected /proc/PID/stat")?
+            .iter()
+            .map(|w| w.parse::<u64>().unwrap_or(0))
+            .sum();
         Ok(Duration::from_millis(10 * ticks))
     }
 
     /// A train of frames of `size` bytes from one guest to the other.
-    pub fn measure(&self, from: &mut Guest, to: &mut Guest, report: &Report, address: &str, size: usize, window: Duration) -> Result<Measured> {
+    pub fn measure(
+        &self,
+        from: &mut Guest,
+        to: &mut Guest,
+        report: &Report,
+        address: &str,
+        size: usize,
+        window: Duration,
+    ) -> Result<Measured> {
         let cpu = self.cpu_time()?;
         let start = Instant::now();
         let Train { packets, duration } = Guest::train(from, to, report, address, size, window)?;
         let cpu = (self.cpu_time()? - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-        Ok(Measured { size, packets, duration, cpu })
+        Ok(Measured {
+            size,
+            packets,
+            duration,
+            cpu,
+        })
     }
 
     /// Share of a core, in percent, that the switch takes when nothing happens.
@@ -150,7 +241,9 @@ impl Lab {
         std::thread::sleep(Duration::from_millis(500));
         let before = self.cpu_time()?;
         std::thread::sleep(window.max(Duration::from_secs(3)));
-        Ok((self.cpu_time()? - before).as_secs_f64() / window.max(Duration::from_secs(3)).as_secs_f64() * 100.0)
+        Ok((self.cpu_time()? - before).as_secs_f64()
+            / window.max(Duration::from_secs(3)).as_secs_f64()
+            * 100.0)
     }
 
     /// Ends `weir up` as Ctrl-C would.
@@ -179,11 +272,23 @@ impl Lab {
         report.note("Go on by hand, for example:");
         report.command(&format!("export OVS_RUNDIR={}", self.run_dir.display()));
         report.command("weir vsctl show");
-        report.command(&format!("weir vm console {}      # type: ping 10.0.0.2 count=3", alice.name));
+        report.command(&format!(
+            "weir vm console {}      # type: ping 10.0.0.2 count=3",
+            alice.name
+        ));
         report.command("weir ofctl dump-flows br0");
-        report.note(&format!("The dashboard is at http://{}/, its token in {}.", self.rest, self.run_dir.join("rest.token").display()));
+        report.note(&format!(
+            "The dashboard is at http://{}/, its token in {}.",
+            self.rest,
+            self.run_dir.join("rest.token").display()
+        ));
         report.note("To end it:");
-        report.command(&format!("weir vm stop {} && weir vm stop {} && kill {pid} && rm -r {}", alice.name, bob.name, self.directory.display()));
+        report.command(&format!(
+            "weir vm stop {} && weir vm stop {} && kill {pid} && rm -r {}",
+            alice.name,
+            bob.name,
+            self.directory.display()
+        ));
     }
 }
 
@@ -194,9 +299,22 @@ impl Drop for Lab {
         }
         // After a failure guests may still run: they end before their switch.
         if let Some(up) = &mut self.up {
-            let names = std::fs::read_dir(self.run_dir.join("vm")).into_iter().flatten().flatten();
-            for name in names.filter_map(|e| e.file_name().to_str()?.strip_suffix(".json").map(str::to_owned)) {
-                let _ = Command::new(&self.binary).args(["vm", "stop", &name]).env("OVS_RUNDIR", &self.run_dir).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            let names = std::fs::read_dir(self.run_dir.join("vm"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            for name in names.filter_map(|e| {
+                e.file_name()
+                    .to_str()?
+                    .strip_suffix(".json")
+                    .map(str::to_owned)
+            }) {
+                let _ = Command::new(&self.binary)
+                    .args(["vm", "stop", &name])
+                    .env("OVS_RUNDIR", &self.run_dir)
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status();
             }
             terminate(up);
             let end = Instant::now() + Duration::from_secs(5);
@@ -229,7 +347,9 @@ fn fresh_directory() -> Result<PathBuf> {
         match std::fs::create_dir(&directory) {
             Ok(()) => return Ok(directory),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(e).with_context(|| format!("cannot make {}", directory.display())),
+            Err(e) => {
+                return Err(e).with_context(|| format!("cannot make {}", directory.display()));
+            }
         }
     }
     bail!("no free directory name in {}", base.display())
@@ -237,7 +357,10 @@ fn fresh_directory() -> Result<PathBuf> {
 
 /// Two loopback addresses that are free now: the usual ports may belong to a weir that is at work.
 fn free_addresses() -> Result<(SocketAddr, SocketAddr)> {
-    let (a, b) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    let (a, b) = (
+        TcpListener::bind("127.0.0.1:0")?,
+        TcpListener::bind("127.0.0.1:0")?,
+    );
     Ok((a.local_addr()?, b.local_addr()?))
 }
 

@@ -53,7 +53,11 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     if let Err(e) = &result {
         report.failed(&format!("{e:#}"));
     }
-    if report.summary() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.summary() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn demonstrate(options: &Options, report: &mut Report) -> Result<()> {
@@ -73,7 +77,10 @@ fn demonstrate(options: &Options, report: &mut Report) -> Result<()> {
     let mut alice = Guest::start(&lab, report, "alice", ALICE, kind)?;
     let mut bob = Guest::start(&lab, report, "bob", BOB, kind)?;
     lab.until("both ports to have a link", || {
-        Ok(["alice0", "bob0"].iter().all(|p| lab.quiet(&format!("vsctl get interface {p} link_state")).is_ok_and(|s| s.trim() == "up")))
+        Ok(["alice0", "bob0"].iter().all(|p| {
+            lab.quiet(&format!("vsctl get interface {p} link_state"))
+                .is_ok_and(|s| s.trim() == "up")
+        }))
     })?;
     lab.weir(report, "vsctl show")?;
     report.seen(&format!("alice and bob run as {}", kind.describe()));
@@ -81,48 +88,106 @@ fn demonstrate(options: &Options, report: &mut Report) -> Result<()> {
     report.step("alice pings bob: the controller learns and installs flows");
     let before = lab.packet_ins()?;
     let ping = alice.ping(report, BOB, 5)?;
-    ensure!(ping.received >= 4, "only {} of {} pings were answered", ping.received, ping.sent);
+    ensure!(
+        ping.received >= 4,
+        "only {} of {} pings were answered",
+        ping.received,
+        ping.sent
+    );
     let after = lab.packet_ins()?;
     ensure!(after > before, "the controller saw no packet-in");
-    report.seen(&format!("{} of {} pings answered, best round trip {}; {} packet-ins", ping.received, ping.sent, ping.best(), after - before));
+    report.seen(&format!(
+        "{} of {} pings answered, best round trip {}; {} packet-ins",
+        ping.received,
+        ping.sent,
+        ping.best(),
+        after - before
+    ));
     let flows = lab.weir(report, &format!("ofctl dump-flows {BRIDGE}"))?;
-    ensure!(flows.contains("idle_timeout="), "no learned flow with an idle timeout is in the table");
+    ensure!(
+        flows.contains("idle_timeout="),
+        "no learned flow with an idle timeout is in the table"
+    );
     report.seen("learned flows with idle and hard timeouts are in the table");
 
     report.step("Later pings no longer reach the controller");
     let before = lab.packet_ins()?;
     let ping = alice.ping(report, BOB, 5)?;
     let after = lab.packet_ins()?;
-    ensure!(ping.received == ping.sent, "{} of {} pings were answered", ping.received, ping.sent);
-    ensure!(after == before, "{} packet-ins, though the flows are installed", after - before);
-    report.seen(&format!("{} of {} pings answered, best round trip {}; no packet-in", ping.received, ping.sent, ping.best()));
+    ensure!(
+        ping.received == ping.sent,
+        "{} of {} pings were answered",
+        ping.received,
+        ping.sent
+    );
+    ensure!(
+        after == before,
+        "{} packet-ins, though the flows are installed",
+        after - before
+    );
+    report.seen(&format!(
+        "{} of {} pings answered, best round trip {}; no packet-in",
+        ping.received,
+        ping.sent,
+        ping.best()
+    ));
 
     report.step("Block ICMP by REST, and unblock it");
     let block = serde_json::json!({"name": "block-icmp", "node": BRIDGE, "priority": 500, "match": {"protocol": "icmp"}, "actions": "drop"});
     lab.rest(report, "POST", "/api/v1/flows", Some(&block))?;
     let ping = alice.ping(report, BOB, 3)?;
-    ensure!(ping.received == 0, "{} pings were answered in spite of the flow", ping.received);
+    ensure!(
+        ping.received == 0,
+        "{} pings were answered in spite of the flow",
+        ping.received
+    );
     let flows = lab.weir(report, &format!("ofctl dump-flows {BRIDGE} icmp"))?;
-    ensure!(flows.contains("priority=500,icmp actions=drop") && !flows.contains("n_packets=0,"), "the drop flow counted nothing");
+    ensure!(
+        flows.contains("priority=500,icmp actions=drop") && !flows.contains("n_packets=0,"),
+        "the drop flow counted nothing"
+    );
     lab.rest(report, "DELETE", "/api/v1/flows/block-icmp", None)?;
     let ping = alice.ping(report, BOB, 3)?;
-    ensure!(ping.received == ping.sent, "after unblocking only {} of {} pings were answered", ping.received, ping.sent);
-    report.seen("pings stopped with the flow, the flow counted them, and they came back without it");
+    ensure!(
+        ping.received == ping.sent,
+        "after unblocking only {} of {} pings were answered",
+        ping.received,
+        ping.sent
+    );
+    report
+        .seen("pings stopped with the flow, the flow counted them, and they came back without it");
 
     report.step("Put the guests on different VLANs, and back");
     let normal = serde_json::json!({"name": "normal", "node": BRIDGE, "priority": 600, "match": {}, "actions": "NORMAL"});
     lab.rest(report, "POST", "/api/v1/flows", Some(&normal))?;
-    lab.weir(report, "vsctl set port alice0 tag=10 -- set port bob0 tag=20")?;
+    lab.weir(
+        report,
+        "vsctl set port alice0 tag=10 -- set port bob0 tag=20",
+    )?;
     let ping = alice.ping(report, BOB, 3)?;
-    ensure!(ping.received == 0, "{} pings crossed from VLAN 10 to VLAN 20", ping.received);
+    ensure!(
+        ping.received == 0,
+        "{} pings crossed from VLAN 10 to VLAN 20",
+        ping.received
+    );
     lab.weir(report, "vsctl set port bob0 tag=10")?;
     let ping = alice.ping(report, BOB, 3)?;
-    ensure!(ping.received >= 2, "on one VLAN only {} of {} pings were answered", ping.received, ping.sent);
+    ensure!(
+        ping.received >= 2,
+        "on one VLAN only {} of {} pings were answered",
+        ping.received,
+        ping.sent
+    );
     lab.weir(report, &format!("appctl fdb/show {BRIDGE}"))?;
     lab.weir(report, "vsctl clear port alice0 tag -- clear port bob0 tag")?;
     lab.rest(report, "DELETE", "/api/v1/flows/normal", None)?;
     let ping = alice.ping(report, BOB, 3)?;
-    ensure!(ping.received >= 2, "back on no VLAN only {} of {} pings were answered", ping.received, ping.sent);
+    ensure!(
+        ping.received >= 2,
+        "back on no VLAN only {} of {} pings were answered",
+        ping.received,
+        ping.sent
+    );
     report.seen("VLAN 10 and 20 do not hear each other, one VLAN does, and back again");
 
     report.step("Measure guest to guest");

@@ -15,11 +15,21 @@ pub struct Report {
 impl Report {
     /// An empty report; its clock starts.
     pub fn new() -> Report {
-        Report { start: Instant::now(), colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(), seen: vec![], failed: None, steps: 0 }
+        Report {
+            start: Instant::now(),
+            colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+            seen: vec![],
+            failed: None,
+            steps: 0,
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn line(&self, text: &str) {
@@ -68,7 +78,10 @@ impl Report {
     /// Prints the summary; whether all is well.
     pub fn summary(&self) -> bool {
         self.line("");
-        self.line(&self.paint("1", &format!("Summary after {:.1} s", self.start.elapsed().as_secs_f64())));
+        self.line(&self.paint(
+            "1",
+            &format!("Summary after {:.1} s", self.start.elapsed().as_secs_f64()),
+        ));
         for s in &self.seen {
             self.line(&format!("   {} {s}", self.paint("32", "✓")));
         }
