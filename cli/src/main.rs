@@ -16,6 +16,7 @@ mod daemon;
 mod demo;
 mod getopt;
 mod links;
+mod ofctl;
 mod paths;
 mod switchd;
 mod table;
@@ -89,6 +90,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "start and stop guests on ports of the switch",
         run: vm::run,
+    },
+    Command {
+        name: "ofctl",
+        alias: Some("ovs-ofctl"),
+        help: "ask and change flows, ports and tables over OpenFlow",
+        run: ofctl::run,
     },
     Command {
         name: "links",

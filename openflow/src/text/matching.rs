@@ -217,6 +217,10 @@ pub fn format_match(m: &Match, priority: Option<u16>, names: &Names) -> String {
     }
     out.field("pkt_mark", FieldId::PktMark);
     out.hex("recirc_id", FieldId::RecircId, 0);
+    // Ethernet is what every packet is unless told otherwise.
+    if m.exact(FieldId::PacketType) == Some(0) {
+        out.done(FieldId::PacketType);
+    }
     FIRST.iter().for_each(|(n, f)| out.field(n, *f));
     let eth = m.exact(FieldId::EthType);
     let proto = m.exact(FieldId::IpProto);

@@ -105,6 +105,9 @@ fn flags(f: PortFlags) -> String {
 pub fn format_ports(ports: &[PortDesc]) -> String {
     let mut s = String::new();
     let link: Vec<(u32, &str)> = LINK.iter().enumerate().map(|(i, n)| (1 << i, *n)).collect();
+    // By number, the local port last.
+    let mut ports: Vec<&PortDesc> = ports.iter().collect();
+    ports.sort_by_key(|p| p.port);
     for p in ports {
         let _ = writeln!(s, " {}({}): addr:{}", p.port, p.name, p.mac);
         let _ = writeln!(s, "     config:     {}", flags(p.config));
@@ -864,7 +867,7 @@ const ACTION_BITS: &[(u32, &str)] = &[
 
 /// How long a port or queue has been there; all ones are unknown.
 fn lifetime(d: Duration) -> String {
-    if d.as_secs() == u64::from(u32::MAX) {
+    if d.as_secs() >= u64::from(u32::MAX) {
         "?".into()
     } else {
         format_duration(d)
