@@ -154,7 +154,16 @@ pub(crate) fn open(
             source,
         }
     };
-    let tap = tun::open_tap(&config.name, VNET_HEADER as i32).map_err(error("make the tap"))?;
+    let tap = tun::open_tap(&config.name, VNET_HEADER as i32).map_err(|e| {
+        error(match e.raw_os_error() {
+            Some(libc::EINVAL) => {
+                "make the tap (is there an interface of this name that is no tap?)"
+            }
+            Some(libc::EBUSY) => "make the tap (another program uses the tap of this name)",
+            Some(libc::EPERM) => "make the tap (needs CAP_NET_ADMIN)",
+            _ => "make the tap",
+        })(e)
+    })?;
     let links = Links::new().map_err(error("socket"))?;
     let driver = links.driver(&config.name);
     let shared = Arc::new(Shared {

@@ -19,6 +19,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// How often queues are looked at for errors while nothing is said.
 const CHECK: Duration = Duration::from_millis(1000);
+/// Refused requests of one connection that are written to the log; a hostile monitor must not fill the disk.
+const COMPLAINTS: u32 = 10;
 /// Messages handled before looking at the other descriptors again.
 const BURST: usize = 64;
 
@@ -83,8 +85,12 @@ pub(super) fn run(shared: &Arc<Shared>, endpoint: &Endpoint) {
     loop {
         let end = match find(shared, endpoint) {
             Ok(stream) => {
-                pause = FIRST_PAUSE;
-                talk(shared, &stream)
+                let (end, negotiated) = talk(shared, &stream);
+                // Who only connects and hangs up is not hurried after.
+                if negotiated {
+                    pause = FIRST_PAUSE;
+                }
+                end
             }
             Err(end) => end,
         };
@@ -134,18 +140,21 @@ fn plain(error: &io::Error) -> String {
     }
 }
 
-/// One conversation, from connected to closed. All queues are stopped when it returns.
-fn talk(shared: &Arc<Shared>, stream: &UnixStream) -> End {
+/// One conversation, from connected to closed. All queues are stopped when it returns. Says also whether features were
+/// negotiated.
+fn talk(shared: &Arc<Shared>, stream: &UnixStream) -> (End, bool) {
     let mut session = Session::default();
     shared.connected();
     let end = converse(shared, stream, &mut session);
+    let negotiated = session.summary().features.is_some();
     session.close(&mut PortQueues(shared));
-    end
+    (end, negotiated)
 }
 
 fn converse(shared: &Arc<Shared>, stream: &UnixStream, session: &mut Session) -> End {
     let fd = stream.as_raw_fd();
     let mut decoder = Decoder::default();
+    let mut complaints = 0;
     let mut buffer = [0u8; HEADER + MAX_BODY];
     loop {
         let ready = sys::poll(
@@ -172,7 +181,10 @@ fn converse(shared: &Arc<Shared>, stream: &UnixStream, session: &mut Session) ->
                 Err(e) => return End::Lost(e.to_string()),
             };
             let answer = session.handle(message, &mut PortQueues(shared));
-            if let Some(refused) = &answer.refused {
+            if let Some(refused) = &answer.refused
+                && complaints < COMPLAINTS
+            {
+                complaints += 1;
                 tracing::warn!(port = shared.name, "{refused}");
             }
             shared.negotiated(

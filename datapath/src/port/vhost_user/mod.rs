@@ -117,6 +117,16 @@ struct Known {
     config: InterfaceConfig,
 }
 
+impl Known {
+    /// What was asked for, else what the monitor told, else the usual.
+    fn mtu(&self) -> u16 {
+        self.config
+            .mtu_request
+            .or(self.summary.mtu)
+            .unwrap_or(DEFAULT_MTU)
+    }
+}
+
 /// What all parts of a port share.
 #[derive(Debug)]
 struct Shared {
@@ -185,7 +195,13 @@ impl Shared {
             return;
         }
         known.summary = summary;
+        self.set_max_frame(&known);
         self.changes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_max_frame(&self, known: &Known) {
+        self.max_frame
+            .store(usize::from(known.mtu()) + FRAME_EXTRA, Ordering::Relaxed);
     }
 
     fn queue_error(&self, index: usize) -> Option<RingError> {
@@ -379,10 +395,9 @@ fn server_path(config: &InterfaceConfig) -> Result<PathBuf, PortError> {
 
 impl Shared {
     fn take_config(&self, config: &InterfaceConfig) {
-        let mtu = config.mtu_request.unwrap_or(DEFAULT_MTU);
-        self.max_frame
-            .store(usize::from(mtu) + FRAME_EXTRA, Ordering::Relaxed);
-        self.known.lock().config = config.clone();
+        let mut known = self.known.lock();
+        known.config = config.clone();
+        self.set_max_frame(&known);
         self.changes.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -461,11 +476,7 @@ impl Port for Control {
                     .to_string(),
             );
         }
-        let mtu = known
-            .config
-            .mtu_request
-            .or(known.summary.mtu)
-            .unwrap_or(DEFAULT_MTU);
+        let mtu = known.mtu();
         set("mtu", mtu.to_string());
         let admin_up = shared.admin_up.load(Ordering::Relaxed);
         PortStatus {

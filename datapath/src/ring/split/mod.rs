@@ -14,7 +14,7 @@
 //!
 //! The queue's own addresses are translated and checked when it starts, and are raw pointers from then on. The usual buffer, one
 //! direct descriptor inside one region, takes a short path; chains, indirect tables and buffers that cross regions take
-//! the general one ([`Chains::walk`]).
+//! the general one (`Chains::walk`).
 //!
 //! # Trust
 //!
