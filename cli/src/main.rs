@@ -17,6 +17,9 @@ mod demo;
 mod getopt;
 mod links;
 mod ofctl;
+mod ovsdb_client;
+mod ovsdb_server;
+mod ovsdb_tool;
 mod paths;
 mod switchd;
 mod table;
@@ -96,6 +99,24 @@ pub const COMMANDS: &[Command] = &[
         alias: Some("ovs-ofctl"),
         help: "ask and change flows, ports and tables over OpenFlow",
         run: ofctl::run,
+    },
+    Command {
+        name: "ovsdb-client",
+        alias: Some("ovsdb-client"),
+        help: "ask and watch a database server",
+        run: ovsdb_client::run,
+    },
+    Command {
+        name: "ovsdb-tool",
+        alias: Some("ovsdb-tool"),
+        help: "make, read and compact database files",
+        run: ovsdb_tool::run,
+    },
+    Command {
+        name: "ovsdb-server",
+        alias: Some("ovsdb-server"),
+        help: "serve a database by itself",
+        run: ovsdb_server::run,
     },
     Command {
         name: "links",

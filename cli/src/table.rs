@@ -113,6 +113,8 @@ pub enum Cell {
     Datum(Datum, Type),
     /// JSON, the same in every style.
     Json(Value),
+    /// Nothing: an empty text, `null` in JSON.
+    Empty,
 }
 
 impl From<&str> for Cell {
@@ -132,6 +134,7 @@ impl Cell {
         match self {
             Cell::Text(t) => t.clone(),
             Cell::Json(v) => json_text(v),
+            Cell::Empty => String::new(),
             Cell::Datum(d, ty) => match style.data {
                 Data::String => datum_text(d, ty),
                 Data::Bare => datum_bare(d),
@@ -148,6 +151,7 @@ impl Cell {
         match self {
             Cell::Text(t) => t.clone().into(),
             Cell::Json(v) => v.clone(),
+            Cell::Empty => Value::Null,
             Cell::Datum(d, _) => d.to_json(),
         }
     }

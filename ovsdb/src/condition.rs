@@ -304,7 +304,8 @@ impl Mutation {
         };
         let arg = match m {
             Mutator::Insert | Mutator::Delete => {
-                if !ty.is_composite() && !(m == Mutator::Delete && ty.min == 0) && !ty.is_map() {
+                let fits = ty.is_composite() || (m == Mutator::Delete && ty.min == 0);
+                if !fits {
                     return Err(mismatch());
                 }
                 match Datum::from_json_any_size(ty, arg, Some(symbols)) {

@@ -187,6 +187,11 @@ impl Database {
             .map_or(0, |t| self.tables[*t].rows.len())
     }
 
+    /// How many rows all tables have.
+    pub fn total_rows(&self) -> usize {
+        self.tables.iter().map(|t| t.rows.len()).sum()
+    }
+
     /// The rows of a table, in no particular order.
     pub fn rows(&self, table: &str) -> impl Iterator<Item = &Arc<DbRow>> {
         self.positions

@@ -162,6 +162,11 @@ impl Engine {
         self.dbs.get(name).map(|s| &s.db)
     }
 
+    /// The names of the databases, in order.
+    pub fn database_names(&self) -> Vec<String> {
+        self.dbs.keys().cloned().collect()
+    }
+
     /// Counts up with every commit that changed something.
     pub fn commits(&self) -> u64 {
         self.commits

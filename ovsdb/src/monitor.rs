@@ -358,6 +358,7 @@ impl Monitor {
         })
     }
 
+    #[allow(clippy::too_many_arguments)] // a change and where to write it; a struct would say no more
     fn row_update(
         &self,
         watch: &Watch,
