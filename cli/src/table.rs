@@ -257,8 +257,8 @@ impl Printer {
     /// The text of a table, with what separates it from the one before.
     pub fn format(&mut self, table: &Table) -> String {
         let mut out = String::new();
-        // Nothing may come between JSON documents of one stream.
-        if self.printed > 0 && self.style.format != Format::Json {
+        // Nothing may come between JSON documents of one stream, and markup needs nothing.
+        if self.printed > 0 && !matches!(self.style.format, Format::Json | Format::Html) {
             out.push('\n');
         }
         self.printed += 1;
@@ -286,32 +286,23 @@ impl Printer {
     fn columns(&self, table: &Table, out: &mut String) {
         Self::above(table, out);
         let max = self.style.max_column_width.filter(|m| *m > 0);
-        let cut = |mut s: String| {
-            if let Some(max) = max
-                && s.len() > max
-            {
-                let mut end = max;
-                while !s.is_char_boundary(end) {
-                    end -= 1;
-                }
-                s.truncate(end);
-            }
-            s
-        };
-        let rows: Vec<Vec<String>> = table
-            .rows
-            .iter()
-            .map(|r| self.texts(r).into_iter().map(cut).collect())
-            .collect();
+        let mut rows: Vec<Vec<String>> = table.rows.iter().map(|r| self.texts(r)).collect();
         let widths: Vec<usize> = (0..table.headings.len())
             .map(|x| {
-                rows.iter()
-                    .filter_map(|r| r.get(x).map(String::len))
-                    .chain([table.headings[x].len()])
-                    .max()
-                    .unwrap_or(0)
+                let longest = rows.iter().filter_map(|r| r.get(x).map(String::len)).max();
+                let longest = longest.unwrap_or(0).min(max.unwrap_or(usize::MAX));
+                longest.max(table.headings[x].len())
             })
             .collect();
+        // What is cut off still fills the room its heading takes.
+        for text in rows.iter_mut().flat_map(|r| r.iter_mut().zip(&widths)) {
+            let (text, width) = text;
+            let mut end = *width;
+            while end < text.len() && !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+        }
         let mut line = |cells: &mut dyn Iterator<Item = &str>| {
             let cells: Vec<_> = cells.collect();
             for (x, c) in cells.iter().enumerate() {
@@ -379,11 +370,10 @@ impl Printer {
             out.push_str("  <tr>\n");
             for (heading, text) in table.headings.iter().zip(self.texts(row)) {
                 if heading == "_uuid" && text.is_ascii() {
-                    _ = writeln!(
-                        out,
-                        "    <td><a name=\"{text}\">{}</a></td>",
-                        text.get(..8).unwrap_or(&text)
-                    );
+                    let (mut name, mut short) = (String::new(), String::new());
+                    markup_escape(&text, &mut name);
+                    markup_escape(text.get(..8).unwrap_or(&text), &mut short);
+                    _ = writeln!(out, "    <td><a name=\"{name}\">{short}</a></td>");
                 } else {
                     cell("td", &text, out);
                 }
@@ -432,6 +422,18 @@ impl Printer {
     }
 }
 
+fn markup_escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+}
+
 /// Escapes markup; UUIDs become links to the rows they name.
 fn html_escape(text: &str, out: &mut String) {
     let mut rest = text;
@@ -444,13 +446,7 @@ fn html_escape(text: &str, out: &mut String) {
             rest = &rest[36..];
             continue;
         }
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
+        markup_escape(c.encode_utf8(&mut [0; 4]), out);
         rest = &rest[c.len_utf8()..];
     }
 }

@@ -323,6 +323,15 @@ fn sorted_columns(t: &TableSchema, with_uuid: bool) -> Vec<(String, Type)> {
     out
 }
 
+/// The members of a JSON object in the order Open vSwitch's tools go through them.
+fn member_order(json: &Value) -> Vec<&str> {
+    hash_order(
+        json.as_object()
+            .into_iter()
+            .flat_map(|m| m.keys().map(String::as_str)),
+    )
+}
+
 impl Tool {
     async fn schema(&self) -> Result<DatabaseSchema> {
         Ok(self.client.get_schema(&self.db).await?)
@@ -337,10 +346,11 @@ impl Tool {
     }
 
     async fn list_tables(&self) -> Result<()> {
-        let schema = self.schema().await?;
+        let json = self.client.get_schema_json(&self.db).await?;
+        DatabaseSchema::from_json(&json)?;
         let table = Table {
             headings: vec!["Table".into()],
-            rows: hash_order(schema.tables.keys().map(String::as_str))
+            rows: hash_order(member_order(&json["tables"]))
                 .into_iter()
                 .map(|t| vec![t.into()])
                 .collect(),
@@ -350,21 +360,21 @@ impl Tool {
     }
 
     async fn list_columns(&self) -> Result<()> {
-        let schema = self.schema().await?;
+        let json = self.client.get_schema_json(&self.db).await?;
+        let schema = DatabaseSchema::from_json(&json)?;
         let asked = self.args.first();
         let mut table = Table::default();
         if asked.is_none() {
             table.headings.push("Table".into());
         }
         table.headings.extend(["Column".into(), "Type".into()]);
-        for name in hash_order(schema.tables.keys().map(String::as_str)) {
+        for name in hash_order(member_order(&json["tables"])) {
             if asked.is_some_and(|a| a != name) {
                 continue;
             }
             let t = &schema.tables[name];
-            let names = ["_uuid", "_version"]
-                .into_iter()
-                .chain(t.columns.keys().map(String::as_str));
+            let columns = member_order(&json["tables"][name]["columns"]);
+            let names = ["_uuid", "_version"].into_iter().chain(columns);
             for column in hash_order(names) {
                 let ty = t
                     .column(column)
@@ -440,7 +450,9 @@ impl Tool {
                     .collect::<Result<Vec<_>>>()?;
                 rows.push(cells);
             }
-            rows.sort();
+            // By their contents: names of rows are random.
+            let from = usize::from(columns.first().is_some_and(|c| c.0 == "_uuid"));
+            rows.sort_by(|a: &Vec<Datum>, b| a[from..].cmp(&b[from..]).then_with(|| a.cmp(b)));
             out.push(rows);
         }
         Ok(out)
