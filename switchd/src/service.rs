@@ -245,6 +245,8 @@ async fn follow(
                 // What the switch writes back is a change too, but none to act on.
                 if last.as_ref() != Some(&desired) {
                     switch.configure(desired.clone(), false);
+                    // What is new has counters at once.
+                    next_statistics = Instant::now();
                     last = Some(desired);
                     driver.sync(switch);
                 }
