@@ -418,11 +418,11 @@ fn a_stopped_ring_goes_on_where_it_was() {
     }
     receive(&mut ring);
     driver.offer_frame(&PLAIN, &frame(60, 9));
-    let layout = super::Layout {
-        base: ring.base(),
-        ..driver.layout()
-    };
+    assert_eq!(ring.base(), 5);
     drop(ring);
+    // Some monitors forget the base; the used ring knows better.
+    let layout = driver.layout();
+    assert_eq!(layout.base, 0);
     let mut ring = Ring::start(driver.memory(), &layout, MODERN, None, Default::default()).unwrap();
     assert_eq!(receive(&mut ring)[0].bytes, frame(60, 9));
     assert_eq!(driver.collect().len(), 6);

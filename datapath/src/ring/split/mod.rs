@@ -142,10 +142,22 @@ impl SplitRing {
                 cache: RegionCache::default(),
             },
         };
-        // The used index lives in the guest's memory only; it goes on from what the last device left there.
+        // The used index lives in the guest's memory only; it goes on from what the last device left there. The base that the
+        // monitor told may be another one: one before buffers that a device held when it was killed, or plain zero (DPDK's
+        // virtio-user tells that when its device comes back). We use buffers in order and hold none between batches,
+        // so the used index is where to go on; packets that were held are sent again or lost, never mixed up.
         let used_index = ring.used_index().load(Ordering::Acquire);
         ring.next_used = u16::from_le(used_index);
         ring.signalled = ring.next_used;
+        if ring.next_used != ring.next_avail {
+            tracing::debug!(
+                base = ring.next_avail,
+                used = ring.next_used,
+                "ring goes on from its used index"
+            );
+            ring.next_avail = ring.next_used;
+            ring.avail_seen = ring.next_used;
+        }
         ring.disarm();
         Ok(ring)
     }
