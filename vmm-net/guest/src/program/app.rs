@@ -348,6 +348,8 @@ impl<P: Platform> App<'_, P> {
             if ready != input_seen && self.queued.is_none() {
                 input_seen = ready;
                 self.read_console(p);
+                // It may have been "poweroff": do not sleep on it.
+                continue;
             }
             if matches!(self.job, Job::None) && !self.over {
                 if let Some(line) = self.queued.take() {
