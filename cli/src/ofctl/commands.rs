@@ -749,7 +749,7 @@ fn diff_flows(o: &Options, a: &[&str]) -> Result<()> {
 fn hex(s: &str) -> Result<Vec<u8>> {
     let digits: Vec<char> = s.chars().filter(|c| !c.is_whitespace()).collect();
     let bad = || anyhow!("{s}: packets are written in pairs of hex digits");
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(bad());
     }
     digits

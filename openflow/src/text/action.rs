@@ -495,7 +495,7 @@ fn hex_bytes(s: &str) -> Result<Vec<u8>> {
         .filter(|c| *c != '.')
         .map(|c| c.to_digit(16).map(|d| d as u8).ok_or_else(bad))
         .collect::<Result<_>>()?;
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return Err(bad());
     }
     Ok(digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect())

@@ -171,7 +171,7 @@ fn check_value(info: &FieldInfo, value: u128) -> Result<(), OfError> {
 /// Whether a number is one of a port that can exist or of a reserved port. Like Open vSwitch, weir
 /// has no port numbers from 0xff00 up to the reserved ones.
 pub(crate) fn port_ok(n: u32) -> bool {
-    n < 0xff00 || n >= PortNo::UNSET.0
+    !(0xff00..PortNo::UNSET.0).contains(&n)
 }
 
 /// Reads one TLV: field, value and mask, checked against the field's own rules.
