@@ -155,8 +155,7 @@ fn parse_options(words: Vec<String>, o: &mut Options) -> Result<Option<Vec<Strin
                 return Ok(None);
             }
         } else if w.len() > 1 && w.starts_with('-') {
-            let mut letters = w[1..].char_indices();
-            while let Some((i, c)) = letters.next() {
+            for (i, c) in w[1..].char_indices() {
                 let attached = &w[1 + i + c.len_utf8()..];
                 if let Some((name, _)) = WITH_ARGUMENT.iter().find(|a| a.1 == c) {
                     let value = match attached {
