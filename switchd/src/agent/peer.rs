@@ -15,6 +15,7 @@ use openflow::{
     SwitchConfig, SwitchDesc, TABLE_ALL, TableFeatures, TableProperty, TableStats,
 };
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Bundles a connection may have open.
 pub const MAX_BUNDLES: usize = 8;
@@ -371,6 +372,10 @@ impl Peer {
                         .flow_stats(name, &filter)
                         .into_iter()
                         .filter(is_visible)
+                        .map(|f| FlowStats {
+                            duration: whole_millis(f.duration),
+                            ..f
+                        })
                         .collect(),
                 )
             }
@@ -699,8 +704,16 @@ pub fn port_stats(bridge: &Bridge, port: PortNo) -> Vec<PortStats> {
         .into_iter()
         .filter(|p| port == PortNo::ANY || *p == port)
         .filter_map(|p| bridge.plane().port_stats(bridge.name(), p))
-        .map(|(s, _)| s)
+        .map(|(s, _)| PortStats {
+            duration: whole_millis(s.duration),
+            ..s
+        })
         .collect()
+}
+
+/// Durations are told in milliseconds: more digits mean nothing and make dumps hard to read.
+fn whole_millis(d: Duration) -> Duration {
+    Duration::new(d.as_secs(), d.subsec_millis() * 1_000_000)
 }
 
 /// What a table can do, in numbers of OpenFlow 1.3.
@@ -769,7 +782,6 @@ mod tests {
     use crate::plane::{BridgeParams, Plane, PortParams};
     use openflow::{FlowRemoved, FlowRemovedReason, Match, RoleMsg};
     use std::sync::Arc;
-    use std::time::Duration;
 
     fn bridge() -> (Arc<Fake>, Bridge) {
         let fake = Arc::new(Fake::default());
