@@ -151,12 +151,16 @@ pub struct BridgeState {
 
 impl Bridge {
     pub(crate) fn new(id: u32, name: &str, config: BridgeConfig, epoch: Arc<Epoch>) -> Bridge {
+        let mut tables = Tables::default();
+        // Table 0 counts its lookups from the start.
+        tables.table_mut(0);
         Bridge {
             id,
             name: name.to_string(),
             state: ArcSwap::from_pointee(BridgeState {
                 version: 1,
                 config,
+                tables,
                 ..BridgeState::default()
             }),
             writer: Mutex::new(()),

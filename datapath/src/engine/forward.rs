@@ -461,6 +461,14 @@ impl Forwarder {
                 } => {
                     let max = bridge.state.load().config.mac_table_size;
                     let used = Duration::from_nanos(f.used).min(now);
+                    // Its port may be gone, and the number another's.
+                    let there = self
+                        .world
+                        .port(*port)
+                        .is_some_and(|p| p.bridge == bridge.id);
+                    if !there {
+                        continue;
+                    }
                     // A host that moved meanwhile stays where it was seen last.
                     let elsewhere = bridge
                         .fdb

@@ -96,6 +96,7 @@ impl Xlate<'_> {
         let pcp = tci & 0xe000;
         if let Some(index) = known
             && let Some(p) = self.world.port(index).cloned()
+            && p.bridge == bridge.id
         {
             if in_port.is_some_and(|i| i.index == index) {
                 return self.dropped(DropReason::ToInputPort);
