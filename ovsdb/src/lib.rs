@@ -12,6 +12,7 @@ pub mod database;
 pub mod engine;
 pub mod error;
 mod exec;
+mod fuzz;
 pub mod journal;
 mod monitor;
 pub mod replica;
@@ -28,6 +29,7 @@ pub mod value;
 pub use client::{Client, ClientError, Notification};
 pub use database::Database;
 pub use error::OvsdbError;
+pub use fuzz::fuzz_json;
 pub use replica::{Change, ChangeKind, ChangeSet, Replica, Row, Wanted};
 pub use schema::{
     BaseType, ColumnSchema, DatabaseSchema, RefType, TableSchema, Type, vswitch_schema,
