@@ -291,7 +291,13 @@ impl Printer {
             .map(|x| {
                 let longest = rows.iter().filter_map(|r| r.get(x).map(String::len)).max();
                 let longest = longest.unwrap_or(0).min(max.unwrap_or(usize::MAX));
-                longest.max(table.headings[x].len())
+                // Headings that are not printed take no room.
+                let heading = if self.style.no_headings {
+                    0
+                } else {
+                    table.headings[x].len()
+                };
+                longest.max(heading)
             })
             .collect();
         // What is cut off still fills the room its heading takes.
