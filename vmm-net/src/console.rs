@@ -135,6 +135,11 @@ pub struct ConsoleReader {
 }
 
 impl ConsoleReader {
+    /// The console it reads.
+    pub fn console(&self) -> &Arc<Console> {
+        &self.console
+    }
+
     /// Reads what there is; waits for something until `deadline` (for ever without one). `None`
     /// when the deadline passed, 0 at the end.
     pub fn read_until(&mut self, buf: &mut [u8], deadline: Option<Instant>) -> Option<usize> {

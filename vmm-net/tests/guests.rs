@@ -56,7 +56,14 @@ fn say(guest: &dyn Guest, line: &str) {
 fn hear(reader: &mut ConsoleReader, word: &str) -> String {
     match reader.wait_for(&format!("weir-guest: {word}"), LONG) {
         Some(line) => line,
-        None => panic!("the guest did not report \"{word}\""),
+        None => {
+            let mut all = reader.console().reader();
+            let said: Vec<_> = std::iter::from_fn(|| all.line(std::time::Instant::now())).collect();
+            panic!(
+                "the guest did not report \"{word}\" but:\n{}",
+                said.join("\n")
+            )
+        }
     }
 }
 
@@ -179,10 +186,10 @@ fn switch_dies_and_returns(start: Start) {
         let report = pair.ask(0, "ping 10.0.0.2 count=5 interval=1", "ping-done");
         assert!(report.contains("received=5"), "round {round}: {report}");
         // It dies while frames are under way.
-        say(&*pair.guests[0], "train dst=10.0.0.2 ms=300 size=200");
         let forwarded = || switch.ports[0].lock().unwrap().forwarded;
         let deadline = std::time::Instant::now() + LONG;
         let before = forwarded();
+        say(&*pair.guests[0], "train dst=10.0.0.2 ms=300 size=200");
         while forwarded() < before + 100 {
             assert!(
                 std::time::Instant::now() < deadline,
@@ -318,7 +325,8 @@ fn a_broken_guest_is_explained() {
     assert!(text.contains("vCPU 0") && text.contains("CPL 0"), "{text}");
     // After a triple fault some processors have forgotten where they were.
     assert!(
-        text.contains("triple fault") || text.contains("0x100200, CPL 0, instruction bytes 0f 0b 0f 0b"),
+        text.contains("triple fault")
+            || text.contains("0x100200, CPL 0, instruction bytes 0f 0b 0f 0b"),
         "{text}"
     );
 }
