@@ -105,6 +105,15 @@ impl Pair {
         (pair, switch)
     }
 
+    /// Pings until there is an answer: what was left of a train has passed then.
+    fn settle(&mut self) {
+        let deadline = std::time::Instant::now() + LONG;
+        let ping = "ping 10.0.0.2 count=1 timeout=500";
+        while !self.ask(0, ping, "ping-done").contains("received=1") {
+            assert!(std::time::Instant::now() < deadline, "no answer any more");
+        }
+    }
+
     fn ask(&mut self, n: usize, line: &str, word: &str) -> String {
         say(&*self.guests[n], line);
         hear(&mut self.readers[n], word)
@@ -183,6 +192,7 @@ fn processes_ping() {
 fn switch_dies_and_returns(start: Start) {
     let (mut pair, mut switch) = Pair::start(start, "");
     for round in 0..3 {
+        pair.settle();
         let report = pair.ask(0, "ping 10.0.0.2 count=5 interval=1", "ping-done");
         assert!(report.contains("received=5"), "round {round}: {report}");
         // It dies while frames are under way.
@@ -202,6 +212,7 @@ fn switch_dies_and_returns(start: Start) {
         hear(&mut pair.readers[0], "train-sent");
         hear(&mut pair.readers[1], "train-received");
     }
+    pair.settle();
     let report = pair.ask(1, "ping 10.0.0.1 count=5 interval=1", "ping-done");
     assert!(report.contains("received=5"), "{report}");
     let status = pair.guests[0].status();
