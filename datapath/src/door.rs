@@ -324,6 +324,10 @@ impl Datapath {
             Ok(())
         });
         self.spread(&mut control, index as u32, open, &counters);
+        // What `Add` tells is what later changes are compared with.
+        if let Some(entry) = self.entry(bridge, number) {
+            control.seen.insert(entry.index, seen(&entry));
+        }
         drop(control);
         self.tell(bridge, number, PortReason::Add);
         Ok(number)
@@ -404,7 +408,13 @@ impl Datapath {
                 spec,
                 ..(*old).clone()
             };
+            // Where hosts were learned in other VLANs says nothing any more.
+            let moved = old.spec.vlan != next.spec.vlan;
             self.publish(|w| w.ports[old.index as usize] = Some(Arc::new(next)));
+            if moved && let Some(b) = self.bridge(bridge) {
+                self.flush();
+                b.flush_fdb(Some(old.index));
+            }
         }
         drop(control);
         Ok(())
@@ -801,9 +811,7 @@ impl Datapath {
         let mut changed = Vec::new();
         let mut control = self.inner.control.lock();
         for p in world.ports.iter().flatten() {
-            let Some(d) = &p.device else { continue };
-            let up = d.status().link_up;
-            let seen = (d.change_count(), up);
+            let seen = seen(p);
             match control.seen.insert(p.index, seen) {
                 Some(old) if old != seen => changed.push((p.bridge, p.number)),
                 _ => {}
@@ -931,6 +939,12 @@ fn pick_number(state: &BridgeState, spec: &PortSpec) -> Result<PortNo, PortError
         .find(|n| !state.ports.contains_key(n))
         .map(PortNo)
         .ok_or_else(|| PortError::Limit("The bridge has no free port number".into()))
+}
+
+/// What changes when there is something to tell of a port: its device's count of changes, and its link.
+fn seen(e: &PortEntry) -> (u64, bool) {
+    let count = e.device.as_ref().map_or(0, |d| d.change_count());
+    (count, status(e).link_up)
 }
 
 fn status(e: &PortEntry) -> PortStatus {

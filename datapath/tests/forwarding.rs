@@ -217,6 +217,23 @@ fn the_action_set_runs_at_the_end_and_goto_carries_metadata() {
 }
 
 #[test]
+fn hosts_are_forgotten_when_their_port_changes_vlan() {
+    let t = Switch::new(2);
+    t.flow(FlowMod::add(Match::new(), out(PortNo::NORMAL)));
+    t.send(1, &udp(1, 2));
+    t.send(2, &udp(2, 1));
+    assert_eq!(t.dp.fdb(t.br).len(), 2);
+    let access = VlanConfig {
+        mode: VlanMode::Access,
+        tag: Some(10),
+        ..VlanConfig::default()
+    };
+    t.dp.set_port(t.br, PortNo(1), t.spec("1", access)).unwrap();
+    let left: Vec<_> = t.dp.fdb(t.br).iter().map(|e| e.port).collect();
+    assert_eq!(left, [PortNo(2)]);
+}
+
+#[test]
 fn patch_ports_cross_bridges_without_leaving_marks() {
     let t = Switch::new(2);
     let b2 = t.dp.add_bridge("other", BridgeConfig::default()).unwrap();
@@ -233,6 +250,13 @@ fn patch_ports_cross_bridges_without_leaving_marks() {
     let pa = t.dp.add_port(t.br, patch(&a, &b)).unwrap();
     let pb = t.dp.add_port(b2, patch(&b, &a)).unwrap();
     assert!(!t.dp.port_desc(t.br, pa).unwrap().link_down);
+    // The first end was added without its peer: that it has a link by now is told.
+    while t.any_event().is_some() {}
+    t.dp.expire(t.dp.clock().now());
+    let told = std::iter::from_fn(|| t.any_event()).any(|e| {
+        matches!(e, Event::PortStatus { reason: PortReason::Modify, desc, .. } if desc.port == pa && !desc.link_down)
+    });
+    assert!(told);
     let far = t.name("far");
     let mut spec = patch(&far, "");
     spec.interface.kind = "dummy".into();

@@ -95,6 +95,11 @@ impl Switch {
             .collect()
     }
 
+    /// The next event.
+    pub fn any_event(&self) -> Option<Event> {
+        self.events.borrow_mut().try_recv()
+    }
+
     /// The next event that is not about ports.
     pub fn event(&self) -> Option<Event> {
         loop {

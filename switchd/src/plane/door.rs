@@ -219,6 +219,10 @@ impl Plane for Door {
         ] {
             all.insert(name.to_owned(), value);
         }
+        // Why packets that came in by this port were dropped; only the reasons there were.
+        for (reason, packets) in self.datapath.drop_stats(id, Some(port)) {
+            all.insert(format!("drop_{reason}"), packets);
+        }
         Some((s, all))
     }
 

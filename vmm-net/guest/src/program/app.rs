@@ -26,7 +26,7 @@ const BATCH: usize = 64;
 const NEIGHBOURS: usize = 16;
 /// An unanswered ARP request is repeated after this, so often.
 const ARP_RETRY: u64 = 500 * MS;
-const ARP_TRIES: u32 = 6;
+const ARP_TRIES: u32 = 3;
 /// A train has ended when nothing of it came for this long.
 const TRAIN_SILENCE: u64 = 200 * MS;
 /// Identifier of our ICMP echo requests.
