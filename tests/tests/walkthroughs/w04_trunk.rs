@@ -25,10 +25,10 @@ fn assert_pairs(
         for (a, guest) in guests.iter_mut().enumerate() {
             let (addresses, reachable) = (&addresses, &reachable);
             s.spawn(move || {
-                for b in a + 1..addresses.len() {
+                for (b, address) in addresses.iter().enumerate().skip(a + 1) {
                     let (from, to) = (a + 1, b + 1);
                     assert_eq!(
-                        guest.pings(&addresses[b]),
+                        guest.pings(address),
                         reachable(a, b),
                         "fed{from} to fed{to} on VLAN {vlan:?}"
                     );
