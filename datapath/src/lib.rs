@@ -31,4 +31,4 @@ pub use engine::events::Events;
 pub use fuzz::{Bench, fuzz_packet};
 pub use port::vhost_user::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
-pub use ring::testing::fuzz_ring;
+pub use ring::fuzz::fuzz_ring;

@@ -17,3 +17,114 @@ const DURATION_CARRY: &[u8] = &[
 fn a_duration_with_too_many_nanoseconds_survives_a_round_trip() {
     openflow::fuzz_decode(DURATION_CARRY);
 }
+
+/// A port description whose name is fifteen bytes that are not UTF-8.
+#[rustfmt::skip]
+const NAME_NOT_UTF8: &[u8] = &[
+    0x04, 0x13, 0x00, 0x50, 0x00, 0x00, 0x00, 0x3d, 0x00, 0x0d, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x01, 0xbd, 0xbd,
+    0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0xbd, 0x00,
+    0x00, 0xf5, 0xff, 0xff, 0xff, 0x70, 0x31, 0x00, 0x00, 0x00, 0x00, 0x01, 0x80, 0x00, 0x3d, 0x91,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x98, 0x96, 0x80, 0x00, 0x00, 0x00, 0x00,
+];
+
+#[test]
+fn a_name_that_is_not_utf8_survives_a_round_trip() {
+    openflow::fuzz_decode(NAME_NOT_UTF8);
+    let bytes = openflow::wire::decode(NAME_NOT_UTF8).expect("a port description");
+    let openflow::Message::MultipartReply(openflow::MultipartReply::PortDesc(ports)) =
+        bytes.message
+    else {
+        panic!("not a port description");
+    };
+    assert_eq!(ports[0].name, "???????????????");
+}
+
+/// A packet-in with a reason that came with 1.4.
+#[rustfmt::skip]
+const NEWER_REASON: &[u8] = &[
+    0x04, 0x0a, 0x00, 0x3e, 0x00, 0x00, 0x00, 0x09, 0xff, 0xff, 0x5d, 0xff, 0x00, 0x3c, 0x04, 0x01,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x01, 0x00, 0x18, 0x80, 0x00, 0x4c, 0x08,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x09, 0x80, 0x00, 0x00, 0x04, 0x00, 0x00, 0x00, 0x01,
+    0x00, 0x00, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55, 0x55,
+];
+
+#[test]
+fn a_reason_of_a_later_version_survives_a_round_trip() {
+    assert!(openflow::wire::decode(NEWER_REASON).is_ok());
+    openflow::fuzz_decode(NEWER_REASON);
+}
+
+/// Flags without a name were printed as numbers among names, which could not be read again.
+#[test]
+fn flags_without_a_name_are_refused() {
+    use openflow::text::{FlowCommand, Names, parse_flow};
+    let names = Names::default();
+    for (m, wanted) in [
+        ("ct_state=0/0xff0", None),
+        ("ct_state=0x100", None),
+        ("tcp,tcp_flags=0/0xf000", None),
+        ("tun_flags=2/3", None),
+        ("ct_state=0x25/0xff", Some("ct_state=new|rel|trk")),
+        ("ct_state=0x25/0x25", Some("ct_state=+new+rel+trk")),
+        ("ct_state=0", Some("ct_state=0")),
+        ("tun_flags=1", Some("tun_flags=+oam")),
+        ("tun_flags=0", Some("tun_flags=-oam")),
+        ("tcp,tcp_flags=0x1ff/0x1", Some("tcp,tcp_flags=+fin")),
+    ] {
+        let text = format!("{m},actions=drop");
+        openflow::fuzz_text(&text);
+        let line = parse_flow(&text, FlowCommand::Add, &names);
+        let got = line
+            .map(|l| openflow::text::format_match(&l.flow_mod.matching, None, &names))
+            .ok();
+        assert_eq!(got.as_deref(), wanted, "{m}");
+    }
+}
+
+/// A bundle with a hello of another version in it.
+#[rustfmt::skip]
+const HELLO_IN_A_BUNDLE: &[u8] = &[
+    0x04, 0x04, 0x00, 0x20, 0x00, 0x00, 0x00, 0x1d, 0x4f, 0x4e, 0x46, 0x00, 0x00, 0x00, 0x08, 0xfd,
+    0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x08, 0x4f, 0x4e, 0x46, 0x00,
+];
+
+#[test]
+fn a_bundle_holds_changes_of_its_own_version_only() {
+    let refused = openflow::wire::decode(HELLO_IN_A_BUNDLE).expect_err("a hello in a bundle");
+    assert_eq!(refused.kind.type_and_code(), (17, 10));
+    // A barrier of version 1 in a bundle of version 4.
+    let mut older = HELLO_IN_A_BUNDLE.to_vec();
+    (older[24], older[25]) = (1, 18);
+    let refused = openflow::wire::decode(&older).expect_err("an older message in a bundle");
+    assert_eq!(refused.kind.type_and_code(), (17, 10));
+}
+
+#[test]
+fn the_type_of_every_ethernet_packet_is_no_match() {
+    openflow::fuzz_text("packet_type=(0,0x000)actions=drop");
+    openflow::fuzz_text("packet_type=(1,0x800),actions=drop");
+}
+
+/// Types and codes of ICMP without ICMP are ports, of sixteen bits.
+#[test]
+fn icmp_codes_of_other_protocols_are_ports() {
+    use openflow::text::{FlowCommand, Names, parse_flow};
+    let names = Names::default();
+    for (m, wanted) in [
+        ("tcp,icmp_code=5", "tcp,tp_dst=5"),
+        ("icmp_type=3,tcp", "tcp,tp_src=3"),
+        ("udp,icmpv6_type=5", "udp,tp_src=5"),
+        ("icmp,icmp_code=5", "icmp,icmp_code=5"),
+        ("icmp_code=5,icmp6", "icmp6,icmp_code=5"),
+        ("icmp,tp_src=5/0xff", "icmp,icmp_type=5"),
+        ("icmp,tp_src=8,tp_dst=0", "icmp,icmp_type=8,icmp_code=0"),
+        ("tcp,tp_dst=5/0xff", "tcp,tp_dst=0x5/0xff"),
+    ] {
+        let text = format!("{m},actions=drop");
+        openflow::fuzz_text(&text);
+        let line = parse_flow(&text, FlowCommand::Add, &names).expect(m);
+        let got = openflow::text::format_match(&line.flow_mod.matching, None, &names);
+        assert_eq!(got, wanted, "{m}");
+    }
+}

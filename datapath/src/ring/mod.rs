@@ -8,6 +8,7 @@
 //! Names follow the datapath, not the guest: *receiving* takes packets from the guest's transmit queue
 //! (`dequeue`), *sending* fills the buffers of the guest's receive queue (`enqueue`).
 
+pub mod fuzz;
 pub mod slot;
 pub mod split;
 #[cfg(test)]

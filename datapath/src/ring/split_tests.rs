@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::fuzz::fuzz_ring;
 use super::testing::*;
 use super::{Ring, RingError, feature};
 use crate::packet::{BATCH, Batch, Checksum, Gso, GsoKind, Offload, OwnedPacket};

@@ -1,4 +1,4 @@
-//! The driver's side of a split ring, over a memory file, for tests and fuzzing.
+//! The driver's side of a split ring, over a memory file, for tests and [fuzzing](super::fuzz).
 //!
 //! It reads and writes the shared memory with file calls, byte for byte as told: slow, safe, and able to do everything a
 //! driver must not do. [`Driver::offer`] and [`Driver::collect`] are the well-behaved way.
@@ -9,10 +9,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{Layout, Ring, feature};
+use super::{Layout, Ring};
 use crate::memory::{GuestMemory, RegionSpec};
-use crate::packet::{Batch, OwnedPacket};
-use crate::port::TxOutcome;
 use crate::sys::mmap;
 
 /// Guest-physical address where a driver's memory begins.
@@ -315,86 +313,5 @@ impl Driver {
             self.next_used = self.next_used.wrapping_add(1);
         }
         new
-    }
-}
-
-/// Lets `data` be a hostile guest: its first bytes choose features and what is done, the rest is the memory in which a
-/// small ring lies. Panics or faults are bugs; so is a queue that returns more than it was given.
-pub fn fuzz_ring(data: &[u8]) {
-    const SIZE: u16 = 16;
-    const MEMORY: u64 = 3 * 4096;
-    let Some((&[choice, divide, ref actions @ ..], memory)) = data.split_first_chunk::<16>() else {
-        return;
-    };
-    let Ok(mut driver) = Driver::new(SIZE, MEMORY) else {
-        return;
-    };
-    if divide & 1 != 0 {
-        driver = driver.divided(4096);
-    }
-    driver.write(0, &memory[..memory.len().min(MEMORY as usize)]);
-    let mut features = 0;
-    for (bit, known) in [
-        feature::VERSION_1,
-        feature::MRG_RXBUF,
-        feature::EVENT_IDX,
-        feature::INDIRECT_DESC,
-        feature::CSUM | feature::HOST_TSO4 | feature::HOST_TSO6 | feature::HOST_ECN,
-        feature::GUEST_CSUM | feature::GUEST_TSO4,
-        feature::NOTIFY_ON_EMPTY,
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        if choice & (1 << bit) != 0 {
-            features |= known;
-        }
-    }
-    let mut ring = driver.start(features);
-    let mut batch = Batch::new();
-    // A small frame and a long one, with and without work left to do.
-    let mut source = Batch::new();
-    let packets = [
-        OwnedPacket::new(vec![1; 60]),
-        OwnedPacket::new(vec![2; 3000]),
-    ];
-    for packet in &packets {
-        // SAFETY: `packets` outlives `source`.
-        assert!(unsafe { source.push_borrowed(packet) });
-    }
-    for (k, action) in actions.iter().enumerate() {
-        match action % 5 {
-            0 => {
-                let n = ring.dequeue(&mut batch);
-                assert_eq!(n, batch.len());
-                for i in 0..batch.len() {
-                    assert_eq!(batch.to_owned(i).bytes.len(), batch.packet(i).len());
-                }
-                ring.give_back();
-                batch.clear();
-            }
-            1 => {
-                let mut out = TxOutcome::default();
-                ring.enqueue(&source, &[0, 1, 0], 1518, &mut out);
-                assert_eq!(
-                    out.packets + out.full + out.too_long + out.down + out.error,
-                    3
-                );
-                ring.notify();
-            }
-            2 => {
-                ring.arm();
-                ring.disarm();
-            }
-            3 => {
-                // The guest changes memory while the ring runs.
-                let at = u64::from(*action) * 48 + k as u64;
-                driver.write(at, &memory[memory.len().saturating_sub(16)..]);
-            }
-            _ => {
-                let index = driver.next_avail.wrapping_add(u16::from(action / 5));
-                driver.set_available_index(index);
-            }
-        }
     }
 }

@@ -1,11 +1,11 @@
 //! Whole flows in text.
 
 use super::action::{format_instructions, parse_instructions};
-use super::matching::{format_match, hex_text, normalize, parse_pair};
+use super::matching::{format_match, hex_text, narrow_icmp, normalize, parse_pair};
 use super::print::format_duration;
 use super::{Names, Result, TextError, fail, next_pair, number, parse_uint};
 use crate::action::{Action, Instructions, Subfield};
-use crate::field::FieldId;
+use crate::field::{FieldId, Slot};
 use crate::message::{
     FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, PortNo, TABLE_ALL,
 };
@@ -133,11 +133,16 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
         }
     }
     let _ = cookie_given;
+    narrow_icmp(&mut f.matching);
     if wants_actions {
         let Some(actions) = actions else {
             return fail("must specify an action");
         };
         f.instructions = parse_instructions(actions, &f.matching, names)?;
+    }
+    // Every packet of an Ethernet bridge has this type, and it is never printed.
+    if f.matching.exact(FieldId::PacketType) == Some(0) {
+        f.matching.set_slot(Slot::PacketType, 0, 0, u128::MAX);
     }
     let written = f.matching.clone();
     let normalized_from = normalize(&mut f.matching).then_some(written);

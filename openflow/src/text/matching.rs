@@ -68,9 +68,25 @@ pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -
         FieldId::ArpOp if v > 255 => {
             return fail(format!("{value}: opcode over 255 for {key}"));
         }
+        // As wide as a port until it is known whether this is ICMP; see `narrow_icmp`.
+        FieldId::Icmpv4Type | FieldId::Icmpv4Code | FieldId::Icmpv6Type | FieldId::Icmpv6Code => {
+            m.set_slot(info.slot, v, 0xffff, 0xffff)
+        }
         _ => m.set_masked(field, v, mask),
     }
     Ok(true)
+}
+
+/// Types and codes of ICMP have eight bits, whichever name they were given by.
+pub(super) fn narrow_icmp(m: &mut Match) {
+    if m.meets(Prereq::Icmpv4) || m.meets(Prereq::Icmpv6) {
+        for slot in [Slot::TpSrc, Slot::TpDst] {
+            let (value, mask) = m.slot(slot);
+            if value <= 0xff {
+                m.set_slot(slot, value, mask & 0xff, u128::MAX);
+            }
+        }
+    }
 }
 
 /// A field by any of its names, also Nicira's and the standard's (`NXM_OF_ETH_SRC`).
@@ -334,9 +350,7 @@ impl Out<'_> {
     fn port(&mut self, name: &str, field: FieldId) {
         let (value, mask) = self.rest.get(field);
         if mask != 0 {
-            // A protocol without ports whose slot is looked at by type and code of eight bits.
-            let full = if mask == 0xff { 0xff } else { 0xffff };
-            let _ = write!(self.text, "{name}={},", decimal_masked(value, mask, full));
+            let _ = write!(self.text, "{name}={},", decimal_masked(value, mask, 0xffff));
             self.done(field);
         }
     }

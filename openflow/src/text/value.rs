@@ -21,6 +21,11 @@ fn flag_names(format: Format) -> Option<(&'static [&'static str], &'static str)>
     }
 }
 
+/// The bits that have names.
+fn known_flags(names: &[&str]) -> u128 {
+    (1 << names.len()) - 1
+}
+
 /// Reads a value with an optional mask, in the field's own width.
 pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u128)> {
     let full = info.full_mask();
@@ -32,11 +37,7 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
             return Ok((port.0.into(), full));
         }
         Format::Frag => return frag(s),
-        Format::TcpFlags | Format::CtState | Format::TunnelFlags
-            if !s.starts_with(|c: char| c.is_ascii_digit()) =>
-        {
-            return flags(info, s);
-        }
+        Format::TcpFlags | Format::CtState | Format::TunnelFlags => return flags(info, s),
         Format::Ethernet => masked(s, |v| v.parse::<MacAddr>().ok().map(|m| m.to_u64().into()))
             .ok_or_else(|| format!("{s}: invalid Ethernet address")),
         Format::Ipv4 => prefixed(s, 32, |v| {
@@ -114,11 +115,21 @@ fn frag(s: &str) -> Result<(u128, u128)> {
     })
 }
 
-/// `+syn-ack`, or `syn|ack` for exactly those.
+/// `+syn-ack`, `syn|ack` for exactly those, or numbers. Flags that have no name are refused.
 fn flags(info: &FieldInfo, s: &str) -> Result<(u128, u128)> {
     let Some((names, what)) = flag_names(info.format) else {
         return fail(format!("{s}: no flags"));
     };
+    let known = known_flags(names);
+    if s.starts_with(|c: char| c.is_ascii_digit()) {
+        let (value, mask) = masked(s, parse_uint)
+            .ok_or_else(|| TextError(format!("{s}: bad syntax for {}", info.name)))?;
+        let given = if mask == u128::MAX { value } else { mask };
+        if given & !known != 0 {
+            return fail(format!("{s}: unknown {what} flag(s)"));
+        }
+        return Ok((value & known, mask & known));
+    }
     let bit = |name: &str| {
         names
             .iter()
@@ -131,7 +142,7 @@ fn flags(info: &FieldInfo, s: &str) -> Result<(u128, u128)> {
         for name in s.split('|') {
             value |= bit(name)?;
         }
-        return Ok((value, info.full_mask()));
+        return Ok((value, known));
     }
     let (mut value, mut mask, mut rest) = (0, 0, s);
     while let Some(sign) = rest.chars().next() {
@@ -250,7 +261,8 @@ fn flag_text(info: &FieldInfo, value: u128, mask: u128) -> String {
         None => format!("{:#x}", 1u128 << i),
     };
     let bits = |n: u128| (0..128).filter(move |i| n & 1 << i != 0);
-    if mask == info.full_mask() {
+    let all = mask == info.full_mask() || mask == known_flags(names);
+    if all && info.format != Format::TunnelFlags {
         let set: Vec<_> = bits(value).map(name).collect();
         return if set.is_empty() {
             "0".into()

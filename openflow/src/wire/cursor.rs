@@ -86,11 +86,18 @@ impl<'a> Reader<'a> {
             .fold(0, |a, b| (a << 8) | u128::from(*b)))
     }
 
-    /// A fixed-size string field, ended by its first zero byte.
+    /// A fixed-size string field, ended by its first zero byte (its last byte must be one and is taken for one). In a
+    /// string that is not UTF-8 every byte beyond ASCII becomes a question mark, so that it grows no longer than its field.
     pub(crate) fn text(&mut self, n: usize) -> Result<String, OfError> {
-        let raw = self.take(n)?;
-        let end = raw.iter().position(|b| *b == 0).unwrap_or(n);
-        Ok(String::from_utf8_lossy(&raw[..end]).into_owned())
+        let raw = &self.take(n)?[..n - 1];
+        let end = raw.iter().position(|b| *b == 0).unwrap_or(n - 1);
+        Ok(match std::str::from_utf8(&raw[..end]) {
+            Ok(text) => text.into(),
+            Err(_) => raw[..end]
+                .iter()
+                .map(|b| if b.is_ascii() { char::from(*b) } else { '?' })
+                .collect(),
+        })
     }
 
     pub(crate) fn end(&self) -> Result<(), OfError> {

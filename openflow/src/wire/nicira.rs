@@ -20,6 +20,9 @@ fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
     Err(OfError::new(kind, detail))
 }
 
+/// The error type of bundles (OpenFlow 1.4.1 7.5.4.18); 6 is a bad step, 10 a message that cannot be in one.
+const BUNDLE_FAILED: u16 = 17;
+
 /// The reason numbers of packet-ins and controller actions (1.3.5 7.4.1, 1.4 for those from 3).
 const REASONS: &[PacketInReason] = &[
     PacketInReason::NoMatch,
@@ -429,7 +432,7 @@ const STEPS: &[BundleStep] = &[
 ];
 
 /// Reads an experimenter message behind its header.
-pub(super) fn read_message(mut r: Reader<'_>) -> Result<Message, OfError> {
+pub(super) fn read_message(mut r: Reader<'_>, version: u8) -> Result<Message, OfError> {
     let (experimenter, kind) = (r.u32()?, r.u32()?);
     let message = match (experimenter, kind) {
         (NICIRA, 12) => Message::SetFlowFormat(r.u32()?),
@@ -449,10 +452,7 @@ pub(super) fn read_message(mut r: Reader<'_>) -> Result<Message, OfError> {
             let step = r.u16()?;
             let Some(step) = STEPS.get(usize::from(step)) else {
                 return err(
-                    ErrorKind::Other {
-                        r#type: 17,
-                        code: 9,
-                    },
+                    ErrorKind::from_type_and_code(BUNDLE_FAILED, 6),
                     format!("{step} is no step of a bundle"),
                 );
             };
@@ -466,13 +466,14 @@ pub(super) fn read_message(mut r: Reader<'_>) -> Result<Message, OfError> {
                 super::Frame::Message(n) => r.take(n)?,
                 _ => return err(ErrorKind::BadLen, "a bundle's message is not whole"),
             };
-            if inner[1] == 4 {
+            // Kinds up to 4 are hellos, errors, echoes and experimenters' messages in every version.
+            if inner[0] != version || inner[1] <= 4 {
                 return err(
-                    ErrorKind::Other {
-                        r#type: 17,
-                        code: 6,
-                    },
-                    "a bundle holds no experimenter messages, bundles least of all",
+                    ErrorKind::from_type_and_code(BUNDLE_FAILED, 10),
+                    format!(
+                        "a bundle holds changes in its own version {version:#x}, not messages of version {:#x} and kind {}",
+                        inner[0], inner[1]
+                    ),
                 );
             }
             let d = super::decode(inner)?;

@@ -2,6 +2,7 @@
 
 use super::cursor::{Reader, Writer};
 use super::{OF13, action, multipart, nicira, oxm};
+use crate::action::PacketInReason;
 use crate::error::{ErrorKind, OfError};
 use crate::matching::Match;
 use crate::message::*;
@@ -85,7 +86,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     }
     let mut more = false;
     let m = match kind {
-        4 => return Ok((nicira::read_message(r)?, false)),
+        4 => return Ok((nicira::read_message(r, OF13)?, false)),
         6 => {
             let (datapath_id, buffers, tables, auxiliary_id) =
                 (r.u64()?, r.u32()?, r.u8()?, r.u8()?);
@@ -241,6 +242,14 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     Ok((m, more))
 }
 
+/// The reasons that 1.4 added are all actions to 1.3.
+fn old_reason(reason: PacketInReason) -> PacketInReason {
+    match reason {
+        PacketInReason::NoMatch | PacketInReason::InvalidTtl => reason,
+        _ => PacketInReason::Action,
+    }
+}
+
 fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
     let (buffer, total_len, reason, table) = (r.u32()?, r.u16()?, r.u8()?, r.u8()?);
     let Some(reason) = nicira::reason(reason) else {
@@ -249,6 +258,7 @@ fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
             format!("{reason} is no reason for a packet-in"),
         );
     };
+    let reason = old_reason(reason);
     let (cookie, metadata) = (r.u64()?, oxm::read_match(r)?);
     r.skip(2)?;
     Ok(PacketIn {
@@ -620,11 +630,7 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
         Message::PacketIn(p) => {
             w.u32(p.buffer.unwrap_or(NO_BUFFER));
             w.u16(p.total_len);
-            // The reasons that 1.4 added are all actions to 1.3.
-            w.u8(match nicira::reason_number(p.reason) {
-                n @ 0..=2 => n,
-                _ => 1,
-            });
+            w.u8(nicira::reason_number(old_reason(p.reason)));
             w.u8(p.table);
             w.u64(p.cookie);
             oxm::put_match(w, &p.metadata, OF13)?;
