@@ -1,13 +1,16 @@
 //! What the daemons have in common: detaching, pid files, logs, signals.
 //!
 //! Going into the background needs no `fork` here: the program starts itself once more with the same
-//! arguments and a mark in its environment ([`STAGE`]). The first process waits until the second says
-//! that it serves ([`Started::ready`]) and only then ends, so that a script may go on right after.
+//! arguments, a mark in its environment ([`STAGE`]) and one end of a pair of sockets as standard input.
+//! The first process waits until the second says there that it serves ([`Started::ready`]) and only
+//! then ends, so that a script may go on right after.
 //! With `--monitor` the second process only watches over a third, and starts it again if it crashes.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::fs::FlockOperation;
+use switchd::PidFile;
 
 use crate::getopt::{Spec, Takes};
 use crate::paths;
@@ -75,6 +78,8 @@ pub struct Settings {
     pub detach: bool,
     /// Stay in the working directory.
     pub no_chdir: bool,
+    /// Standard output stays open in the background.
+    pub keep_stdout: bool,
     /// Watch over the daemon.
     pub monitor: bool,
     /// Where to write the process id.
@@ -97,6 +102,7 @@ impl Settings {
             run_dir,
             detach: false,
             no_chdir: false,
+            keep_stdout: false,
             monitor: false,
             pidfile: None,
             overwrite_pidfile: false,
@@ -193,17 +199,22 @@ impl Settings {
         let mut args = std::env::args_os();
         let mut command = Command::new(std::env::current_exe()?);
         command.arg0(args.next().unwrap_or_else(|| OsString::from("weir")));
-        command.args(args).env(STAGE, stage).stdin(Stdio::null());
+        command.args(args).env(STAGE, stage);
         Ok(command)
     }
 
     /// Starts the process that goes to the background, and waits until it serves or fails.
     fn launch(&self, stage: &str) -> ExitCode {
         let attempt = || -> anyhow::Result<ExitCode> {
-            let mut child = self.again(stage)?.stdout(Stdio::piped()).spawn()?;
-            let mut pipe = child.stdout.take().context("no pipe to the new process")?;
+            let (mut ours, theirs) = UnixStream::pair()?;
+            // The command holds our copy of the other end: it must go for the stream to end with
+            // the new process.
+            let mut child = self
+                .again(stage)?
+                .stdin(Stdio::from(OwnedFd::from(theirs)))
+                .spawn()?;
             let mut said = [0; READY.len()];
-            match pipe.read_exact(&mut said) {
+            match ours.read_exact(&mut said) {
                 Ok(()) if said == *READY => Ok(ExitCode::SUCCESS),
                 _ => match child.wait()?.code() {
                     Some(code) if code != 0 => Ok(ExitCode::from(code.clamp(1, 255) as u8)),
@@ -225,8 +236,7 @@ impl Settings {
             }
             loop {
                 let start = Instant::now();
-                let mut command = self.again(WORKER)?;
-                let mut child = command.stdout(Stdio::inherit()).spawn()?;
+                let mut child = self.again(WORKER)?.spawn()?;
                 let status = child.wait()?;
                 // Panics end with code 101; the signals are those of a fault.
                 let crashed = matches!(status.code(), Some(101))
@@ -268,6 +278,7 @@ impl Settings {
         };
         Ok(Started {
             tell: started_by_us && self.detach,
+            keep_stdout: self.keep_stdout,
             _pidfile: pidfile,
         })
     }
@@ -282,6 +293,7 @@ fn absolute(path: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Started {
     tell: bool,
+    keep_stdout: bool,
     _pidfile: Option<PidFile>,
 }
 
@@ -291,61 +303,15 @@ impl Started {
         if !std::mem::take(&mut self.tell) {
             return;
         }
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(READY).and_then(|()| out.flush());
+        // Whoever waited may have gone; whoever watches over us has seen an earlier one serve.
+        let _ = rustix::io::write(rustix::stdio::stdin(), READY);
         if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdin(&null);
-            let _ = rustix::stdio::dup2_stdout(&null);
+            if !self.keep_stdout {
+                let _ = rustix::stdio::dup2_stdout(&null);
+            }
             let _ = rustix::stdio::dup2_stderr(&null);
         }
-    }
-}
-
-/// A pid file: locked as long as its process lives, which is how others tell that it does.
-#[derive(Debug)]
-struct PidFile {
-    path: PathBuf,
-    _locked: File,
-}
-
-impl PidFile {
-    fn create(path: &Path, overwrite: bool) -> anyhow::Result<PidFile> {
-        let lock = |f: &File| rustix::fs::fcntl_lock(f, FlockOperation::NonBlockingLockExclusive);
-        if !overwrite
-            && let Ok(old) = OpenOptions::new().read(true).write(true).open(path)
-            && lock(&old).is_err()
-        {
-            let pid = std::fs::read_to_string(path).unwrap_or_default();
-            bail!(
-                "{}: already running as pid {}, aborting",
-                path.display(),
-                pid.trim()
-            );
-        }
-        // Written aside and moved into place, so that nobody reads half of it.
-        let aside = path.with_extension(format!("pid.tmp{}", std::process::id()));
-        let make = || -> std::io::Result<File> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .write(true)
-                .truncate(true)
-                .open(&aside)?;
-            file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
-            lock(&file)?;
-            std::fs::rename(&aside, path)?;
-            Ok(file)
-        };
-        let locked = make().with_context(|| format!("cannot write pid file {}", path.display()))?;
-        Ok(PidFile {
-            path: path.to_path_buf(),
-            _locked: locked,
-        })
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -411,19 +377,5 @@ mod tests {
         assert_eq!(s.unixctl.as_deref(), Some(Path::new("/run/x/z.ctl")));
         assert_eq!(s.accept("mlockall", None), Ok(false));
         assert!(s.accept("user", Some("a")).is_err());
-    }
-
-    #[test]
-    fn a_pid_file_comes_and_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x.pid");
-        std::fs::write(&path, "1\n").unwrap(); // left behind: nobody holds its lock
-        let file = PidFile::create(&path, false).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(&path).unwrap(),
-            format!("{}\n", std::process::id())
-        );
-        drop(file);
-        assert!(!path.exists());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use ovsdb::engine::{CommitLog, Engine, Output};
@@ -12,12 +12,13 @@ use ovsdb::journal::{self, Journal, Records};
 use ovsdb::text::datum_text;
 use ovsdb::{DatabaseSchema, Datum, Type};
 use serde_json::{Value, json};
+use switchd::log::since_epoch;
 
-use crate::ovsdb_client::daemon::{self, Daemon, utc};
-use crate::ovsdb_client::options::{self, Takes, opt};
+use crate::daemon::Settings;
+use crate::getopt::{self, Spec, Takes};
 use crate::ovsdb_client::order::hash_order;
 use crate::paths;
-use crate::table::json_text;
+use crate::table::{json_text, plain_time};
 
 const PROGRAM: &str = "ovsdb-tool";
 
@@ -49,7 +50,9 @@ Options:
   -h, --help                  display this help message
   -V, --version               display version information
 
-example:
+Exit codes: 0 done; 1 refused or impossible; 2 the comparison of compare-versions does not hold.
+
+Example:
   {PROGRAM} create /tmp/conf.db && {PROGRAM} -m show-log /tmp/conf.db
 ",
         paths::db_path(None).display()
@@ -57,9 +60,8 @@ example:
 }
 
 /// Runs the tool with the arguments behind its name.
-pub fn run(mut args: Vec<OsString>) -> ExitCode {
-    let mut daemon = Daemon::new(PROGRAM, &mut args);
-    match command(&mut daemon, &args) {
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    match command(args) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("{PROGRAM}: {e:#}");
@@ -68,17 +70,19 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn command(daemon: &mut Daemon, args: &[OsString]) -> Result<ExitCode> {
-    let known = [
-        opt("more", Some('m'), Takes::Nothing),
-        opt("help", Some('h'), Takes::Nothing),
-        opt("version", Some('V'), Takes::Nothing),
-        opt("log-file", None, Takes::Maybe),
-        opt("verbose", Some('v'), Takes::Maybe),
-    ];
-    let parsed = options::parse(&known, args).map_err(|e| anyhow!(e))?;
+const OPTIONS: &[Spec] = &[
+    ("more", Some('m'), Takes::Nothing),
+    ("help", Some('h'), Takes::Nothing),
+    ("version", Some('V'), Takes::Nothing),
+    ("log-file", None, Takes::Maybe),
+    ("verbose", Some('v'), Takes::Maybe),
+];
+
+fn command(args: Vec<OsString>) -> Result<ExitCode> {
+    let (options, words) = getopt::parse(args, &[OPTIONS], false).map_err(|e| anyhow!(e))?;
+    let mut settings = Settings::new(PROGRAM, paths::run_dir(None));
     let mut more = 0;
-    for (name, value) in &parsed.options {
+    for (name, value) in &options {
         match *name {
             "more" => more += 1,
             "help" => {
@@ -90,14 +94,14 @@ fn command(daemon: &mut Daemon, args: &[OsString]) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             other => {
-                daemon
-                    .set(other, value.as_deref())
+                settings
+                    .accept(other, value.as_deref())
                     .map_err(|e| anyhow!(e))?;
             }
         }
     }
-    daemon.start(PROGRAM, args).map_err(|e| anyhow!(e))?;
-    let Some((name, words)) = parsed.words.split_first() else {
+    let _log = settings.start_log()?;
+    let Some((name, words)) = words.split_first() else {
         bail!("missing command name; use --help for help");
     };
     // Fewest and most arguments.
@@ -214,14 +218,14 @@ fn compact(db: &Path, to: Option<PathBuf>) -> Result<()> {
     match to {
         None => {
             let (mut j, rows) = Journal::open(db, None).map_err(io_words)?;
-            j.compact(&rows, Some(daemon::now_ms()), comment)
+            j.compact(&rows, Some(since_epoch().as_millis() as u64), comment)
                 .map_err(io_words)
         }
         Some(to) => {
             let loaded = journal::read(db).map_err(io_words)?;
             journal::create(&to, loaded.db.schema()).map_err(io_words)?;
             let (mut j, _) = Journal::open(&to, None).map_err(io_words)?;
-            j.compact(&loaded.db, Some(daemon::now_ms()), comment)
+            j.compact(&loaded.db, Some(since_epoch().as_millis() as u64), comment)
                 .map_err(io_words)
         }
     }
@@ -270,7 +274,7 @@ fn transact(path: &Path, text: &str, query: bool) -> Result<()> {
         bail!("transaction must be a JSON array that begins with the database's name");
     }
     let mut engine = Engine::new();
-    engine.set_date(daemon::now_ms());
+    engine.set_date(since_epoch().as_millis() as u64);
     if query {
         // Changes stay in memory, as no journal is there.
         engine.add_database(journal::read(path).map_err(io_words)?.db, None);
@@ -330,8 +334,7 @@ fn show_log(path: &Path, more: u32) -> Result<()> {
             } else {
                 date
             };
-            let (day, time, ms) = utc(ms);
-            print!(" {day} {time}.{ms:03}");
+            print!(" {}", plain_time(Duration::from_millis(ms)));
         }
         if let Some(c) = record.get("_comment").and_then(Value::as_str) {
             print!(" \"{c}\"");

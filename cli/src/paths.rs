@@ -3,8 +3,6 @@
 //! The environment variables are those of Open vSwitch, so that its tools and ours agree when
 //! both are told the same.
 
-#![allow(dead_code)] // each tool uses its own part
-
 use std::path::{Path, PathBuf};
 
 /// Name of the database that configures the switch.

@@ -1,8 +1,6 @@
 //! Tables as `ovs-vsctl list`, `ovsdb-client dump` and others print them: `--format=table`,
 //! `list`, `html`, `csv` or `json`, and `--data=string`, `bare` or `json`.
 
-#![allow(dead_code)] // each tool uses its own part
-
 use std::fmt::Write;
 
 use ovsdb::text::{datum_bare, datum_text};
@@ -92,16 +90,12 @@ impl Style {
         }
         Ok(true)
     }
+}
 
-    /// The long options of [`Style::set`], and whether they take a value.
-    pub const OPTIONS: &'static [(&'static str, bool)] = &[
-        ("format", true),
-        ("data", true),
-        ("no-headings", false),
-        ("pretty", false),
-        ("bare", false),
-        ("max-column-width", true),
-    ];
+/// A time since 1970 as tables show it: `2026-01-31 12:34:56.789`, in UTC.
+pub fn plain_time(since_epoch: std::time::Duration) -> String {
+    let iso = switchd::log::utc(since_epoch, true);
+    iso.trim_end_matches('Z').replace('T', " ")
 }
 
 /// One cell.
@@ -310,16 +304,11 @@ impl Printer {
             text.truncate(end);
         }
         let mut line = |cells: &mut dyn Iterator<Item = &str>| {
-            let cells: Vec<_> = cells.collect();
-            for (x, c) in cells.iter().enumerate() {
-                if x > 0 {
-                    out.push(' ');
-                }
-                out.push_str(c);
-                if x + 1 < cells.len() {
-                    out.extend(std::iter::repeat_n(' ', widths[x].saturating_sub(c.len())));
-                }
-            }
+            let padded: Vec<String> = cells
+                .zip(&widths)
+                .map(|(c, width)| format!("{c}{}", " ".repeat(width.saturating_sub(c.len()))))
+                .collect();
+            out.push_str(padded.join(" ").trim_end_matches(' '));
             out.push('\n');
         };
         if !self.style.no_headings {
@@ -501,7 +490,7 @@ mod tests {
         );
         assert_eq!(
             with(&[("format", "json")]),
-            "{\"caption\":\"Port table\",\"data\":[[[\"map\",[[\"a\",\"b c\"]]],\"p1\",[\"set\",[1]]]],\"headings\":[\"external_ids\",\"name\",\"trunks\"]}\n"
+            "{\"caption\":\"Port table\",\"data\":[[[\"map\",[[\"a\",\"b c\"]]],\"p1\",1]],\"headings\":[\"external_ids\",\"name\",\"trunks\"]}\n"
         );
         assert_eq!(with(&[("bare", "")]), "Port table\na=b c\np1\n1\n");
     }

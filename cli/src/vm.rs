@@ -81,7 +81,7 @@ enum Action {
     },
 }
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 struct RunArgs {
     /// The guest's name
     name: String,
@@ -145,14 +145,14 @@ struct RunArgs {
     detached: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 enum As {
     Auto,
     Kvm,
     Process,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Debug)]
 enum Server {
     Guest,
     Switch,

@@ -6,6 +6,7 @@
 //! * [`agent`] — the OpenFlow side of a bridge: connections, roles, fail modes, answers
 //! * [`control`] — the control socket that `ovs-appctl` speaks to
 //! * [`log`] — log levels by module
+//! * [`pidfile`] — the file that names the process
 //! * [`service`] — the task that ties them together
 //!
 //! The database is reached by its protocol alone, so that a foreign `ovsdb-server` can serve it.
@@ -15,6 +16,7 @@ pub mod agent;
 pub mod config;
 pub mod control;
 pub mod log;
+pub mod pidfile;
 pub mod plane;
 pub mod service;
 #[cfg(test)]
@@ -22,4 +24,5 @@ mod stock_tools;
 pub mod switch;
 
 pub use log::Vlog;
+pub use pidfile::PidFile;
 pub use service::{Options, run};

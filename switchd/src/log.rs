@@ -101,7 +101,12 @@ impl Destination {
 /// name known: the part that logs under it is not in every build.
 pub const MODULES: &[(&str, &str)] = &[
     ("", "bond"),
+    ("", "fatal_signal"),
+    ("", "jsonrpc"),
     ("", "lacp"),
+    ("", "poll_loop"),
+    ("", "stream"),
+    ("", "vsctl"),
     ("controller", "controller"),
     ("datapath", "dpif_netdev"),
     ("datapath::bridge", "ofproto_dpif"),
@@ -302,9 +307,7 @@ impl Vlog {
         }
         let n = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         let (module, name) = (module_of(target), Level::of(level).name());
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = since_epoch();
         if wanted(Destination::Console) {
             let line = format!("{}|{n:05}|{module}|{name}|{message}\n", utc(now, false));
             // Standard error may be closed; there is nobody left to tell.
@@ -352,9 +355,16 @@ fn read<T>(m: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     m.read().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The time since the epoch, by the system's clock.
+pub fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
 /// `2026-11-21T00:22:51.833Z` from the time since the epoch (proleptic Gregorian, days counted
 /// from the first of March).
-fn utc(t: Duration, millis: bool) -> String {
+pub fn utc(t: Duration, millis: bool) -> String {
     let (days, secs) = (t.as_secs() / 86_400, t.as_secs() % 86_400);
     let z = days + 719_468;
     let (era, doe) = (z / 146_097, z % 146_097);

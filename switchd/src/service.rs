@@ -6,6 +6,7 @@ use crate::config::report::Out;
 use crate::config::value::Columns;
 use crate::control::{ControlSocket, commands};
 use crate::log::Vlog;
+use crate::pidfile::PidFile;
 use crate::plane::door::Door;
 use crate::switch::Switch;
 use anyhow::Context as _;
@@ -117,6 +118,7 @@ pub(crate) async fn serve(
     let (exit, mut exited) = watch::channel(false);
     let socket = ControlSocket::bind(&options.run_dir, "ovs-vswitchd", options.unixctl.as_deref())
         .with_context(|| format!("control socket in {}", options.run_dir.display()))?;
+    let _pidfile = PidFile::create(&options.run_dir.join("ovs-vswitchd.pid"), false)?;
     let context = commands::Context {
         switch: switch.clone(),
         door,

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::getopt::{self, Spec, Takes};
+
 /// What the options say.
 pub struct Options {
     versions: Vec<u8>,
@@ -40,20 +42,39 @@ const VERSIONS: &[(&str, u8)] = &[
     ("OpenFlow15", 6),
 ];
 
-/// Options with an argument: long name and letter.
-const WITH_ARGUMENT: &[(&str, char)] = &[
-    ("protocols", 'O'),
-    ("timeout", 't'),
-    ("flow-format", 'F'),
-    ("packet-in-format", 'P'),
-    ("private-key", 'p'),
-    ("certificate", 'c'),
-    ("ca-cert", 'C'),
-    ("unixctl", '\0'),
+const OPTIONS: &[Spec] = &[
+    ("protocols", Some('O'), Takes::Value),
+    ("timeout", Some('t'), Takes::Value),
+    ("flow-format", Some('F'), Takes::Value),
+    ("packet-in-format", Some('P'), Takes::Value),
+    ("strict", None, Takes::Nothing),
+    ("more", Some('m'), Takes::Nothing),
+    ("timestamp", None, Takes::Nothing),
+    ("names", None, Takes::Nothing),
+    ("no-names", None, Takes::Nothing),
+    ("stats", None, Takes::Nothing),
+    ("no-stats", None, Takes::Nothing),
+    ("sort", None, Takes::Maybe),
+    ("rsort", None, Takes::Maybe),
+    ("readd", None, Takes::Nothing),
+    ("color", None, Takes::Maybe),
+    ("verbose", Some('v'), Takes::Maybe),
+    ("log-file", None, Takes::Maybe),
+    ("help", Some('h'), Takes::Nothing),
+    ("version", Some('V'), Takes::Nothing),
+    // Refused, each by its name.
+    ("private-key", Some('p'), Takes::Value),
+    ("certificate", Some('c'), Takes::Value),
+    ("ca-cert", Some('C'), Takes::Value),
+    ("unixctl", None, Takes::Value),
+    ("bundle", None, Takes::Nothing),
+    ("read-only", None, Takes::Nothing),
+    ("detach", None, Takes::Nothing),
+    ("pidfile", None, Takes::Maybe),
+    ("no-chdir", None, Takes::Nothing),
+    ("monitor", None, Takes::Nothing),
+    ("may-create", None, Takes::Nothing),
 ];
-
-/// Options whose argument must be attached with `=`.
-const OPTIONAL_ARGUMENT: &[&str] = &["sort", "rsort", "color", "verbose", "log-file", "pidfile"];
 
 /// A failure before anything was sent: told as the stock tool does, exit code 1.
 fn complain(message: &str) -> ExitCode {
@@ -65,13 +86,6 @@ fn complain(message: &str) -> ExitCode {
 ///
 /// Exit codes: 0 done; 1 refused or impossible; 142 out of time (`--timeout`).
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let mut words = Vec::new();
-    for a in args {
-        match a.into_string() {
-            Ok(s) => words.push(s),
-            Err(a) => return complain(&format!("{}: not UTF-8", a.to_string_lossy())),
-        }
-    }
     let mut o = Options {
         versions: vec![openflow::wire::OF13],
         strict: false,
@@ -82,7 +96,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         sort: Vec::new(),
         readd: false,
     };
-    match parse_options(words, &mut o) {
+    match parse_options(args, &mut o) {
         Ok(Some(words)) => {
             let Some((name, rest)) = words.split_first() else {
                 return complain("missing command name; use --help for help");
@@ -126,65 +140,14 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 /// Takes the options out; the words that are left, or nothing if an option answered everything.
-fn parse_options(words: Vec<String>, o: &mut Options) -> Result<Option<Vec<String>>, String> {
-    let mut left = Vec::new();
-    let mut words = words.into_iter();
-    while let Some(w) = words.next() {
-        if w == "--" {
-            left.extend(words);
-            break;
-        }
-        if let Some(long) = w.strip_prefix("--") {
-            let (name, value) = match long.split_once('=') {
-                Some((n, v)) => (n.to_string(), Some(v.to_string())),
-                None => (long.to_string(), None),
-            };
-            let takes = WITH_ARGUMENT.iter().any(|a| a.0 == name);
-            if value.is_some() && !takes && !OPTIONAL_ARGUMENT.contains(&name.as_str()) {
-                return Err(format!("option '--{name}' doesn't allow an argument"));
-            }
-            let value = match value {
-                None if takes => Some(
-                    words
-                        .next()
-                        .ok_or(format!("option '--{name}' requires an argument"))?,
-                ),
-                v => v,
-            };
-            if !option(&name, value, o)? {
-                return Ok(None);
-            }
-        } else if w.len() > 1 && w.starts_with('-') {
-            for (i, c) in w[1..].char_indices() {
-                let attached = &w[1 + i + c.len_utf8()..];
-                if let Some((name, _)) = WITH_ARGUMENT.iter().find(|a| a.1 == c) {
-                    let value = match attached {
-                        "" => words
-                            .next()
-                            .ok_or(format!("option requires an argument -- '{c}'"))?,
-                        v => v.to_string(),
-                    };
-                    option(name, Some(value), o)?;
-                    break;
-                }
-                if c == 'v' {
-                    break; // -vSPEC: log levels, of which this tool has none.
-                }
-                let name = match c {
-                    'm' => "more",
-                    'h' => "help",
-                    'V' => "version",
-                    c => return Err(format!("invalid option -- '{c}'")),
-                };
-                if !option(name, None, o)? {
-                    return Ok(None);
-                }
-            }
-        } else {
-            left.push(w);
+fn parse_options(args: Vec<OsString>, o: &mut Options) -> Result<Option<Vec<String>>, String> {
+    let (options, words) = getopt::parse(args, &[OPTIONS], false)?;
+    for (name, value) in options {
+        if !option(name, value, o)? {
+            return Ok(None);
         }
     }
-    Ok(Some(left))
+    Ok(Some(words))
 }
 
 /// Takes one option; false if it answered everything.

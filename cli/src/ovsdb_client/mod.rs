@@ -1,8 +1,6 @@
 //! `ovsdb-client`: asks and watches a database server (ovsdb-client(1)).
 
-pub mod daemon;
 mod monitor;
-pub mod options;
 pub mod order;
 
 use std::ffi::OsString;
@@ -12,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use ovsdb::{AtomType, Client, DatabaseSchema, Datum, TableSchema, Target, Type};
 use serde_json::{Value, json};
+use switchd::log::since_epoch;
 
+use crate::daemon::{self, Settings, Started};
+use crate::getopt::{self, Spec, Takes};
 use crate::paths;
 use crate::table::{Cell, Printer, Style, Table, json_pretty, json_text};
-use daemon::Daemon;
-use options::{Opt, Takes, opt};
 use order::hash_order;
 
 const PROGRAM: &str = "ovsdb-client";
@@ -52,22 +51,20 @@ const COMMANDS: &[Command] = &[
     ("echo", Needs::Server, 0, 0),
 ];
 
-const OPTIONS: &[Opt] = &[
-    opt("format", Some('f'), Takes::Value),
-    opt("data", Some('d'), Takes::Value),
-    opt("no-headings", None, Takes::Nothing),
-    opt("pretty", None, Takes::Nothing),
-    opt("bare", None, Takes::Nothing),
-    opt("max-column-width", None, Takes::Value),
-    opt("timestamp", None, Takes::Nothing),
-    opt("timeout", Some('t'), Takes::Value),
-    opt("help", Some('h'), Takes::Nothing),
-    opt("version", Some('V'), Takes::Nothing),
+const OPTIONS: &[Spec] = &[
+    ("format", Some('f'), Takes::Value),
+    ("data", Some('d'), Takes::Value),
+    ("no-headings", None, Takes::Nothing),
+    ("pretty", None, Takes::Nothing),
+    ("bare", None, Takes::Nothing),
+    ("max-column-width", None, Takes::Value),
+    ("timestamp", None, Takes::Nothing),
+    ("timeout", Some('t'), Takes::Value),
 ];
 
 fn help() -> String {
     format!(
-        "\
+            "\
 {PROGRAM}: Open vSwitch database JSON-RPC client
 usage: {PROGRAM} [OPTIONS] COMMAND [ARG...]
 
@@ -111,17 +108,17 @@ Output formatting options:
   --timestamp                 times above the output of \"monitor\"
 Other options:
   -t, --timeout=SECS          give up after SECS seconds
-  --detach                    go on in the background once \"monitor\" has printed what there is
-  --pidfile[=FILE], --no-chdir, --overwrite-pidfile, --log-file[=FILE], -v[SPEC]
-  -h, --help                  this text
-  -V, --version               version information
+With --detach, \"monitor\" goes to the background once it has printed what there is, and prints on.
+{}
+Exit codes: 0 done; 1 refused, impossible or not connected; 142 out of time (--timeout).
 
-example:
-  {PROGRAM} dump Port name tag trunks
+Example:
+  {PROGRAM} -f json dump Port name tag trunks
 ",
-        paths::default_db_target(),
-        paths::DATABASE
-    )
+            paths::default_db_target(),
+            paths::DATABASE,
+            daemon::HELP
+        )
 }
 
 /// Everything a command works with.
@@ -131,15 +128,13 @@ struct Tool {
     db: String,
     style: Style,
     timestamp: bool,
-    daemon: Daemon,
+    started: Started,
     args: Vec<String>,
 }
 
 /// Runs the tool with the arguments behind its name.
-pub fn run(mut args: Vec<OsString>) -> ExitCode {
-    let mut daemon = Daemon::new(PROGRAM, &mut args);
-    daemon.keep_stdout();
-    match start(daemon, &args) {
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    match start(args) {
         Ok(code) => code,
         Err(e) => {
             eprintln!("{PROGRAM}: {e:#}");
@@ -148,14 +143,16 @@ pub fn run(mut args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn start(mut daemon: Daemon, args: &[OsString]) -> Result<ExitCode> {
-    let mut known = OPTIONS.to_vec();
-    known.extend(daemon::OPTIONS);
-    let parsed = options::parse(&known, args).map_err(|e| anyhow!(e))?;
+fn start(args: Vec<OsString>) -> Result<ExitCode> {
+    let (options, words) =
+        getopt::parse(args, &[OPTIONS, daemon::OPTIONS], false).map_err(|e| anyhow!(e))?;
+    let mut settings = Settings::new(PROGRAM, paths::run_dir(None));
+    // What it prints is what it is for, in the background, too.
+    settings.keep_stdout = true;
     let mut style = Style::default();
     let mut timestamp = false;
     let mut timeout = None;
-    for (name, value) in &parsed.options {
+    for (name, value) in &options {
         let value = value.as_deref();
         match *name {
             "help" => {
@@ -174,30 +171,33 @@ fn start(mut daemon: Daemon, args: &[OsString]) -> Result<ExitCode> {
                 })?;
                 timeout = Some(Duration::from_secs(n));
             }
+            "unixctl" => bail!("--unixctl is not supported: this tool has no control socket"),
             other => {
                 let ours = style.set(other, value).map_err(|e| anyhow!(e))?;
                 if !ours {
-                    daemon.set(other, value).map_err(|e| anyhow!(e))?;
+                    settings.accept(other, value).map_err(|e| anyhow!(e))?;
                 }
             }
         }
     }
-    let Some((name, words)) = parsed.words.split_first() else {
+    let Some((name, words)) = words.split_first() else {
         bail!("missing command name; use --help for help");
     };
     let Some(command) = COMMANDS.iter().find(|c| c.0 == name) else {
         bail!("unknown command '{name}'; use --help for help");
     };
-    if daemon.detaches() && !matches!(command.0, "monitor" | "monitor-cond" | "lock" | "steal") {
+    if settings.detach && !matches!(command.0, "monitor" | "monitor-cond" | "lock" | "steal") {
         bail!("--detach makes sense only with monitor, monitor-cond, lock and steal");
     }
-    if let Some(code) = daemon.start(PROGRAM, args).map_err(|e| anyhow!(e))? {
-        return Ok(code);
-    }
+    let started = match settings.start() {
+        Ok(started) => started,
+        Err(code) => return Ok(code),
+    };
+    let _log = settings.start_log()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let work = run_command(*command, words.to_vec(), style, timestamp, daemon);
+    let work = run_command(*command, words.to_vec(), style, timestamp, started);
     runtime.block_on(async {
         match timeout {
             None => work.await,
@@ -218,7 +218,7 @@ async fn run_command(
     mut words: Vec<String>,
     style: Style,
     timestamp: bool,
-    daemon: Daemon,
+    started: Started,
 ) -> Result<ExitCode> {
     let usage = || anyhow!("invalid syntax for '{name}' (use --help for help)");
     let is_server = words.len() > min
@@ -270,7 +270,7 @@ async fn run_command(
         db,
         style,
         timestamp,
-        daemon,
+        started,
         args: words,
     };
     match name {
@@ -450,9 +450,14 @@ impl Tool {
                     .collect::<Result<Vec<_>>>()?;
                 rows.push(cells);
             }
-            // By their contents: names of rows are random.
-            let from = usize::from(columns.first().is_some_and(|c| c.0 == "_uuid"));
-            rows.sort_by(|a: &Vec<Datum>, b| a[from..].cmp(&b[from..]).then_with(|| a.cmp(b)));
+            // By their contents, as far as those are not the names of rows, which are random.
+            let plain: Vec<usize> = (0..columns.len())
+                .filter(|x| columns[*x].1.key.atom != AtomType::Uuid)
+                .collect();
+            let contents = |row: &Vec<Datum>| -> Vec<Datum> {
+                plain.iter().map(|x| row[*x].clone()).collect()
+            };
+            rows.sort_by_cached_key(|row| (contents(row), row[0].clone()));
             out.push(rows);
         }
         Ok(out)
@@ -520,7 +525,7 @@ impl Tool {
             "_comment".into(),
             "produced by \"ovsdb-client backup\"".into(),
         );
-        record.insert("_date".into(), daemon::now_ms().into());
+        record.insert("_date".into(), (since_epoch().as_millis() as u64).into());
         for ((t, columns), rows) in tables.iter().zip(contents) {
             let mut json = serde_json::Map::new();
             for row in rows {
@@ -559,14 +564,14 @@ impl Tool {
         }
     }
 
-    async fn lock(&self, method: &str) -> Result<()> {
+    async fn lock(&mut self, method: &str) -> Result<()> {
         let name = &self.args[0];
         let reply = self.client.request(method, json!([name])).await?;
         self.print_json(&reply);
         if method == "unlock" {
             return Ok(());
         }
-        self.daemon.ready();
+        self.started.ready();
         loop {
             let (event, name) = match self.client.next_notification().await? {
                 ovsdb::Notification::Locked(n) => ("locked", n),

@@ -7,9 +7,10 @@ use anyhow::{Result, bail};
 use ovsdb::{DatabaseSchema, Datum, Notification, TableSchema, Type};
 use serde_json::{Map, Value, json};
 
-use super::daemon::{now_ms, utc};
-use super::{Tool, sorted_columns};
-use crate::table::{Cell, Printer, Table};
+use super::{Tool, hash_order, sorted_columns};
+use switchd::log::since_epoch;
+
+use crate::table::{Cell, Printer, Table, plain_time};
 
 /// One watched table.
 struct Watched {
@@ -106,28 +107,25 @@ pub(super) async fn run(tool: &mut Tool, with_condition: bool) -> Result<()> {
     } else {
         tool.client.monitor(&tool.db, Value::Null, requests).await?
     };
-    let mut printer = Printer::new(tool.style.clone());
-    let version = if with_condition { 2 } else { 1 };
-    let show = |updates: &Value,
-                version: u8,
-                watched: &mut BTreeMap<String, Watched>,
-                printer: &mut Printer,
-                initial: bool| {
-        print(
-            tool, &schema, updates, version, watched, printer, initial, all,
-        )
+    let mut screen = Screen {
+        schema,
+        watched,
+        printer: Printer::new(tool.style.clone()),
+        captions: all,
+        timestamp: tool.timestamp,
     };
-    match show(&initial, version, &mut watched, &mut printer, true) {
+    let version = if with_condition { 2 } else { 1 };
+    match screen.print(&initial, version, true) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         other => other?,
     }
-    tool.daemon.ready();
+    tool.started.ready();
     loop {
         if let Notification::Update {
             version, updates, ..
         } = tool.client.next_notification().await?
         {
-            match show(&updates, version, &mut watched, &mut printer, false) {
+            match screen.print(&updates, version, false) {
                 Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
                 other => other?,
             }
@@ -152,112 +150,117 @@ fn cells(columns: &[(String, Type)], json: &Value) -> BTreeMap<String, Datum> {
         .collect()
 }
 
-#[allow(clippy::too_many_arguments)] // what is printed, and how
-fn print(
-    tool: &Tool,
-    schema: &DatabaseSchema,
-    updates: &Value,
-    version: u8,
-    watched: &mut BTreeMap<String, Watched>,
-    printer: &mut Printer,
-    initial: bool,
-    all: bool,
-) -> io::Result<()> {
-    for (name, w) in watched {
-        let Some(rows) = updates.get(name).and_then(Value::as_object) else {
-            continue;
-        };
-        let mut table = Table {
-            headings: ["row", "action"]
-                .into_iter()
-                .map(String::from)
-                .chain(w.columns.iter().map(|c| c.0.clone()))
-                .collect(),
-            caption: all.then(|| name.clone()),
-            ..Table::default()
-        };
-        if tool.timestamp {
-            let (day, time, ms) = utc(now_ms());
-            table.time = Some(format!("{day} {time}.{ms:03}"));
-        }
-        let line = |first: &str, action: &str, cells: &BTreeMap<String, Datum>| {
-            let mut row: Vec<Cell> = vec![first.into(), action.into()];
-            row.extend(w.columns.iter().map(|(n, ty)| match cells.get(n) {
-                Some(d) => Cell::Datum(d.clone(), ty.clone()),
-                None => Cell::Empty,
-            }));
-            row
-        };
-        for (uuid, json) in rows {
-            if version == 1 {
-                let part = |n: &str| {
-                    json.get(n)
-                        .filter(|v| !v.is_null())
-                        .map(|v| cells(&w.columns, v))
-                };
-                match (part("old"), part("new")) {
-                    (None, Some(new)) => {
-                        let action = if initial { "initial" } else { "insert" };
-                        table.rows.push(line(uuid, action, &new));
-                    }
-                    (Some(old), None) => table.rows.push(line(uuid, "delete", &old)),
-                    (Some(old), Some(new)) => {
-                        table.rows.push(line(uuid, "old", &old));
-                        table.rows.push(line("", "new", &new));
-                    }
-                    (None, None) => {}
-                }
+/// What the watched tables held when last told, and how to show what changes.
+struct Screen {
+    schema: DatabaseSchema,
+    watched: BTreeMap<String, Watched>,
+    printer: Printer,
+    /// Whether to say which table it is.
+    captions: bool,
+    timestamp: bool,
+}
+
+impl Screen {
+    /// Prints the rows of one message of that version of the protocol (RFC 7047 4.1.6; 2 for that of
+    /// monitor_cond).
+    fn print(&mut self, updates: &Value, version: u8, initial: bool) -> io::Result<()> {
+        for (name, w) in &mut self.watched {
+            let Some(rows) = updates.get(name).and_then(Value::as_object) else {
                 continue;
+            };
+            let mut table = Table {
+                headings: ["row", "action"]
+                    .into_iter()
+                    .map(String::from)
+                    .chain(w.columns.iter().map(|c| c.0.clone()))
+                    .collect(),
+                caption: self.captions.then(|| name.clone()),
+                ..Table::default()
+            };
+            if self.timestamp {
+                table.time = Some(plain_time(since_epoch()));
             }
-            if let Some(v) = json.get("initial").or_else(|| json.get("insert")) {
-                // Columns with their default values are not sent.
-                let mut all: BTreeMap<String, Datum> = w
-                    .columns
-                    .iter()
-                    .map(|(n, ty)| (n.clone(), ty.default_datum()))
-                    .collect();
-                all.extend(cells(&w.columns, v));
-                let action = if json.get("initial").is_some() {
-                    "initial"
-                } else {
-                    "insert"
-                };
-                table.rows.push(line(uuid, action, &all));
-                w.rows.insert(uuid.clone(), all);
-            } else if json.get("delete").is_some() {
-                let old = w.rows.remove(uuid).unwrap_or_default();
-                table.rows.push(line(uuid, "delete", &old));
-            } else if let Some(v) = json.get("modify") {
-                let t = schema.table(name);
-                let row = w.rows.entry(uuid.clone()).or_default();
-                let mut old = BTreeMap::new();
-                for (n, ty) in &w.columns {
-                    let (Some(v), Some(_)) = (v.get(n), t) else {
-                        continue;
+            let line = |first: &str, action: &str, cells: &BTreeMap<String, Datum>| {
+                let mut row: Vec<Cell> = vec![first.into(), action.into()];
+                row.extend(w.columns.iter().map(|(n, ty)| match cells.get(n) {
+                    Some(d) => Cell::Datum(d.clone(), ty.clone()),
+                    None => Cell::Empty,
+                }));
+                row
+            };
+            for uuid in hash_order(rows.keys().map(String::as_str)) {
+                let json = &rows[uuid];
+                if version == 1 {
+                    let part = |n: &str| {
+                        json.get(n)
+                            .filter(|v| !v.is_null())
+                            .map(|v| cells(&w.columns, v))
                     };
-                    let before = row.get(n).cloned().unwrap_or_else(|| ty.default_datum());
-                    let any = Type {
-                        min: 0,
-                        max: u32::MAX,
-                        ..ty.clone()
-                    };
-                    let after = Datum::from_json(&any, v).and_then(|d| before.apply_diff(&d, ty));
-                    match after {
-                        Ok(after) => {
-                            row.insert(n.clone(), after);
-                            old.insert(n.clone(), before);
+                    match (part("old"), part("new")) {
+                        (None, Some(new)) => {
+                            let action = if initial { "initial" } else { "insert" };
+                            table.rows.push(line(uuid, action, &new));
                         }
-                        Err(e) => tracing::warn!(column = n, %e, "value ignored"),
+                        (Some(old), None) => table.rows.push(line(uuid, "delete", &old)),
+                        (Some(old), Some(new)) => {
+                            table.rows.push(line(uuid, "old", &old));
+                            table.rows.push(line("", "new", &new));
+                        }
+                        (None, None) => {}
                     }
+                    continue;
                 }
-                let new = row.clone();
-                table.rows.push(line(uuid, "old", &old));
-                table.rows.push(line("", "new", &new));
+                if let Some(v) = json.get("initial").or_else(|| json.get("insert")) {
+                    // Columns with their default values are not sent.
+                    let mut all: BTreeMap<String, Datum> = w
+                        .columns
+                        .iter()
+                        .map(|(n, ty)| (n.clone(), ty.default_datum()))
+                        .collect();
+                    all.extend(cells(&w.columns, v));
+                    let action = if json.get("initial").is_some() {
+                        "initial"
+                    } else {
+                        "insert"
+                    };
+                    table.rows.push(line(uuid, action, &all));
+                    w.rows.insert(uuid.to_owned(), all);
+                } else if json.get("delete").is_some() {
+                    let old = w.rows.remove(uuid).unwrap_or_default();
+                    table.rows.push(line(uuid, "delete", &old));
+                } else if let Some(v) = json.get("modify") {
+                    let t = self.schema.table(name);
+                    let row = w.rows.entry(uuid.to_owned()).or_default();
+                    let mut old = BTreeMap::new();
+                    for (n, ty) in &w.columns {
+                        let (Some(v), Some(_)) = (v.get(n), t) else {
+                            continue;
+                        };
+                        let before = row.get(n).cloned().unwrap_or_else(|| ty.default_datum());
+                        let any = Type {
+                            min: 0,
+                            max: u32::MAX,
+                            ..ty.clone()
+                        };
+                        let after =
+                            Datum::from_json(&any, v).and_then(|d| before.apply_diff(&d, ty));
+                        match after {
+                            Ok(after) => {
+                                row.insert(n.clone(), after);
+                                old.insert(n.clone(), before);
+                            }
+                            Err(e) => tracing::warn!(column = n, %e, "value ignored"),
+                        }
+                    }
+                    let new = row.clone();
+                    table.rows.push(line(uuid, "old", &old));
+                    table.rows.push(line("", "new", &new));
+                }
+            }
+            if !table.rows.is_empty() {
+                self.printer.print(&table)?;
             }
         }
-        if !table.rows.is_empty() {
-            printer.print(&table)?;
-        }
+        Ok(())
     }
-    Ok(())
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use ovsdb::Atom;
+use ovsdb::text::atom_text;
 use uuid::Uuid;
 
 use super::bridge;
@@ -261,11 +262,7 @@ pub fn get_aa_mapping(ctx: &mut Context) -> Outcome {
         && let Datum::Map(map) = ctx.view.get_verified("AutoAttach", row, "mappings")
     {
         for (isid, vlan) in map {
-            ctx.line(format!(
-                "{} {}",
-                text::print_one(&isid),
-                text::print_one(&vlan)
-            ));
+            ctx.line(format!("{} {}", atom_text(&isid), atom_text(&vlan)));
         }
     }
     Ok(())
@@ -379,16 +376,17 @@ pub fn show(ctx: &mut Context) -> Outcome {
 
 fn show_row(ctx: &mut Context, shown: &Shown, row: Uuid, level: usize) {
     let indent = "    ".repeat(level);
-    match shown.name {
+    let Some(schema) = ctx.view.schema.tables.get(shown.table).cloned() else {
+        return;
+    };
+    match shown.name.and_then(|column| schema.columns.get(column)) {
         Some(column) => {
-            let name = text::print(&ctx.view.get(shown.table, row, column), false);
+            let name = ctx.view.get(shown.table, row, &column.name);
+            let name = text::print(&name, &column.ty);
             ctx.line(format!("{indent}{} {name}", shown.table));
         }
         None => ctx.line(format!("{indent}{row}")),
     }
-    let Some(schema) = ctx.view.schema.tables.get(shown.table).cloned() else {
-        return;
-    };
     for column in shown.columns {
         let Some(spec) = schema.columns.get(*column) else {
             continue;
@@ -406,7 +404,7 @@ fn show_row(ctx: &mut Context, shown: &Shown, row: Uuid, level: usize) {
         } else if value != Datum::default_of(&spec.ty) {
             ctx.line(format!(
                 "{indent}    {column}: {}",
-                text::print(&value, spec.ty.max > 1)
+                text::print(&value, &spec.ty)
             ));
         }
     }

@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use super::log::Log;
-use super::table::Table;
 use super::text::Symbols;
 use super::view::View;
+use crate::table::Table;
 
 /// Why the commands stopped.
 #[derive(Debug)]

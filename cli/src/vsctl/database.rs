@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::context::fatal;
 use super::context::{Context, Outcome, Stop};
 use super::model::Datum;
-use super::table::Table;
 use super::text;
+use crate::table::{Cell, Table};
 
 /// Another way to name a row than by its UUID.
 struct RowId {
@@ -443,15 +443,15 @@ fn print_rows(ctx: &mut Context, table: &str, rows: &[Uuid]) -> Outcome {
     let headings = columns(ctx, table)?;
     let mut out = Table {
         headings,
-        rows: Vec::new(),
+        ..Table::default()
     };
     for row in rows {
         let cells = out.headings.iter().map(|column| {
             if column == "_uuid" {
-                return (Datum::uuids([*row]), false);
+                return Cell::Datum((*row).into(), Type::scalar(AtomType::Uuid));
             }
-            let many = ctx.view.schema.tables[table].columns[column].ty.max > 1;
-            (ctx.view.get(table, *row, column), many)
+            let ty = ctx.view.schema.tables[table].columns[column].ty.clone();
+            Cell::Datum(ctx.view.get(table, *row, column).packed(), ty)
         });
         let cells = cells.collect();
         out.rows.push(cells);
@@ -588,7 +588,7 @@ pub fn get(ctx: &mut Context) -> Outcome {
         let ty = &op.column.ty;
         let value = ctx.view.get_verified(&table, row, op.name);
         let Some(typed) = op.key else {
-            ctx.line(text::print(&value, ty.max > 1));
+            ctx.line(text::print(&value, ty));
             continue;
         };
         let Datum::Map(map) = &value else {

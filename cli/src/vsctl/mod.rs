@@ -13,7 +13,6 @@ mod database;
 mod log;
 mod model;
 mod syntax;
-mod table;
 mod text;
 mod view;
 
@@ -27,9 +26,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::paths::DATABASE;
+use crate::table::{Printer, Table};
 use context::{Call, Context, Stop, fatal};
 use syntax::{Parsed, Request};
-use table::Table;
 use text::Symbols;
 use view::{Transaction, View};
 
@@ -410,11 +409,11 @@ fn failure(results: &[Value]) -> Failure {
 /// Prints what the commands had to say.
 fn output(request: &Request, outputs: &[Output]) {
     let mut text = String::new();
-    let mut tables = 0;
+    let mut printer = Printer::new(request.style.clone());
     for out in outputs {
         let created = out.created.map(|u| format!("{u}\n")).unwrap_or_default();
         if let Some(table) = &out.table {
-            text.push_str(&table.print(&request.style, &mut tables));
+            text.push_str(&printer.format(table));
         } else if request.oneline {
             let all = format!("{}{created}", out.text);
             let all = all.strip_suffix('\n').unwrap_or(&all);

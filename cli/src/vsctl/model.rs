@@ -25,6 +25,14 @@ impl From<&ovsdb::Datum> for Datum {
 }
 
 impl Datum {
+    /// The same value in the `ovsdb` crate's form.
+    pub fn packed(&self) -> ovsdb::Datum {
+        match self {
+            Datum::Set(s) => ovsdb::Datum::set(s.iter().cloned()),
+            Datum::Map(m) => ovsdb::Datum::map(m.iter().map(|(k, v)| (k.clone(), v.clone()))),
+        }
+    }
+
     /// The value a column has when nothing was said.
     pub fn default_of(ty: &Type) -> Datum {
         match (&ty.value, ty.min) {

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use super::context::fatal;
 use super::context::{Call, Context, Outcome};
 use super::{bridge, config, database};
+use crate::getopt::{self, Spec, Takes};
+use crate::table::{Format, Style};
 use crate::vsctl::context::Stop;
 use crate::vsctl::log::Log;
-use crate::vsctl::table::{CellFormat, Format, Style};
 
 /// One command of the grammar.
 pub struct Command {
@@ -175,60 +176,53 @@ pub enum Parsed {
     Commands,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Takes {
-    Nothing,
-    Value,
-    Maybe,
-}
-
 /// The long options before the first command, in the order of getopt's table.
-const GLOBAL: &[(&str, Takes)] = &[
-    ("db", Takes::Value),
-    ("no-syslog", Takes::Nothing),
-    ("no-wait", Takes::Nothing),
-    ("dry-run", Takes::Nothing),
-    ("oneline", Takes::Nothing),
-    ("timeout", Takes::Value),
-    ("retry", Takes::Nothing),
-    ("help", Takes::Nothing),
-    ("commands", Takes::Nothing),
-    ("options", Takes::Nothing),
-    ("version", Takes::Nothing),
-    ("leader-only", Takes::Nothing),
-    ("no-leader-only", Takes::Nothing),
-    ("shuffle-remotes", Takes::Nothing),
-    ("no-shuffle-remotes", Takes::Nothing),
-    ("format", Takes::Value),
-    ("data", Takes::Value),
-    ("no-headings", Takes::Nothing),
-    ("pretty", Takes::Nothing),
-    ("bare", Takes::Nothing),
-    ("max-column-width", Takes::Value),
-    ("verbose", Takes::Maybe),
-    ("log-file", Takes::Maybe),
-    ("syslog-method", Takes::Value),
-    ("syslog-target", Takes::Value),
-    ("private-key", Takes::Value),
-    ("certificate", Takes::Value),
-    ("ca-cert", Takes::Value),
-    ("peer-ca-cert", Takes::Value),
-    ("bootstrap-ca-cert", Takes::Value),
-    ("ssl-protocols", Takes::Value),
-    ("ssl-ciphers", Takes::Value),
+const GLOBAL: &[Spec] = &[
+    ("db", None, Takes::Value),
+    ("no-syslog", None, Takes::Nothing),
+    ("no-wait", None, Takes::Nothing),
+    ("dry-run", None, Takes::Nothing),
+    ("oneline", None, Takes::Nothing),
+    ("timeout", Some('t'), Takes::Value),
+    ("retry", None, Takes::Nothing),
+    ("help", Some('h'), Takes::Nothing),
+    ("commands", None, Takes::Nothing),
+    ("options", None, Takes::Nothing),
+    ("version", Some('V'), Takes::Nothing),
+    ("leader-only", None, Takes::Nothing),
+    ("no-leader-only", None, Takes::Nothing),
+    ("shuffle-remotes", None, Takes::Nothing),
+    ("no-shuffle-remotes", None, Takes::Nothing),
+    ("format", Some('f'), Takes::Value),
+    ("data", Some('d'), Takes::Value),
+    ("no-headings", None, Takes::Nothing),
+    ("pretty", None, Takes::Nothing),
+    ("bare", None, Takes::Nothing),
+    ("max-column-width", None, Takes::Value),
+    ("verbose", Some('v'), Takes::Maybe),
+    ("log-file", None, Takes::Maybe),
+    ("syslog-method", None, Takes::Value),
+    ("syslog-target", None, Takes::Value),
+    ("private-key", Some('p'), Takes::Value),
+    ("certificate", Some('c'), Takes::Value),
+    ("ca-cert", Some('C'), Takes::Value),
+    ("peer-ca-cert", None, Takes::Value),
+    ("bootstrap-ca-cert", None, Takes::Value),
+    ("ssl-protocols", None, Takes::Value),
+    ("ssl-ciphers", None, Takes::Value),
 ];
 
-/// Every long option there, the commands' own ones included.
-fn long_options() -> Vec<(String, Takes)> {
-    let mut all: Vec<(String, Takes)> = GLOBAL.iter().map(|(n, t)| (n.to_string(), *t)).collect();
+/// The options that the commands have, which may stand before the first of them, too.
+fn command_options() -> Vec<Spec> {
+    let mut all: Vec<Spec> = Vec::new();
     for option in COMMANDS.iter().flat_map(|c| c.options) {
         let name = option.trim_start_matches("--");
         let (name, takes) = match name.strip_suffix('=') {
             Some(name) => (name, Takes::Value),
             None => (name, Takes::Nothing),
         };
-        if !all.iter().any(|(n, _)| n == name) {
-            all.push((name.into(), takes));
+        if !GLOBAL.iter().chain(&all).any(|(n, ..)| *n == name) {
+            all.push((name, None, takes));
         }
     }
     all
@@ -236,13 +230,7 @@ fn long_options() -> Vec<(String, Takes)> {
 
 /// Reads the command line.
 pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
-    let mut words = Vec::new();
-    for arg in args {
-        match arg.into_string() {
-            Ok(s) => words.push(s),
-            Err(s) => fatal!("argument \"{}\" is not UTF-8", s.to_string_lossy()),
-        }
-    }
+    let (options, words) = getopt::parse(args, &[GLOBAL, &command_options()], true)?;
     let mut request = Request {
         db: crate::paths::default_db_target(),
         wait: true,
@@ -252,10 +240,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
         timeout: None,
         style: Style {
             format: Format::List,
-            cells: CellFormat::String,
-            headings: true,
-            pretty: false,
-            max_width: 0,
+            ..Style::default()
         },
         log: Log::default(),
         calls: Vec::new(),
@@ -266,95 +251,20 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
     {
         request.timeout = Some(secs);
     }
-    let options = long_options();
     let mut local: Vec<(String, Option<String>)> = Vec::new();
-    let mut i = 0;
-    while let Some(word) = words.get(i) {
-        if word == "--" {
-            i += 1;
-            break;
-        }
-        if let Some(long) = word.strip_prefix("--") {
-            i += 1;
-            let (typed, value) = match long.split_once('=') {
-                Some((n, v)) => (n, Some(v.to_string())),
-                None => (long, None),
-            };
-            let matching: Vec<&(String, Takes)> = match options.iter().find(|(n, _)| n == typed) {
-                Some(exact) => vec![exact],
-                None => options
-                    .iter()
-                    .filter(|(n, _)| n.starts_with(typed))
-                    .collect(),
-            };
-            let (name, takes) = match matching.as_slice() {
-                [one] => (one.0.as_str(), one.1),
-                [] => fatal!("unrecognized option '--{typed}'"),
-                many => {
-                    let list: String = many.iter().map(|(n, _)| format!(" '--{n}'")).collect();
-                    fatal!("option '--{typed}' is ambiguous; possibilities:{list}");
-                }
-            };
-            let value = match (takes, value) {
-                (Takes::Nothing, Some(_)) => fatal!("option '--{name}' doesn't allow an argument"),
-                (Takes::Value, None) => {
-                    let Some(next) = words.get(i) else {
-                        fatal!("option '--{name}' requires an argument");
-                    };
-                    i += 1;
-                    Some(next.clone())
-                }
-                (_, value) => value,
-            };
-            if GLOBAL.iter().any(|(n, _)| *n == name) {
-                if let Some(done) = apply(&mut request, name, value.as_deref())? {
-                    return Ok(done);
-                }
-            } else {
-                if local.iter().any(|(n, _)| n[2..] == *name) {
-                    fatal!("'--{name}' option specified multiple times");
-                }
-                local.push((format!("--{name}"), value));
-            }
-            continue;
-        }
-        let Some(letters) = word.strip_prefix('-').filter(|l| !l.is_empty()) else {
-            break;
-        };
-        i += 1;
-        let mut rest = letters;
-        while let Some(c) = rest.chars().next() {
-            rest = &rest[c.len_utf8()..];
-            let name = match c {
-                'h' => "help",
-                'V' => "version",
-                'v' => "verbose",
-                't' => "timeout",
-                'f' => "format",
-                'd' => "data",
-                'p' => "private-key",
-                'c' => "certificate",
-                'C' => "ca-cert",
-                _ => fatal!("invalid option -- '{c}'"),
-            };
-            let value = match c {
-                'h' | 'V' => None,
-                'v' => Some(std::mem::take(&mut rest).to_string()).filter(|s| !s.is_empty()),
-                _ if !rest.is_empty() => Some(std::mem::take(&mut rest).to_string()),
-                _ => {
-                    let Some(next) = words.get(i) else {
-                        fatal!("option requires an argument -- '{c}'")
-                    };
-                    i += 1;
-                    Some(next.clone())
-                }
-            };
+    for (name, value) in options {
+        if GLOBAL.iter().any(|(n, ..)| *n == name) {
             if let Some(done) = apply(&mut request, name, value.as_deref())? {
                 return Ok(done);
             }
+        } else {
+            if local.iter().any(|(n, _)| n[2..] == *name) {
+                fatal!("'--{name}' option specified multiple times");
+            }
+            local.push((format!("--{name}"), value));
         }
     }
-    request.calls = parse_commands(&words[i..], local)?;
+    request.calls = parse_commands(&words, local)?;
     if request
         .calls
         .iter()
@@ -367,6 +277,9 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
 
 fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Option<Parsed>, Stop> {
     let given = value.unwrap_or("");
+    if request.style.set(name, value)? {
+        return Ok(None);
+    }
     match name {
         "help" => return Ok(Some(Parsed::Help)),
         "version" => return Ok(Some(Parsed::Version)),
@@ -379,19 +292,6 @@ fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Optio
         "timeout" => match given.parse::<u64>() {
             Ok(secs) if secs > 0 && secs <= i32::MAX as u64 => request.timeout = Some(secs),
             _ => fatal!("value {given} on -t or --timeout is invalid"),
-        },
-        "format" => request.style.set_format(given)?,
-        "data" => request.style.set_cells(given)?,
-        "no-headings" => request.style.headings = false,
-        "pretty" => request.style.pretty = true,
-        "bare" => {
-            request.style.format = Format::List;
-            request.style.cells = CellFormat::Bare;
-            request.style.headings = false;
-        }
-        "max-column-width" => match given.parse() {
-            Ok(n) => request.style.max_width = n,
-            Err(_) => fatal!("value {given} on --max-column-width is invalid"),
         },
         "verbose" => request.log.configure(value.unwrap_or("dbg"))?,
         // Nothing is logged to syslog, and a single server is not asked whether it leads.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::schema::{BaseType, Type};
-use ovsdb::text::{atom_bare, atom_text};
+use ovsdb::text::datum_text;
 use ovsdb::{Atom, AtomType, Real};
 use uuid::Uuid;
 
@@ -300,42 +300,9 @@ pub fn datum(ty: &Type, s: &str, symbols: &mut Symbols) -> Result<Datum, String>
     }
 }
 
-/// Prints a set or map; `many` tells whether its type can hold more than one element.
-pub fn print(datum: &Datum, many: bool) -> String {
-    let many = many || datum.len() == 0;
-    let (open, body, close) = match datum {
-        Datum::Set(s) => ("[", s.iter().map(atom_text).collect::<Vec<_>>(), "]"),
-        Datum::Map(m) => (
-            "{",
-            m.iter()
-                .map(|(k, v)| format!("{}={}", atom_text(k), atom_text(v)))
-                .collect(),
-            "}",
-        ),
-    };
-    let body = body.join(", ");
-    if many {
-        format!("{open}{body}{close}")
-    } else {
-        body
-    }
-}
-
-/// Prints one atom.
-pub fn print_one(atom: &Atom) -> String {
-    atom_text(atom)
-}
-
-/// Prints a set or map without punctuation.
-pub fn print_bare(datum: &Datum) -> String {
-    match datum {
-        Datum::Set(s) => s.iter().map(atom_bare).collect::<Vec<_>>().join(" "),
-        Datum::Map(m) => m
-            .iter()
-            .map(|(k, v)| format!("{}={}", atom_bare(k), atom_bare(v)))
-            .collect::<Vec<_>>()
-            .join(" "),
-    }
+/// A value of type `ty` in the form that [`datum`] reads.
+pub fn print(datum: &Datum, ty: &Type) -> String {
+    datum_text(&datum.packed(), ty)
 }
 
 #[cfg(test)]
@@ -349,7 +316,7 @@ mod tests {
 
     fn read(spec: serde_json::Value, s: &str) -> Result<String, String> {
         let ty = ty(spec);
-        datum(&ty, s, &mut Symbols::default()).map(|d| print(&d, ty.max > 1))
+        datum(&ty, s, &mut Symbols::default()).map(|d| print(&d, &ty))
     }
 
     #[test]
@@ -432,7 +399,7 @@ mod tests {
             for t in [map, set] {
                 if let Ok(d) = datum(&t, &s, &mut Symbols::default()) {
                     // What is printed reads back the same.
-                    let again = datum(&t, &print(&d, true), &mut Symbols::default());
+                    let again = datum(&t, &print(&d, &t), &mut Symbols::default());
                     proptest::prop_assert_eq!(again, Ok(d));
                 }
             }

@@ -1,5 +1,6 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
+use super::registry::{self, Command, command};
 use super::show;
 use crate::log::Vlog;
 use crate::plane::door::Door;
@@ -26,35 +27,8 @@ pub struct Context {
     pub dummy: bool,
 }
 
-type Run = fn(&Context, &[String]) -> Result<String, String>;
-
-/// One command.
-struct Command {
-    name: &'static str,
-    usage: &'static str,
-    min: usize,
-    max: usize,
-    run: Run,
-}
-
-const fn command(
-    name: &'static str,
-    usage: &'static str,
-    min: usize,
-    max: usize,
-    run: Run,
-) -> Command {
-    Command {
-        name,
-        usage,
-        min,
-        max,
-        run,
-    }
-}
-
 /// In the order in which `list-commands` shows them.
-const COMMANDS: &[Command] = &[
+const COMMANDS: &[Command<Context>] = &[
     command(
         "bridge/dump-flows",
         "[--offload-stats] bridge",
@@ -167,11 +141,7 @@ const COMMANDS: &[Command] = &[
         show::fdb_stats(&c.switch, &a[0])
     }),
     command("list-commands", "", 0, 0, |_, _| {
-        let mut out = String::from("The available commands are:\n");
-        for c in COMMANDS {
-            out.push_str(&format!("  {:<23} {}\n", c.name, c.usage));
-        }
-        Ok(out)
+        Ok(registry::list(COMMANDS))
     }),
     command("memory/show", "", 0, 0, |c, _| Ok(show::memory(&c.switch))),
     command(
@@ -256,9 +226,7 @@ const COMMANDS: &[Command] = &[
         1,
         usize::MAX,
         |c, a| {
-            for spec in a {
-                c.log.set(spec)?;
-            }
+            a.iter().try_for_each(|spec| c.log.set(spec))?;
             Ok(String::new())
         },
     ),
@@ -312,23 +280,5 @@ fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
 
 /// Runs a command.
 pub fn run(context: &Context, name: &str, args: &[String]) -> Result<String, String> {
-    let Some(c) = COMMANDS.iter().find(|c| c.name == name) else {
-        return Err(format!(
-            "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
-        ));
-    };
-    if args.len() < c.min {
-        return Err(format!(
-            "\"{name}\" command requires at least {} arguments",
-            c.min
-        ));
-    }
-    if args.len() > c.max {
-        return Err(format!(
-            "\"{name}\" command takes at most {} arguments",
-            c.max
-        ));
-    }
-    tracing::debug!("received request {name}{args:?}");
-    (c.run)(context, args)
+    registry::run(COMMANDS, context, name, args)
 }

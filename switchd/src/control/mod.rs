@@ -1,10 +1,11 @@
-//! The control socket: `<run_dir>/ovs-vswitchd.<pid>.ctl`, spoken by `ovs-appctl`.
+//! Control sockets: `<run_dir>/<daemon>.<pid>.ctl`, spoken to by `ovs-appctl`.
 //!
 //! JSON-RPC 1.0 over a unix stream: `{"id":0,"method":"fdb/show","params":["br0"]}` is answered by
-//! `{"id":0,"result":"text","error":null}` or the text as `error`. Commands are in [`commands`];
-//! each runs on a blocking thread, since dumps wait for the forwarding threads.
+//! `{"id":0,"result":"text","error":null}` or the text as `error`. Any daemon may have one, with
+//! its own table of commands ([`registry`]); the switch's are in [`commands`]. Each runs on a blocking thread, since dumps wait for the forwarding threads.
 
 pub mod commands;
+pub mod registry;
 pub mod show;
 
 use serde_json::{Value, json};
@@ -23,47 +24,21 @@ pub const MAX_CLIENTS: usize = 64;
 /// Answers one command: the text, or what was wrong.
 pub type Handler = dyn Fn(&str, &[String]) -> Result<String, String> + Send + Sync;
 
-/// The listening socket and pid file; both are removed on drop.
+/// The listening socket, removed on drop.
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    pidfile: PathBuf,
-    /// The pid file: its lock tells others, `ovs-appctl` among them, that the process lives.
-    _locked: std::fs::File,
-}
-
-/// Writes the pid file and locks it for as long as the file returned is open.
-fn write_pidfile(path: &Path, pid: u32) -> io::Result<std::fs::File> {
-    let lock = |file: &std::fs::File| {
-        rustix::fs::fcntl_lock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-    };
-    let mut file = std::fs::OpenOptions::new();
-    if let Ok(old) = file.read(true).write(true).open(path)
-        && lock(&old).is_err()
-    {
-        let other = std::fs::read_to_string(path).unwrap_or_default();
-        return Err(io::Error::other(format!(
-            "{}: already running as pid {}",
-            path.display(),
-            other.trim()
-        )));
-    }
-    // Written aside, so that nobody reads half of it.
-    let aside = path.with_extension(format!("pid.tmp{pid}"));
-    let mut file = std::fs::File::create(&aside)?;
-    io::Write::write_all(&mut file, format!("{pid}\n").as_bytes())?;
-    lock(&file)?;
-    std::fs::rename(&aside, path)?;
-    Ok(file)
 }
 
 impl ControlSocket {
-    /// Binds `<name>.<pid>.ctl` (or `path`) and writes `<name>.pid` in `run_dir`.
+    /// Binds `path`, or `<name>.<pid>.ctl`, in `run_dir`.
+    ///
+    /// # Errors
+    /// What the system says.
     pub fn bind(run_dir: &Path, name: &str, path: Option<&Path>) -> io::Result<ControlSocket> {
-        let pid = std::process::id();
         let path = match path {
             Some(p) => run_dir.join(p),
-            None => run_dir.join(format!("{name}.{pid}.ctl")),
+            None => run_dir.join(format!("{name}.{}.ctl", std::process::id())),
         };
         // A socket of our own pid's name can only be a dead predecessor's.
         match std::fs::remove_file(&path) {
@@ -71,14 +46,7 @@ impl ControlSocket {
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
-        let pidfile = run_dir.join(format!("{name}.pid"));
-        let locked = write_pidfile(&pidfile, pid)?;
-        Ok(ControlSocket {
-            listener,
-            path,
-            pidfile,
-            _locked: locked,
-        })
+        Ok(ControlSocket { listener, path })
     }
 
     /// Serves clients for ever.
@@ -110,7 +78,6 @@ impl ControlSocket {
 impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(&self.pidfile);
     }
 }
 
@@ -159,7 +126,7 @@ async fn answer(request: Value, handler: Arc<Handler>) -> Value {
         Err(e) => Err(e),
         Ok((method, args)) => tokio::task::spawn_blocking(move || handler(&method, &args))
             .await
-            .unwrap_or_else(|e| Err(format!("the command failed inside the switch: {e}"))),
+            .unwrap_or_else(|e| Err(format!("the command failed inside the daemon: {e}"))),
     };
     let lined = |s: String| {
         if s.is_empty() || s.ends_with('\n') {
@@ -220,7 +187,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = ControlSocket::bind(dir.path(), "ovs-vswitchd", None).unwrap();
         let path = socket.path.clone();
-        assert!(dir.path().join("ovs-vswitchd.pid").exists());
         let task = tokio::spawn(async move {
             socket
                 .serve(Arc::new(|name, args| match name {
