@@ -177,6 +177,7 @@ mod tests {
             "127.0.0.1:1".parse().unwrap(),
             4,
             Features {
+                actions: 0,
                 datapath_id: 0x2a,
                 buffers: 0,
                 tables: 254,

@@ -692,6 +692,7 @@ impl Datapath {
                     (t.counters.matched.get().0, t.counters.missed.get().0)
                 });
                 TableStats {
+                    legacy: None,
                     table: n,
                     active: t.map_or(0, |t| t.classifier.len() as u32),
                     lookups: matched + missed,

@@ -187,3 +187,31 @@ impl Instructions {
             .any(|a| *a == Action::Group(group))
     }
 }
+
+/// Makes of every set_field with a mask the loads that Open vSwitch sends for it before
+/// OpenFlow 1.5, whose set_field takes no masks.
+pub(crate) fn masks_to_loads(actions: &mut Vec<Action>) {
+    let old = std::mem::take(actions);
+    for a in old {
+        match a {
+            Action::SetField { field, value, mask } if mask != field.info().full_mask() => {
+                let mut at = 0u32;
+                while at < 128 && mask >> at != 0 {
+                    at += (mask >> at).trailing_zeros();
+                    let run = (mask >> at).trailing_ones().min(64);
+                    let ones = u64::MAX >> (64 - run);
+                    actions.push(Action::Load {
+                        target: Subfield {
+                            field,
+                            offset: at as u8,
+                            bits: run as u8,
+                        },
+                        value: (value >> at) as u64 & ones,
+                    });
+                    at += run;
+                }
+            }
+            a => actions.push(a),
+        }
+    }
+}

@@ -267,6 +267,15 @@ pub struct AggregateStats {
     pub flows: u32,
 }
 
+/// What OpenFlow 1.0 says of a table beside its counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegacyTable {
+    /// `OFPFW_*` bits: what flows may leave out.
+    pub wildcards: u32,
+    /// How many flows it can hold.
+    pub max_entries: u32,
+}
+
 /// A table's counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableStats {
@@ -278,6 +287,8 @@ pub struct TableStats {
     pub lookups: u64,
     /// Those that found a rule.
     pub matched: u64,
+    /// In OpenFlow 1.0 alone.
+    pub legacy: Option<LegacyTable>,
 }
 
 /// Port configuration bits, `OFPPC_*`.
@@ -431,6 +442,8 @@ pub struct Features {
     pub auxiliary_id: u8,
     /// `OFPC_*` bits.
     pub capabilities: u32,
+    /// Bit per action type, in OpenFlow 1.0 alone.
+    pub actions: u32,
     /// Ports, in the versions that carry them here (1.0 to 1.2).
     pub ports: Vec<PortDesc>,
 }
@@ -910,6 +923,9 @@ pub enum Message {
     BundleControl(BundleStep, BundleId),
     /// A message for a bundle, with its transaction id.
     BundleAdd(BundleId, u32, Box<Message>),
+    /// A message in the form that Nicira gave it beside OpenFlow 1.0's own: flow-mods, removed flows,
+    /// flow and aggregate statistics with an extended match, and packet-ins (those in any version).
+    Nicira(Box<Message>),
     /// NXT_SET_FLOW_FORMAT: 0 OpenFlow 1.0, 2 NXM.
     SetFlowFormat(u32),
     /// NXT_FLOW_MOD_TABLE_ID.

@@ -298,8 +298,12 @@ impl Session {
 
     /// A switch is only asked; answers and reports are a controller's to read.
     fn allowed(&self, d: wire::Decoded) -> Result<wire::Decoded, OfError> {
+        let message = match &d.message {
+            Message::Nicira(m) => m,
+            m => m,
+        };
         let reply = matches!(
-            d.message,
+            message,
             Message::FeaturesReply(_)
                 | Message::GetConfigReply(_)
                 | Message::PacketIn(_)
@@ -539,6 +543,7 @@ mod tests {
                 active: n,
                 lookups: 1,
                 matched: 0,
+                legacy: None,
             })
             .collect();
         let whole = Message::MultipartReply(MultipartReply::Table(tables));

@@ -269,6 +269,7 @@ fn answer(s: &mut Session, state: &Mutex<State>, xid: u32, m: Message, dpid: u64
     let mut t = state.lock().unwrap();
     let reply = match m {
         Message::FeaturesRequest => Message::FeaturesReply(Features {
+            actions: 0,
             datapath_id: dpid,
             buffers: 0,
             tables: 254,
@@ -296,6 +297,7 @@ fn answer(s: &mut Session, state: &Mutex<State>, xid: u32, m: Message, dpid: u64
                     .collect(),
             ),
             MultipartRequest::Table => MultipartReply::Table(vec![TableStats {
+                legacy: None,
                 table: 0,
                 active: t.flows.len() as u32,
                 lookups: 10,

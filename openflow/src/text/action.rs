@@ -565,6 +565,21 @@ fn subfield_text(s: Subfield) -> String {
     }
 }
 
+/// The action of OpenFlow 1.0 (or of Nicira beside it) that writes a field.
+fn legacy_word(field: FieldId) -> Option<&'static str> {
+    Some(match field {
+        FieldId::EthSrc => "mod_dl_src",
+        FieldId::EthDst => "mod_dl_dst",
+        FieldId::Ipv4Src => "mod_nw_src",
+        FieldId::Ipv4Dst => "mod_nw_dst",
+        FieldId::IpDscp => "mod_nw_tos",
+        FieldId::TcpSrc | FieldId::UdpSrc | FieldId::SctpSrc => "mod_tp_src",
+        FieldId::TcpDst | FieldId::UdpDst | FieldId::SctpDst => "mod_tp_dst",
+        FieldId::TunId => "set_tunnel",
+        _ => return None,
+    })
+}
+
 /// Writes actions, comma between; nothing for none.
 pub fn format_actions(actions: &[Action], names: &Names) -> String {
     let texts: Vec<String> = actions.iter().map(|a| one(a, names)).collect();
@@ -626,6 +641,17 @@ fn one(a: &Action, names: &Names) -> String {
             match field {
                 FieldId::NwTtl if *mask == 0xff => format!("mod_nw_ttl:{value}"),
                 FieldId::MplsTtl if *mask == 0xff => format!("set_mpls_ttl({value})"),
+                _ if names.legacy && *mask == info.full_mask() && legacy_word(*field).is_some() => {
+                    let word = legacy_word(*field).unwrap_or_default();
+                    match field {
+                        FieldId::IpDscp => format!("{word}:{}", value << 2),
+                        FieldId::TunId if *value > u128::from(u32::MAX) => {
+                            format!("set_tunnel64:{value:#x}")
+                        }
+                        FieldId::TunId => format!("{word}:{value:#x}"),
+                        _ => format!("{word}:{}", value::format(info, *value, *mask, names)),
+                    }
+                }
                 _ => format!(
                     "set_field:{}->{}",
                     value::format(info, *value, *mask, names),
@@ -668,6 +694,7 @@ fn one(a: &Action, names: &Names) -> String {
         Action::Note(b) => format!("note:{}", bytes_text(b)),
         Action::Raw(raw) => format!("raw({})", bytes_text(&raw.bytes)),
         // strip_vlan is what reads best, but pop_vlan is how it is printed.
+        Action::PopVlan if names.legacy => "strip_vlan".into(),
         Action::PopVlan => "pop_vlan".into(),
         plain => PLAIN
             .iter()

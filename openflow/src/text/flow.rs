@@ -4,7 +4,7 @@ use super::action::{format_instructions, parse_instructions};
 use super::matching::{format_match, hex_text, narrow_icmp, normalize, parse_pair};
 use super::print::format_duration;
 use super::{Names, Result, TextError, fail, next_pair, number, parse_uint};
-use crate::action::{Action, Instructions, Subfield};
+use crate::action::{Instructions, masks_to_loads};
 use crate::field::{FieldId, Slot};
 use crate::message::{
     FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, PortNo, TABLE_ALL,
@@ -190,34 +190,6 @@ fn cookie(v: &str) -> Result<(u64, Option<u64>)> {
     match v.split_once('/') {
         Some((c, m)) => Ok((one(c)?, Some(one(m)?))),
         None => Ok((one(v)?, None)),
-    }
-}
-
-/// Makes of every set_field with a mask the loads that Open vSwitch sends for it before
-/// OpenFlow 1.5, whose set_field takes no masks.
-pub(crate) fn masks_to_loads(actions: &mut Vec<Action>) {
-    let old = std::mem::take(actions);
-    for a in old {
-        match a {
-            Action::SetField { field, value, mask } if mask != field.info().full_mask() => {
-                let mut at = 0u32;
-                while at < 128 && mask >> at != 0 {
-                    at += (mask >> at).trailing_zeros();
-                    let run = (mask >> at).trailing_ones().min(64);
-                    let ones = u64::MAX >> (64 - run);
-                    actions.push(Action::Load {
-                        target: Subfield {
-                            field,
-                            offset: at as u8,
-                            bits: run as u8,
-                        },
-                        value: (value >> at) as u64 & ones,
-                    });
-                    at += run;
-                }
-            }
-            a => actions.push(a),
-        }
     }
 }
 

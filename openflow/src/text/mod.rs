@@ -45,6 +45,8 @@ pub struct Names {
     pub tables: Vec<(u8, String)>,
     /// Print names where they are known (`--names`).
     pub show: bool,
+    /// Write actions in the words of OpenFlow 1.0 (`mod_dl_src`), whose wire they came over.
+    pub legacy: bool,
 }
 
 /// The reserved ports that have names in text.

@@ -40,6 +40,39 @@ const LINK: &[&str] = &[
     "AUTO_PAUSE_ASYM",
 ];
 
+/// Actions of OpenFlow 1.0's features by their bits.
+const ACTIONS_10: &[(u32, &str)] = &[
+    (1 << 0, "output"),
+    (1 << 11, "enqueue"),
+    (1 << 1, "set_vlan_vid"),
+    (1 << 2, "set_vlan_pcp"),
+    (1 << 3, "strip_vlan"),
+    (1 << 4, "mod_dl_src"),
+    (1 << 5, "mod_dl_dst"),
+    (1 << 6, "mod_nw_src"),
+    (1 << 7, "mod_nw_dst"),
+    (1 << 8, "mod_nw_tos"),
+    (1 << 9, "mod_tp_src"),
+    (1 << 10, "mod_tp_dst"),
+];
+
+/// Fields that a table of OpenFlow 1.0 can leave out, by their wildcard bits, as the stock tool
+/// groups them when all can be left out.
+const FIELDS_10: &[(u32, &str)] = &[
+    (1 << 0, "in_port"),
+    (1 << 2, "eth_src"),
+    (1 << 3, "eth_dst"),
+    (1 << 4, "eth_type"),
+    (1 << 1, "vlan_vid"),
+    (1 << 20, "vlan_pcp"),
+    (0x3f << 8, "ip_src"),
+    (0x3f << 14, "ip_dst"),
+    (1 << 5, "nw_proto"),
+    (1 << 21, "nw_tos"),
+    (1 << 6, "tcp_src"),
+    (1 << 7, "tcp_dst"),
+];
+
 /// How a version is written in a message's heading: empty for 1.0.
 pub fn version_name(version: u8) -> String {
     match version {
@@ -170,6 +203,16 @@ fn hex_dump(data: &[u8]) -> String {
 
 fn message_name(m: &Message) -> &'static str {
     match m {
+        Message::Nicira(m) => match &**m {
+            Message::FlowMod(_) => "NXT_FLOW_MOD",
+            Message::FlowRemoved(_) => "NXT_FLOW_REMOVED",
+            Message::PacketIn(_) => "NXT_PACKET_IN",
+            Message::MultipartRequest(MultipartRequest::Flow(_)) => "NXST_FLOW request",
+            Message::MultipartRequest(MultipartRequest::Aggregate(_)) => "NXST_AGGREGATE request",
+            Message::MultipartReply(MultipartReply::Flow(_)) => "NXST_FLOW reply",
+            Message::MultipartReply(MultipartReply::Aggregate(_)) => "NXST_AGGREGATE reply",
+            m => message_name(m),
+        },
         Message::Hello(_) => "OFPT_HELLO",
         Message::Error(_) => "OFPT_ERROR",
         Message::EchoRequest(_) => "OFPT_ECHO_REQUEST",
@@ -240,8 +283,23 @@ fn message_name(m: &Message) -> &'static str {
 
 /// Writes a message with its heading, as many lines as it needs, the last one ended.
 pub fn format_message(d: &Decoded, names: &Names) -> String {
-    let (name, version) = (message_name(&d.message), version_name(d.version));
+    let legacy = Names {
+        legacy: true,
+        ..names.clone()
+    };
+    let names = if d.version == wire::OF10 {
+        &legacy
+    } else {
+        names
+    };
     let body = body(&d.message, d.version, names);
+    let version = version_name(d.version);
+    let name = match (d.version, &d.message) {
+        (wire::OF10, Message::RoleRequest(_)) => "NXT_ROLE_REQUEST",
+        (wire::OF10, Message::RoleReply(_)) => "NXT_ROLE_REPLY",
+        (wire::OF10, Message::SetAsync(_)) => "NXT_SET_ASYNC_CONFIG",
+        (_, m) => message_name(m),
+    };
     let more = if d.more { " [more]" } else { "" };
     let mut s = format!("{name}{version} (xid={:#x}):{more}{body}", d.xid);
     while s.ends_with(' ') {
@@ -288,7 +346,11 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
                 let _ = write!(w, ", auxiliary_id:{}", f.auxiliary_id);
             }
             let caps = bits(f.capabilities, CAPABILITIES, "0");
-            write!(w, "\ncapabilities: {caps}\n{}", format_ports(&f.ports))
+            let _ = writeln!(w, "\ncapabilities: {caps}");
+            if version == wire::OF10 {
+                let _ = writeln!(w, "actions: {}", bits(f.actions, ACTIONS_10, "0"));
+            }
+            write!(w, "{}", format_ports(&f.ports))
         }
         Message::GetConfigReply(c) | Message::SetConfig(c) => {
             let frags = ["normal", "drop", "reassemble", "nx-match"][usize::from(c.flags & 3)];
@@ -391,13 +453,13 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
                 Role::Secondary => "secondary",
             };
             let _ = write!(w, " role={role}");
-            if matches!(r.role, Role::Primary | Role::Secondary)
-                || r.generation != u64::MAX && r.generation != 0
-            {
+            let primacy = matches!(r.role, Role::Primary | Role::Secondary);
+            if primacy && version != wire::OF10 || r.generation != u64::MAX && r.generation != 0 {
                 let _ = write!(w, " generation_id={}", r.generation);
             }
             writeln!(w)
         }
+        Message::Nicira(m) => write!(w, "{}", self::body(m, version, names)),
         Message::SetFlowFormat(n) => writeln!(
             w,
             " format={}",
@@ -661,7 +723,8 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
         MultipartReply::Table(tables) => {
             writeln!(w)?;
             let same = |a: &TableStats, b: &TableStats| {
-                (a.active, a.lookups, a.matched) == (b.active, b.lookups, b.matched)
+                (a.active, a.lookups, a.matched, a.legacy)
+                    == (b.active, b.lookups, b.matched, b.legacy)
             };
             let mut i = 0;
             while i < tables.len() {
@@ -694,6 +757,13 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
                     w,
                     "    active={active}, lookup={lookups}, matched={matched}"
                 )?;
+                match t.legacy {
+                    Some(l) if i > 0 && tables[i - 1].legacy == Some(l) => {
+                        writeln!(w, "    (same features)")?;
+                    }
+                    Some(l) => write!(w, "{}", legacy_table(l))?,
+                    None => {}
+                }
                 i += 1;
             }
             Ok(())
@@ -723,7 +793,9 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
                     c(p.tx_errors),
                     c(p.collisions)
                 )?;
-                writeln!(w, "           duration={}", lifetime(p.duration))?;
+                if lifetime(p.duration) != "?" {
+                    writeln!(w, "           duration={}", lifetime(p.duration))?;
+                }
             }
             Ok(())
         }
@@ -847,6 +919,21 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
         }
         MultipartReply::PortDesc(ports) => write!(w, "\n{}", format_ports(ports)),
     }
+}
+
+/// What OpenFlow 1.0 says of a table beside its counters.
+fn legacy_table(l: LegacyTable) -> String {
+    let mut s = format!("    max_entries={}\n    matching:\n", l.max_entries);
+    let all = if l.wildcards == wire::WILD_ALL {
+        "in_port eth_{src,dst,type} vlan_{vid,pcp} ip_{src,dst} nw_{proto,tos} tcp_{src,dst}".into()
+    } else {
+        let fields = FIELDS_10.iter().filter(|f| l.wildcards & f.0 == f.0);
+        fields.map(|f| f.1).collect::<Vec<_>>().join(" ")
+    };
+    if !all.is_empty() {
+        let _ = writeln!(s, "      exact match or wildcard: {all}");
+    }
+    s
 }
 
 /// Action types of group features by their bits.

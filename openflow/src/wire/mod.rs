@@ -4,6 +4,7 @@
 //! * [`oxm`] — match fields as OXM and NXM TLVs, of every version from 1.2 on
 //! * `action` — actions and instructions of 1.1 and later
 //! * `nicira` — Nicira's and the ONF's experimenter actions and messages
+//! * `v10` — the messages of OpenFlow 1.0 and Nicira's extensions of it
 //! * `v13` — the messages of OpenFlow 1.3, with `multipart` beside it
 //!
 //! [`decode`] and [`encode`] choose the version's module. What a version cannot express is an
@@ -15,6 +16,7 @@ mod cursor;
 mod multipart;
 mod nicira;
 pub mod oxm;
+mod v10;
 mod v13;
 
 use crate::error::{ErrorKind, OfError};
@@ -24,11 +26,17 @@ use cursor::{Reader, Writer};
 pub(crate) use multipart::Assembler;
 pub use multipart::{MAX_MULTIPART_LEN, MAX_MULTIPART_OPEN};
 
+/// `OFPFW_ALL` of OpenFlow 1.0: a table that can leave any of the twelve fields out.
+pub const WILD_ALL: u32 = v10::WILD_ALL;
+
+/// OpenFlow 1.0's number on the wire.
+pub const OF10: u8 = 1;
+
 /// OpenFlow 1.3's number on the wire.
 pub const OF13: u8 = 4;
 
 /// The versions this crate can speak, lowest first.
-pub const SUPPORTED: &[u8] = &[OF13];
+pub const SUPPORTED: &[u8] = &[OF10, OF13];
 
 /// Bytes of a header (OpenFlow 1.3.5 7.1).
 pub const HEADER_LEN: usize = 8;
@@ -119,7 +127,10 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let message = match h.kind {
         0 => Some(decode_hello(h.version, &mut r)?),
         1 => {
-            let kind = ErrorKind::from_type_and_code(r.u16()?, r.u16()?);
+            let kind = match h.version {
+                OF10 => v10::error::read(&mut r)?,
+                _ => ErrorKind::from_type_and_code(r.u16()?, r.u16()?),
+            };
             Some(Message::Error(ErrorMsg {
                 kind,
                 data: Bytes::copy_from_slice(r.all()),
@@ -131,6 +142,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     };
     let (message, more) = match (message, h.version) {
         (Some(message), _) => (message, false),
+        (None, OF10) => v10::decode(h.kind, r)?,
         (None, OF13) => v13::decode(h.kind, r)?,
         (None, v) => {
             return Err(OfError::new(
@@ -167,13 +179,18 @@ pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError
             }
         })?,
         Message::Error(e) => simple(1, &mut |w| {
-            let (kind, code) = e.kind.type_and_code();
-            w.u16(kind);
-            w.u16(code);
-            w.put(&e.data[..e.data.len().min(MAX_MESSAGE_LEN - 12)]);
+            if version == OF10 {
+                v10::error::put(w, e.kind);
+            } else {
+                let (kind, code) = e.kind.type_and_code();
+                w.u16(kind);
+                w.u16(code);
+            }
+            w.put(&e.data[..e.data.len().min(MAX_MESSAGE_LEN - w.len())]);
         })?,
         Message::EchoRequest(data) => simple(2, &mut |w| w.put(data))?,
         Message::EchoReply(data) => simple(3, &mut |w| w.put(data))?,
+        other if version == OF10 => v10::encode(&mut w, xid, other)?,
         other if version == OF13 => v13::encode(&mut w, xid, other)?,
         _ => {
             return Err(OfError::new(

@@ -9,10 +9,10 @@ use crate::message::*;
 
 /// Where a part of a long answer is closed: no single entry that a switch makes comes near the
 /// rest of the length field's range.
-const PART_LEN: usize = 48 * 1024;
+pub(super) const PART_LEN: usize = 48 * 1024;
 /// Experimenter multipart messages.
 const EXPERIMENTER: u16 = 0xffff;
-const QUEUE_ALL: u32 = 0xffff_ffff;
+pub(super) const QUEUE_ALL: u32 = 0xffff_ffff;
 
 fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
     Err(OfError::new(kind, detail))
@@ -117,7 +117,7 @@ fn read_all<T>(
 }
 
 /// An entry that begins with its own 16-bit length: the reader behind it.
-fn sized<'a>(r: &mut Reader<'a>, min: usize) -> Result<Reader<'a>, OfError> {
+pub(super) fn sized<'a>(r: &mut Reader<'a>, min: usize) -> Result<Reader<'a>, OfError> {
     let len = usize::from(Reader::new(r.peek(), ErrorKind::BadLen).u16()?);
     if len < min {
         return err(
@@ -163,6 +163,7 @@ pub(super) fn read_reply(mut r: Reader<'_>) -> Result<(MultipartReply, bool), Of
                 active: r.u32()?,
                 lookups: r.u64()?,
                 matched: r.u64()?,
+                legacy: None,
             })
         })?),
         4 => MultipartReply::PortStats(read_all(r, |r| {
@@ -281,7 +282,7 @@ fn four(r: &mut Reader<'_>) -> Result<[u32; 4], OfError> {
 }
 
 /// A port's counters in the order of the wire.
-fn port_counters(s: &mut PortStats) -> [&mut u64; 12] {
+pub(super) fn port_counters(s: &mut PortStats) -> [&mut u64; 12] {
     [
         &mut s.rx_packets,
         &mut s.tx_packets,
@@ -706,6 +707,8 @@ fn extend(whole: &mut Message, part: Message) -> Result<(), OfError> {
     use MultipartReply as A;
     use MultipartRequest as Q;
     match (whole, part) {
+        // Nicira's forms of OpenFlow 1.0's statistics.
+        (Message::Nicira(a), Message::Nicira(b)) => return extend(a, *b),
         (
             Message::MultipartRequest(Q::TableFeatures(a)),
             Message::MultipartRequest(Q::TableFeatures(b)),

@@ -5,6 +5,7 @@
 
 use super::cursor::{Reader, Writer};
 use super::oxm::{self, NICIRA, ONF};
+use super::v10;
 use crate::action::{Action, PacketInReason, RawAction, Subfield};
 use crate::error::{ErrorKind, OfError};
 use crate::message::{AsyncConfig, BundleId, BundleStep, Message, PortNo};
@@ -442,6 +443,7 @@ pub(super) fn read_message(mut r: Reader<'_>, version: u8) -> Result<Message, Of
             Message::FlowModTableId(on)
         }
         (NICIRA, 16) => Message::SetPacketInFormat(r.u32()?),
+        (NICIRA, 17) => Message::Nicira(Box::new(Message::PacketIn(v10::nx_packet_in(&mut r)?))),
         (NICIRA, 19) => Message::SetAsync(read_async(&mut r)?),
         (NICIRA, 20) => {
             r.skip(6)?;
@@ -546,6 +548,13 @@ pub(super) fn put_message(w: &mut Writer, version: u8, m: &Message) -> Result<bo
             w.zeros(6);
             w.u16(*n);
         }
+        Message::Nicira(inner) => match &**inner {
+            Message::PacketIn(p) => {
+                head(w, NICIRA, 17);
+                v10::put_nx_packet_in(w, p)?;
+            }
+            _ => return Ok(false),
+        },
         Message::BundleControl(step, id) => {
             head(w, ONF, 2300);
             let n = STEPS.iter().position(|s| s == step).unwrap_or_default();

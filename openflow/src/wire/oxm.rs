@@ -326,7 +326,9 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
     // with the rest of the tag as one vlan_tci.
     let (tci, tci_mask) = m.slot(Slot::VlanTci);
     let pcp = tci_mask & 0xe000;
-    if pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0) {
+    // Before OpenFlow 1.2 there is only Nicira's field of the whole tag, and of the whole DSCP byte.
+    let legacy = version < 3;
+    if (legacy && tci_mask != 0) || pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0) {
         let id = FieldId::VlanTci;
         put_entry(w, Code::of(id, 0), id, tci, tci_mask);
         rest.set_masked(id, 0, 0);
@@ -341,7 +343,12 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
             if mask == 0 || !m.meets(info.prereq) || (info.mask == MaskRule::Exact && !exact) {
                 continue;
             }
-            put_entry(w, Code::of(info.id, version), info.id, value, mask);
+            if legacy && info.id == FieldId::IpDscp {
+                let id = FieldId::NwTos;
+                put_entry(w, Code::of(id, 0), id, value << 2, effective_mask(id));
+            } else {
+                put_entry(w, Code::of(info.id, version), info.id, value, mask);
+            }
             rest.set_masked(info.id, 0, 0);
         }
     }

@@ -99,6 +99,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 tables,
                 auxiliary_id,
                 capabilities,
+                actions: 0,
                 ports: Vec::new(),
             })
         }
@@ -242,8 +243,8 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     Ok((m, more))
 }
 
-/// The reasons that 1.4 added are all actions to 1.3.
-fn old_reason(reason: PacketInReason) -> PacketInReason {
+/// The reasons that 1.4 added are all actions to earlier versions.
+pub(super) fn old_reason(reason: PacketInReason) -> PacketInReason {
     match reason {
         PacketInReason::NoMatch | PacketInReason::InvalidTtl => reason,
         _ => PacketInReason::Action,
@@ -405,7 +406,7 @@ fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
     })
 }
 
-fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
+pub(super) fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
     let bits = r.u32()?;
     Ok(PortFlags {
         port_down: bits & 1 != 0,
@@ -416,7 +417,7 @@ fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
     })
 }
 
-fn flag_bits(f: PortFlags) -> u32 {
+pub(super) fn flag_bits(f: PortFlags) -> u32 {
     // Bit 4 is OpenFlow 1.0's NO_FLOOD, which Open vSwitch sends in all versions.
     u32::from(f.port_down)
         | u32::from(f.no_recv) << 2
@@ -557,25 +558,44 @@ fn read_queues(r: &mut Reader<'_>) -> Result<Vec<QueueConfig>, OfError> {
             return err(ErrorKind::BadLen, "a queue is shorter than its header");
         };
         let mut props = r.sub(len, ErrorKind::BadLen)?;
-        let mut q = QueueConfig {
+        let (min_rate, max_rate) = read_rates(&mut props)?;
+        out.push(QueueConfig {
             queue,
             port,
-            min_rate: None,
-            max_rate: None,
-        };
-        while !props.is_empty() {
-            let (kind, _, mut p) = props.tlv(8, 8)?;
-            p.skip(4)?;
-            // Rates over 1000 mean that the property is off. Experimenters' are passed over.
-            match kind {
-                1 => q.min_rate = Some(p.u16()?).filter(|r| *r <= 1000),
-                2 => q.max_rate = Some(p.u16()?).filter(|r| *r <= 1000),
-                _ => {}
-            }
-        }
-        out.push(q);
+            min_rate,
+            max_rate,
+        });
     }
     Ok(out)
+}
+
+/// A queue's properties: its least and its greatest rate.
+pub(super) fn read_rates(props: &mut Reader<'_>) -> Result<(Option<u16>, Option<u16>), OfError> {
+    let mut rates = (None, None);
+    while !props.is_empty() {
+        let (kind, _, mut p) = props.tlv(8, 8)?;
+        p.skip(4)?;
+        // Rates over 1000 mean that the property is off. Experimenters' are passed over.
+        match kind {
+            1 => rates.0 = Some(p.u16()?).filter(|r| *r <= 1000),
+            2 => rates.1 = Some(p.u16()?).filter(|r| *r <= 1000),
+            _ => {}
+        }
+    }
+    Ok(rates)
+}
+
+/// Writes a queue's properties.
+pub(super) fn put_rates(w: &mut Writer, q: &QueueConfig) {
+    for (kind, rate) in [(1, q.min_rate), (2, q.max_rate)] {
+        if let Some(rate) = rate {
+            w.u16(kind);
+            w.u16(16);
+            w.zeros(4);
+            w.u16(rate);
+            w.zeros(6);
+        }
+    }
 }
 
 /// Encodes a message with its header; multipart answers may become several.
@@ -716,15 +736,7 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
                 w.u32(q.port.0);
                 w.u16(0);
                 w.zeros(6);
-                for (kind, rate) in [(1, q.min_rate), (2, q.max_rate)] {
-                    if let Some(rate) = rate {
-                        w.u16(kind);
-                        w.u16(16);
-                        w.zeros(4);
-                        w.u16(rate);
-                        w.zeros(6);
-                    }
-                }
+                put_rates(w, q);
                 w.set_len(start + 8, start)?;
             }
         }

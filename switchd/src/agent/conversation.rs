@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use openflow::Message;
 use openflow::session::{CloseReason, End, Event, Session};
-use openflow::wire::{self, OF13};
+use openflow::wire::{self, OF10, OF13};
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Versions that the codec speaks, by the names of `Bridge.protocols`.
-pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow13", OF13)];
+pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow10", OF10), ("OpenFlow13", OF13)];
 
 /// A message from the peer.
 pub struct Incoming {
@@ -101,6 +101,10 @@ impl Conversation {
             && let Err(e) = session.reply(xid, message)
         {
             tracing::warn!("a message cannot be sent in this OpenFlow version: {e}");
+            // Whoever asked should not wait for ever.
+            if xid != 0 {
+                session.refuse(xid, e.kind, &[]);
+            }
         }
     }
 

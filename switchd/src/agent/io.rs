@@ -552,6 +552,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send>(
         changed.notify_one();
     }
     let mut peer = Peer::new(id, line.kind, talk.version().unwrap_or(4));
+    bridge.speaks(id, line.kind, talk.version().unwrap_or(4));
     peer.enable_async(line.enable_async);
     peer.limit(line.limit, bridge.now());
     let why = serve(&mut stream, bridge, &mut peer, talk, queue, overflow, &line).await;

@@ -24,7 +24,7 @@ use openflow::{
 };
 use rconn::{DEFAULT_PROBE, Now, Reconnect};
 use roles::Roles;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -124,6 +124,8 @@ struct Inner {
     controllers: BTreeMap<String, Controller>,
     reconnects: u64,
     dropped_packet_ins: u64,
+    /// Primary controllers that speak a version in which unmatched packets go to controllers.
+    legacy: BTreeSet<ConnId>,
 }
 
 /// A bridge's OpenFlow side.
@@ -154,6 +156,7 @@ impl Bridge {
                 controllers: BTreeMap::new(),
                 reconnects: 0,
                 dropped_packet_ins: 0,
+                legacy: BTreeSet::new(),
             }),
             snoop: broadcast::channel(SNOOP_QUEUE).0,
             closed: watch::Sender::new(false),
@@ -307,6 +310,19 @@ impl Bridge {
         let mut inner = self.lock();
         inner.subscribers.remove(&id);
         inner.roles.leave(id);
+        if inner.legacy.remove(&id) && inner.legacy.is_empty() {
+            self.plane.set_legacy(&self.name, false);
+        }
+    }
+
+    /// Tells which version a connection speaks: before OpenFlow 1.3 packets that no rule matches go
+    /// to the controllers, tools and service controllers apart.
+    pub fn speaks(&self, id: ConnId, kind: peer::Kind, version: u8) {
+        let mut inner = self.lock();
+        if kind == peer::Kind::Primary && version < openflow::wire::OF13 {
+            inner.legacy.insert(id);
+            self.plane.set_legacy(&self.name, true);
+        }
     }
 
     /// Runs `f` on the roles of the bridge's connections.

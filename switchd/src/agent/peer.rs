@@ -8,13 +8,14 @@ use crate::agent::rconn::Now;
 use bytes::Bytes;
 use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
+use openflow::wire::OF10;
 use openflow::{
-    AsyncConfig, BundleId, BundleStep, ErrorMsg, Features, FieldId, FlowMod, FlowModCommand,
-    FlowStats, GroupFeatures, GroupModCommand, Message, MeterFeatures, MeterModCommand,
-    MultipartReply, MultipartRequest, OfError, PacketIn, PortDesc, PortNo, PortStats, Role,
-    SwitchConfig, SwitchDesc, TABLE_ALL, TableFeatures, TableProperty, TableStats,
+    AsyncConfig, BundleId, BundleStep, ErrorMsg, Features, FieldId, FlowFilter, FlowFlags, FlowMod,
+    FlowModCommand, FlowStats, GroupFeatures, GroupModCommand, LegacyTable, Message, MeterFeatures,
+    MeterModCommand, MultipartReply, MultipartRequest, OfError, PacketIn, PortDesc, PortNo,
+    PortStats, Role, SwitchConfig, SwitchDesc, TABLE_ALL, TableFeatures, TableProperty, TableStats,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Bundles a connection may have open.
@@ -24,6 +25,14 @@ pub const MAX_BUNDLE_MESSAGES: usize = 100_000;
 
 /// `OFPC_*`: flow, table, port and queue statistics.
 const CAPABILITIES: u32 = 0x47;
+/// `OFPC_ARP_MATCH_IP` of OpenFlow 1.0.
+const ARP_MATCH_IP: u32 = 0x80;
+/// All actions of OpenFlow 1.0, `OFPAT_OUTPUT` to `OFPAT_ENQUEUE`.
+const ACTIONS_10: u32 = 0xfff;
+/// Ports that fit OpenFlow 1.0's features; the rest is in the port descriptions.
+const PORTS_10: usize = (u16::MAX as usize - 32) / 48;
+/// Flows that a table is said to take.
+const MAX_ENTRIES: u32 = 1_000_000;
 /// Bundle errors (OpenFlow 1.4.1 7.5.4.18) by code.
 const BUNDLE_ERROR: u16 = 17;
 /// Type of errors that an experimenter defines, and the experimenter who defined bundles for 1.3.
@@ -79,6 +88,12 @@ pub struct Peer {
     asynchronous: AsyncConfig,
     controller_id: u16,
     budget: Option<Budget>,
+    /// OpenFlow 1.0: whether removed flows are told in Nicira's form (NXT_SET_FLOW_FORMAT).
+    nicira_flows: bool,
+    /// OpenFlow 1.0: whether flow-mods carry a table (NXT_FLOW_MOD_TABLE_ID).
+    table_ids: bool,
+    /// Whether packet-ins are told in Nicira's form (NXT_SET_PACKET_IN_FORMAT).
+    nicira_packets: bool,
     bundles: BTreeMap<u32, Bundle>,
     dropped: u64,
 }
@@ -100,6 +115,9 @@ impl Peer {
             asynchronous: default_async(true),
             controller_id: 0,
             budget: None,
+            nicira_flows: false,
+            table_ids: false,
+            nicira_packets: false,
             bundles: BTreeMap::new(),
             dropped: 0,
         }
@@ -171,6 +189,10 @@ impl Peer {
     ) -> Result<(), OfError> {
         let name = bridge.name();
         let plane = bridge.plane();
+        let (message, form) = match message {
+            Message::Nicira(inner) => (*inner, true),
+            m => (m, false),
+        };
         if bridge.with_roles(|r| r.role(self.id)) == Role::Secondary && changes_something(&message)
         {
             return Err(OfError::new(
@@ -188,9 +210,14 @@ impl Peer {
                     buffers: 0,
                     tables: TABLES,
                     auxiliary_id: 0,
-                    capabilities: CAPABILITIES,
+                    capabilities: if self.version == OF10 {
+                        CAPABILITIES | ARP_MATCH_IP
+                    } else {
+                        CAPABILITIES
+                    },
+                    actions: if self.version == OF10 { ACTIONS_10 } else { 0 },
                     ports: if self.version < 4 {
-                        ports(bridge)
+                        ports(bridge).into_iter().take(PORTS_10).collect()
                     } else {
                         Vec::new()
                     },
@@ -235,7 +262,13 @@ impl Peer {
             }
             Message::FlowMod(m) => {
                 let buffered = m.buffer.is_some();
-                plane.flow_mod(name, &own_flows(m))?;
+                if self.version == OF10 {
+                    plane
+                        .flow_mods(name, &self.flow_mods_10(bridge, m)?)
+                        .map_err(|(_, e)| e)?;
+                } else {
+                    plane.flow_mod(name, &own_flows(m))?;
+                }
                 if buffered {
                     return Err(OfError::new(
                         ErrorKind::BufferUnknown,
@@ -292,8 +325,15 @@ impl Peer {
             }
             Message::PortMod(p) => plane.port_mod(name, &p)?,
             Message::MultipartRequest(request) => {
-                let reply = self.multipart(bridge, request)?;
-                out.push((xid, Message::MultipartReply(reply)));
+                let reply = Message::MultipartReply(self.multipart(bridge, request)?);
+                out.push((
+                    xid,
+                    if form {
+                        Message::Nicira(Box::new(reply))
+                    } else {
+                        reply
+                    },
+                ));
             }
             Message::BarrierRequest => out.push((xid, Message::BarrierReply)),
             Message::QueueGetConfigRequest(port) => {
@@ -306,7 +346,10 @@ impl Peer {
                 out.push((xid, Message::QueueGetConfigReply(port, Vec::new())));
             }
             Message::RoleRequest(asked) => {
-                let given = bridge.with_roles(|r| r.request(self.id, asked))?;
+                let given = bridge.with_roles(|r| match self.version {
+                    OF10 => r.request_nicira(self.id, asked.role),
+                    _ => r.request(self.id, asked),
+                })?;
                 out.push((xid, Message::RoleReply(given)));
             }
             Message::GetAsyncRequest => {
@@ -319,14 +362,27 @@ impl Peer {
             }
             Message::BundleAdd(id, inner_xid, inner) => self.bundle_add(id, inner_xid, *inner)?,
             Message::SetControllerId(id) => self.controller_id = id,
-            Message::SetPacketInFormat(0) => {}
+            Message::SetPacketInFormat(n @ 0..=1) => self.nicira_packets = n == 1,
             Message::SetPacketInFormat(n) => {
                 return Err(OfError::new(
                     ErrorKind::RequestEperm,
                     format!("packet-in format {n} is not supported yet"),
                 ));
             }
-            Message::SetFlowFormat(_) | Message::FlowModTableId(_) => {}
+            Message::SetFlowFormat(n @ (0 | 2)) => self.nicira_flows = n == 2,
+            Message::SetFlowFormat(n) => {
+                return Err(OfError::new(
+                    ErrorKind::RequestEperm,
+                    format!("flow format {n} is not known; 0 is OpenFlow 1.0's, 2 is NXM"),
+                ));
+            }
+            Message::FlowModTableId(on) => self.table_ids = on,
+            Message::Nicira(_) => {
+                return Err(OfError::new(
+                    ErrorKind::BadType,
+                    "Nicira has no form of this message",
+                ));
+            }
             Message::FeaturesReply(_)
             | Message::GetConfigReply(_)
             | Message::PacketIn(_)
@@ -344,6 +400,72 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// A flow-mod of OpenFlow 1.0 as the tables take it: without a table it goes to table 0 or
+    /// speaks of all, a change of flows that are not there adds one, and an add counts anew.
+    fn flow_mods_10(&self, bridge: &Bridge, mut m: FlowMod) -> Result<Vec<FlowMod>, OfError> {
+        if !self.table_ids {
+            if m.table != 0 {
+                return Err(OfError::new(
+                    ErrorKind::BadCommand,
+                    format!(
+                        "a table ({}) in the command, which NXT_FLOW_MOD_TABLE_ID did not allow",
+                        m.table
+                    ),
+                ));
+            }
+            m.table = TABLE_ALL;
+        }
+        let strict = m.command == FlowModCommand::ModifyStrict;
+        if !strict && m.command != FlowModCommand::Modify {
+            m.flags.reset_counts = m.command == FlowModCommand::Add;
+            return Ok(vec![own_flows(m)]);
+        }
+        let filter = FlowFilter {
+            table: m.table,
+            cookie: m.cookie & m.cookie_mask,
+            cookie_mask: m.cookie_mask,
+            matching: m.matching.clone(),
+            ..FlowFilter::default()
+        };
+        let flows: Vec<FlowStats> = bridge
+            .plane()
+            .flow_stats(bridge.name(), &filter)
+            .into_iter()
+            .filter(is_visible)
+            .filter(|f| !strict || f.matching == m.matching && f.priority == m.priority)
+            .collect();
+        if flows.is_empty() {
+            if m.cookie_mask != 0 {
+                return Ok(Vec::new());
+            }
+            m.command = FlowModCommand::Add;
+            return Ok(vec![own_flows(m)]);
+        }
+        // In 1.0 a change gives flows its cookie, too, which later versions have a rule keep: such a
+        // flow is put in place anew, with its counters.
+        if m.cookie_mask == 0 && flows.iter().any(|f| f.cookie != m.cookie) {
+            let anew = |f: FlowStats| FlowMod {
+                command: FlowModCommand::Add,
+                table: f.table,
+                priority: f.priority,
+                idle_timeout: f.idle_timeout,
+                hard_timeout: f.hard_timeout,
+                importance: f.importance,
+                flags: FlowFlags {
+                    check_overlap: false,
+                    reset_counts: false,
+                    ..f.flags
+                },
+                matching: f.matching,
+                ..own_flows(m.clone())
+            };
+            return Ok(flows.into_iter().map(anew).collect());
+        }
+        let tables: BTreeSet<u8> = flows.iter().map(|f| f.table).collect();
+        let in_table = |table| own_flows(FlowMod { table, ..m.clone() });
+        Ok(tables.into_iter().map(in_table).collect())
     }
 
     fn multipart(
@@ -390,11 +512,20 @@ impl Peer {
                         active: 0,
                         lookups: 0,
                         matched: 0,
+                        legacy: None,
                     })
                     .collect();
                 for t in plane.table_stats(name) {
                     if let Some(slot) = tables.get_mut(usize::from(t.table)) {
                         *slot = t;
+                    }
+                }
+                if self.version == OF10 {
+                    for t in &mut tables {
+                        t.legacy = Some(LegacyTable {
+                            wildcards: openflow::wire::WILD_ALL,
+                            max_entries: MAX_ENTRIES,
+                        });
                     }
                 }
                 MultipartReply::Table(tables)
@@ -578,16 +709,25 @@ impl Peer {
                     self.dropped += 1;
                     return None;
                 }
-                Some(Message::PacketIn(PacketIn {
+                let m = Message::PacketIn(PacketIn {
                     buffer: None,
                     data: cut(packet, *max_len),
                     ..packet.clone()
-                }))
+                });
+                Some(if self.nicira_packets {
+                    Message::Nicira(Box::new(m))
+                } else {
+                    m
+                })
             }
             Async::FlowRemoved(removed) => {
                 let visible = removed.flow.cookie != HIDDEN_COOKIE;
                 (visible && wants(&self.asynchronous.flow_removed, removed.reason as u32))
                     .then(|| Message::FlowRemoved(removed.clone()))
+                    .map(|m| match (self.version, self.nicira_flows) {
+                        (OF10, true) => Message::Nicira(Box::new(m)),
+                        _ => m,
+                    })
             }
             Async::PortStatus(reason, desc) => {
                 wants(&self.asynchronous.port_status, *reason as u32)
@@ -741,7 +881,7 @@ fn table_features(table: u8) -> TableFeatures {
         metadata_match: u64::MAX,
         metadata_write: u64::MAX,
         config: 0,
-        max_entries: 1_000_000,
+        max_entries: MAX_ENTRIES,
         properties: vec![
             TableProperty::Instructions {
                 miss: false,

@@ -18,6 +18,20 @@ impl Roles {
         self.roles.get(&id).copied().unwrap_or(Role::Equal)
     }
 
+    /// Answers a role request of Nicira's, which knows no generations.
+    pub fn request_nicira(&mut self, id: ConnId, role: Role) -> Result<RoleMsg, OfError> {
+        let known = self.generation;
+        let answer = self.request(
+            id,
+            RoleMsg {
+                role,
+                generation: known.unwrap_or(0),
+            },
+        )?;
+        self.generation = known;
+        Ok(answer)
+    }
+
     /// Answers a role request: the role it now has and the generation.
     pub fn request(&mut self, id: ConnId, asked: RoleMsg) -> Result<RoleMsg, OfError> {
         match asked.role {

@@ -5,13 +5,17 @@ use datapath::{
     BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
     PortSpec,
 };
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+/// Bridges' settings by name, and whether a controller speaks OpenFlow 1.0.
+type Settings = BTreeMap<String, (BridgeParams, bool)>;
 
 /// A started datapath, its bridges by name.
 pub struct Door {
     datapath: Datapath,
     clock: Clock,
     bridges: RwLock<BTreeMap<String, BridgeId>>,
+    settings: Mutex<Settings>,
 }
 
 impl Door {
@@ -23,6 +27,7 @@ impl Door {
             datapath,
             clock,
             bridges: RwLock::default(),
+            settings: Mutex::default(),
         };
         Ok((door, events))
     }
@@ -39,6 +44,10 @@ impl Door {
 
     fn map(&self) -> RwLockReadGuard<'_, BTreeMap<String, BridgeId>> {
         self.bridges.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn id(&self, bridge: &str) -> Option<BridgeId> {
@@ -69,7 +78,7 @@ fn gone(name: &str) -> OfError {
     OfError::new(openflow::error::ErrorKind::FlowModUnknown, no_bridge(name))
 }
 
-fn bridge_config(p: &BridgeParams) -> BridgeConfig {
+fn bridge_config(p: &BridgeParams, legacy: bool) -> BridgeConfig {
     BridgeConfig {
         datapath_id: p.datapath_id,
         mac: p.mac,
@@ -77,7 +86,7 @@ fn bridge_config(p: &BridgeParams) -> BridgeConfig {
         mac_table_size: p.mac_table_size,
         flood_vlans: p.flood_vlans.clone(),
         forward_bpdu: p.forward_bpdu,
-        miss: p.miss,
+        miss: if legacy { Miss::Controller } else { p.miss },
         max_tables: crate::agent::TABLES,
     }
 }
@@ -125,8 +134,10 @@ impl Plane for Door {
     fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
         let id = self
             .datapath
-            .add_bridge(name, bridge_config(params))
+            .add_bridge(name, bridge_config(params, false))
             .map_err(|e| e.to_string())?;
+        self.settings()
+            .insert(name.to_owned(), (params.clone(), false));
         self.bridges
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -136,12 +147,28 @@ impl Plane for Door {
 
     fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
         let id = self.id(name).ok_or_else(|| no_bridge(name))?;
+        let mut settings = self.settings();
+        let legacy = settings.get(name).is_some_and(|s| s.1);
+        settings.insert(name.to_owned(), (params.clone(), legacy));
         self.datapath
-            .set_bridge(id, bridge_config(params))
+            .set_bridge(id, bridge_config(params, legacy))
             .map_err(|e| e.to_string())
     }
 
+    fn set_legacy(&self, name: &str, on: bool) {
+        let mut settings = self.settings();
+        let (Some(id), Some((params, legacy))) = (self.id(name), settings.get_mut(name)) else {
+            return;
+        };
+        if std::mem::replace(legacy, on) != on
+            && let Err(e) = self.datapath.set_bridge(id, bridge_config(params, on))
+        {
+            tracing::error!("{name}: unmatched packets stay where they went: {e}");
+        }
+    }
+
     fn remove_bridge(&self, name: &str) {
+        self.settings().remove(name);
         let id = self
             .bridges
             .write()

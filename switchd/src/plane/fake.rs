@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 #[derive(Default)]
 pub(crate) struct FakeBridge {
     pub(crate) params: BridgeParams,
+    pub(crate) legacy: bool,
     pub(crate) ports: BTreeMap<PortNo, PortParams>,
     pub(crate) flows: Vec<FlowMod>,
 }
@@ -39,6 +40,12 @@ impl Plane for Fake {
     fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String> {
         self.bridges().get_mut(name).ok_or("no bridge")?.params = params.clone();
         Ok(())
+    }
+
+    fn set_legacy(&self, name: &str, on: bool) {
+        if let Some(b) = self.bridges().get_mut(name) {
+            b.legacy = on;
+        }
     }
 
     fn remove_bridge(&self, name: &str) {

@@ -107,6 +107,9 @@ pub trait Plane: Send + Sync {
     fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String>;
     /// Changes a bridge.
     fn set_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String>;
+    /// Whether unmatched packets go to controllers beyond what the settings say, since a controller
+    /// speaks a version of OpenFlow in which they do.
+    fn set_legacy(&self, name: &str, on: bool);
     /// Removes a bridge and its ports.
     fn remove_bridge(&self, name: &str);
     /// Makes a port; its number is the wanted one if that is free, else the lowest free one.

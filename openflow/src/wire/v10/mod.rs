@@ -1,0 +1,755 @@
+//! The messages of OpenFlow 1.0 (1.0.0 chapter 5) and Nicira's extensions of it.
+//!
+//! Several messages have two forms in 1.0: the standard's, with a match of twelve fields, and
+//! Nicira's, with an extended match (NXM), tables and more. In the model a message in Nicira's form
+//! is a [`Message::Nicira`] around the same message as ever; who answers a request in one form
+//! answers in that form.
+//!
+//! A flow-mod's command has the table in its high byte if the connection has that switched on
+//! (`NXT_FLOW_MOD_TABLE_ID`). The codec knows no connections: it always reads and writes the table
+//! there, and whoever has it off sends table 0 and takes 0 for any table.
+//!
+//! * `matching`, `action`, `error` — 1.0's own forms of these
+//! * `stats` — statistics messages
+
+mod action;
+pub(super) mod error;
+mod matching;
+mod stats;
+
+use super::cursor::{Reader, Writer};
+use super::v13::{self, named, number, old_reason};
+use super::{OF10, nicira};
+use crate::action::PacketInReason;
+use crate::error::{ErrorKind, OfError};
+use crate::field::FieldId;
+use crate::matching::Match;
+use crate::message::*;
+use crate::wire::oxm::{self, NICIRA};
+use action::Rest;
+use bytes::Bytes;
+use std::time::Duration;
+
+pub(crate) use matching::WILD_ALL;
+
+/// `OFP_NO_BUFFER`.
+const NO_BUFFER: u32 = 0xffff_ffff;
+/// What a cookie reads where the form of a message has none.
+const NO_COOKIE: u64 = u64::MAX;
+
+fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
+    Err(OfError::new(kind, detail))
+}
+
+/// A port of 16 bits: the reserved ones are at the top of whatever range there is.
+fn port16(n: u16) -> PortNo {
+    PortNo(match n {
+        0xff00.. => 0xffff_0000 | u32::from(n),
+        _ => n.into(),
+    })
+}
+
+fn put_port16(w: &mut Writer, port: PortNo) -> Result<(), OfError> {
+    match port.0 {
+        n @ (0..0xff00 | 0xffff_ff00..) => {
+            w.u16(n as u16);
+            Ok(())
+        }
+        n => err(
+            ErrorKind::BadPort,
+            format!("port {n} does not fit OpenFlow 1.0's 16 bits"),
+        ),
+    }
+}
+
+/// Message types without a body, both ways.
+const PLAIN: &[(u8, Message)] = &[
+    (5, Message::FeaturesRequest),
+    (7, Message::GetConfigRequest),
+    (18, Message::BarrierRequest),
+    (19, Message::BarrierReply),
+];
+
+const COMMANDS: &[FlowModCommand] = &[
+    FlowModCommand::Add,
+    FlowModCommand::Modify,
+    FlowModCommand::ModifyStrict,
+    FlowModCommand::Delete,
+    FlowModCommand::DeleteStrict,
+];
+const REMOVED: &[FlowRemovedReason] = &[
+    FlowRemovedReason::IdleTimeout,
+    FlowRemovedReason::HardTimeout,
+    FlowRemovedReason::Delete,
+];
+const PORT_REASONS: &[PortReason] = &[PortReason::Add, PortReason::Delete, PortReason::Modify];
+const ROLES: &[Role] = &[Role::Equal, Role::Primary, Role::Secondary];
+
+/// Decodes what follows the header; the flag says that more parts follow.
+pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfError> {
+    if let Some((_, m)) = PLAIN.iter().find(|p| p.0 == kind) {
+        r.end()?;
+        return Ok((m.clone(), false));
+    }
+    let mut more = false;
+    let r = &mut r;
+    let m = match kind {
+        4 => vendor(r)?,
+        6 => {
+            let (datapath_id, buffers, tables) = (r.u64()?, r.u32()?, r.u8()?);
+            r.skip(3)?;
+            let (capabilities, actions) = (r.u32()?, r.u32()?);
+            Message::FeaturesReply(Features {
+                datapath_id,
+                buffers,
+                tables,
+                auxiliary_id: 0,
+                capabilities,
+                actions,
+                ports: stats::read_all(r, read_port)?,
+            })
+        }
+        8 | 9 => {
+            let c = SwitchConfig {
+                flags: r.u16()?,
+                miss_send_len: r.u16()?,
+            };
+            if kind == 8 {
+                Message::GetConfigReply(c)
+            } else {
+                Message::SetConfig(c)
+            }
+        }
+        10 => Message::PacketIn(packet_in(r)?),
+        11 => Message::FlowRemoved(flow_removed(r)?),
+        12 => {
+            let reason = named(
+                PORT_REASONS,
+                r.u8()?.into(),
+                ErrorKind::BadLen,
+                "port reason",
+            )?;
+            r.skip(7)?;
+            Message::PortStatus(reason, read_port(r)?)
+        }
+        13 => Message::PacketOut(packet_out(r)?),
+        14 => Message::FlowMod(flow_mod(r, false)?),
+        15 => {
+            let port = port16(r.u16()?);
+            let mac = MacAddr(r.array()?);
+            let (config, mask) = (read_flags(r)?, read_flags(r)?);
+            let advertise = link_from_10(r.u32()?);
+            r.skip(4)?;
+            Message::PortMod(PortMod {
+                port,
+                mac,
+                config,
+                mask,
+                advertise,
+            })
+        }
+        16 => {
+            let (m, flag) = stats::read_request(r)?;
+            more = flag;
+            m
+        }
+        17 => {
+            let (m, flag) = stats::read_reply(r)?;
+            more = flag;
+            m
+        }
+        20 => {
+            let port = port16(r.u16()?);
+            r.skip(2)?;
+            Message::QueueGetConfigRequest(port)
+        }
+        21 => {
+            let port = port16(r.u16()?);
+            r.skip(6)?;
+            Message::QueueGetConfigReply(port, read_queues(r, port)?)
+        }
+        n => {
+            return err(
+                ErrorKind::BadType,
+                format!("message type {n} is not of OpenFlow 1.0"),
+            );
+        }
+    };
+    r.end()?;
+    Ok((m, more))
+}
+
+/// Vendor messages: Nicira's forms of 1.0's, and what later versions made standard.
+fn vendor(r: &mut Reader<'_>) -> Result<Message, OfError> {
+    let mut head = r.clone();
+    let (who, kind) = (head.u32()?, head.u32()?);
+    if who != NICIRA {
+        // The ONF's extensions begin with 1.3.
+        return err(
+            ErrorKind::BadExperimenter,
+            format!("messages of vendor {who:#010x} are not known in OpenFlow 1.0"),
+        );
+    }
+    let form = |m| Message::Nicira(Box::new(m));
+    let m = match kind {
+        10 | 11 => {
+            let role = named(ROLES, head.u32()?, ErrorKind::BadRole, "role")?;
+            let m = RoleMsg {
+                role,
+                generation: u64::MAX,
+            };
+            if kind == 10 {
+                Message::RoleRequest(m)
+            } else {
+                Message::RoleReply(m)
+            }
+        }
+        13 => form(Message::FlowMod(flow_mod(&mut head, true)?)),
+        14 => form(Message::FlowRemoved(nx_flow_removed(&mut head)?)),
+        _ => {
+            let m = nicira::read_message(r.clone(), OF10)?;
+            head.all();
+            m
+        }
+    };
+    *r = head;
+    Ok(m)
+}
+
+fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
+    let (buffer, total_len, port, reason) = (r.u32()?, r.u16()?, port16(r.u16()?), r.u8()?);
+    r.skip(1)?;
+    Ok(PacketIn {
+        buffer: (buffer != NO_BUFFER).then_some(buffer),
+        total_len,
+        reason: reason_of(reason)?,
+        table: 0,
+        cookie: NO_COOKIE,
+        metadata: Match::new().with(FieldId::InPort, port.0.into()),
+        data: Bytes::copy_from_slice(r.all()),
+    })
+}
+
+/// A reason; those that 1.4 added are all actions to 1.0.
+fn reason_of(n: u8) -> Result<PacketInReason, OfError> {
+    match nicira::reason(n) {
+        Some(reason) => Ok(old_reason(reason)),
+        None => err(
+            ErrorKind::BadLen,
+            format!("{n} is no reason for a packet-in"),
+        ),
+    }
+}
+
+/// `NXT_PACKET_IN` behind its subtype; every version has it.
+pub(super) fn nx_packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
+    let (buffer, total_len, reason, table) = (r.u32()?, r.u16()?, r.u8()?, r.u8()?);
+    let (cookie, len) = (r.u64()?, r.u16()?);
+    r.skip(6)?;
+    let (metadata, _) = matching::read_nxm(r, len)?;
+    r.skip(2)?;
+    Ok(PacketIn {
+        buffer: (buffer != NO_BUFFER).then_some(buffer),
+        total_len,
+        reason: reason_of(reason)?,
+        table,
+        cookie,
+        metadata,
+        data: Bytes::copy_from_slice(r.all()),
+    })
+}
+
+fn packet_out(r: &mut Reader<'_>) -> Result<PacketOut, OfError> {
+    let (buffer, in_port, len) = (r.u32()?, port16(r.u16()?), r.u16()?);
+    if !oxm::port_ok(in_port.0) {
+        return err(
+            ErrorKind::BadPort,
+            format!("in_port {in_port} can not exist"),
+        );
+    }
+    let mut actions = r.sub(len.into(), ErrorKind::BadActionLen)?;
+    let instructions = action::read(&mut actions, &Match::new())?;
+    if instructions.metadata.is_some() {
+        return err(ErrorKind::UnsupInst, "a packet-out can not write metadata");
+    }
+    Ok(PacketOut {
+        buffer: (buffer != NO_BUFFER).then_some(buffer),
+        in_port,
+        actions: instructions.apply,
+        data: Bytes::copy_from_slice(r.all()),
+    })
+}
+
+/// `OFPT_FLOW_MOD`, or `NXT_FLOW_MOD` behind its subtype.
+fn flow_mod(r: &mut Reader<'_>, nicira: bool) -> Result<FlowMod, OfError> {
+    let (mut matching, mut exact) = (Match::new(), false);
+    if !nicira {
+        (matching, exact) = matching::read(r)?;
+    }
+    let (mut cookie, command) = (r.u64()?, r.u16()?);
+    let table = (command >> 8) as u8;
+    let command = named(
+        COMMANDS,
+        u32::from(command & 0xff),
+        ErrorKind::BadCommand,
+        "flow-mod command",
+    )?;
+    let (idle_timeout, hard_timeout, mut priority) = (r.u16()?, r.u16()?, r.u16()?);
+    let (buffer, out_port, flags) = (r.u32()?, port16(r.u16()?), r.u16()?);
+    let mut cookie_mask = 0;
+    if nicira {
+        let len = r.u16()?;
+        r.skip(6)?;
+        let (m, selected) = matching::read_nxm(r, len)?;
+        matching = m;
+        let new = std::mem::replace(&mut cookie, selected.0);
+        cookie_mask = selected.1;
+        match command {
+            _ if cookie_mask == 0 => cookie = new,
+            FlowModCommand::Add => {
+                return err(ErrorKind::BadMask, "an added flow has no cookie to compare");
+            }
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict
+                if new != NO_COOKIE && new != cookie =>
+            {
+                return err(
+                    ErrorKind::FlowModEperm,
+                    "selecting flows by cookie and giving them another is not supported",
+                );
+            }
+            _ => {}
+        }
+    } else if exact {
+        // A rule without wildcards beats all others (1.0.0 3.4).
+        priority = u16::MAX;
+    }
+    if !oxm::port_ok(out_port.0) {
+        return err(
+            ErrorKind::BadOutPort,
+            format!("out_port {out_port} can not exist"),
+        );
+    }
+    if flags & 4 != 0 {
+        return err(ErrorKind::TableFull, "there is no table of emergency flows");
+    }
+    if flags & !3 != 0 {
+        return err(
+            ErrorKind::BadFlowModFlags,
+            format!("flags {flags:#06x} has unknown bits"),
+        );
+    }
+    Ok(FlowMod {
+        command,
+        cookie,
+        cookie_mask,
+        table,
+        priority,
+        idle_timeout,
+        hard_timeout,
+        importance: 0,
+        buffer: (buffer != NO_BUFFER).then_some(buffer),
+        out_port,
+        out_group: None,
+        flags: FlowFlags {
+            send_flow_rem: flags & 1 != 0,
+            check_overlap: flags & 2 != 0,
+            ..FlowFlags::default()
+        },
+        instructions: action::read(r, &matching)?,
+        matching,
+    })
+}
+
+fn put_flow_mod(w: &mut Writer, f: &FlowMod, nicira: bool) -> Result<(), OfError> {
+    let selects = f.cookie_mask != 0 && f.command != FlowModCommand::Add;
+    if !nicira {
+        matching::put(w, &f.matching)?;
+        if selects {
+            return err(
+                ErrorKind::BadField,
+                "OpenFlow 1.0's own flow-mod can not select by cookie; Nicira's can",
+            );
+        }
+    }
+    if f.out_group.is_some() || f.importance != 0 {
+        return err(
+            ErrorKind::BadField,
+            "OpenFlow 1.0 has neither groups nor importance",
+        );
+    }
+    // How it counts is a matter of later versions; 1.0 always counts, and resets on adding.
+    if f.flags.no_packet_counts || f.flags.no_byte_counts {
+        return err(
+            ErrorKind::BadFlowModFlags,
+            "OpenFlow 1.0 can not switch counters off",
+        );
+    }
+    let modifies = matches!(
+        f.command,
+        FlowModCommand::Modify | FlowModCommand::ModifyStrict
+    );
+    w.u64(match (selects, modifies) {
+        (true, true) => NO_COOKIE,
+        (true, false) => 0,
+        _ => f.cookie,
+    });
+    w.u16(u16::from(f.table) << 8 | u16::from(number(COMMANDS, &f.command)));
+    w.u16(f.idle_timeout);
+    w.u16(f.hard_timeout);
+    w.u16(f.priority);
+    w.u32(f.buffer.unwrap_or(NO_BUFFER));
+    put_port16(w, f.out_port)?;
+    w.u16(u16::from(f.flags.send_flow_rem) | u16::from(f.flags.check_overlap) << 1);
+    if nicira {
+        let at = w.len();
+        w.zeros(8);
+        let cookie = if selects {
+            (f.cookie, f.cookie_mask)
+        } else {
+            (0, 0)
+        };
+        matching::put_nxm(w, at, &f.matching, cookie)?;
+    }
+    action::put_instructions(w, &f.instructions, &f.matching, Rest::Refuse)
+}
+
+fn removed(
+    reason: FlowRemovedReason,
+    matching: Match,
+    cookie: u64,
+    priority: u16,
+    table: u8,
+    duration: Duration,
+    idle_timeout: u16,
+    (packets, bytes): (u64, u64),
+) -> FlowRemoved {
+    FlowRemoved {
+        reason,
+        flow: FlowStats {
+            table,
+            duration,
+            idle_age: None,
+            hard_age: None,
+            priority,
+            idle_timeout,
+            hard_timeout: 0,
+            importance: 0,
+            flags: FlowFlags::default(),
+            cookie,
+            packets,
+            bytes,
+            matching,
+            instructions: Default::default(),
+        },
+    }
+}
+
+fn removed_reason(n: u8) -> Result<FlowRemovedReason, OfError> {
+    let what = "reason for a removed flow";
+    named(REMOVED, n.into(), ErrorKind::BadLen, what)
+}
+
+fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
+    let (matching, _) = matching::read(r)?;
+    let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
+    r.skip(1)?;
+    let (duration, idle) = (v13::read_duration(r)?, r.u16()?);
+    r.skip(2)?;
+    let counts = (r.u64()?, r.u64()?);
+    Ok(removed(
+        reason, matching, cookie, priority, TABLE_ALL, duration, idle, counts,
+    ))
+}
+
+/// `NXT_FLOW_REMOVED`.
+fn nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
+    let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
+    // The table's number plus one, 0 from switches that do not say.
+    let table = r.u8()?.wrapping_sub(1);
+    let (duration, idle, len) = (v13::read_duration(r)?, r.u16()?, r.u16()?);
+    let counts = (r.u64()?, r.u64()?);
+    let (matching, _) = matching::read_nxm(r, len)?;
+    Ok(removed(
+        reason, matching, cookie, priority, table, duration, idle, counts,
+    ))
+}
+
+fn put_flow_removed(w: &mut Writer, f: &FlowRemoved, nicira: bool) -> Result<(), OfError> {
+    let flow = &f.flow;
+    // Reasons that came later are deletions to 1.0.
+    let reason = match f.reason {
+        FlowRemovedReason::IdleTimeout => 0,
+        FlowRemovedReason::HardTimeout => 1,
+        _ => 2,
+    };
+    if !nicira {
+        matching::put_lossy(w, &flow.matching)?;
+    }
+    w.u64(flow.cookie);
+    w.u16(flow.priority);
+    w.u8(reason);
+    w.u8(if nicira {
+        flow.table.wrapping_add(1)
+    } else {
+        0
+    });
+    v13::put_duration(w, flow.duration);
+    w.u16(flow.idle_timeout);
+    let at = w.len();
+    w.u16(0);
+    w.u64(flow.packets);
+    w.u64(flow.bytes);
+    if nicira {
+        matching::put_nxm(w, at, &flow.matching, (0, 0))?;
+    }
+    Ok(())
+}
+
+/// Configuration bits; those of the spanning tree protocol (2 and 8), which no switch of today
+/// leaves to a controller, are not kept.
+fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
+    v13::read_flags(r)
+}
+
+/// Link feature bits from 1.0 to those of later versions, which put three speeds and "other" in the
+/// middle.
+fn link_from_10(bits: u32) -> u32 {
+    bits & 0x7f | (bits & 0xf80) << 4
+}
+
+fn link_to_10(bits: u32) -> u32 {
+    bits & 0x7f | bits >> 4 & 0xf80
+}
+
+/// The highest speed among link features, in kbit/s, 0 if there is none.
+fn speed(bits: u32) -> u32 {
+    const SPEEDS: [u32; 7] = [
+        10_000, 10_000, 100_000, 100_000, 1_000_000, 1_000_000, 10_000_000,
+    ];
+    let on = |i: &usize| bits & 1 << i != 0;
+    (0..SPEEDS.len()).rev().find(on).map_or(0, |i| SPEEDS[i])
+}
+
+fn read_port(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
+    let port = port16(r.u16()?);
+    let mac = MacAddr(r.array()?);
+    let name = r.text(16)?;
+    let config = read_flags(r)?;
+    let state = r.u32()?;
+    let mut link = || r.u32().map(link_from_10);
+    let (current, advertised, supported, peer) = (link()?, link()?, link()?, link()?);
+    Ok(PortDesc {
+        port,
+        mac,
+        name,
+        config,
+        link_down: state & 1 != 0,
+        live: false,
+        current,
+        advertised,
+        supported,
+        peer,
+        current_speed: speed(current),
+        max_speed: speed(supported),
+    })
+}
+
+fn put_port(w: &mut Writer, p: &PortDesc) -> Result<(), OfError> {
+    put_port16(w, p.port)?;
+    w.put(&p.mac.0);
+    w.text(&p.name, 16);
+    w.u32(v13::flag_bits(p.config));
+    w.u32(p.link_down.into());
+    for n in [p.current, p.advertised, p.supported, p.peer] {
+        w.u32(link_to_10(n));
+    }
+    Ok(())
+}
+
+fn read_queues(r: &mut Reader<'_>, port: PortNo) -> Result<Vec<QueueConfig>, OfError> {
+    stats::read_all(r, |r| {
+        let (queue, len) = (r.u32()?, usize::from(r.u16()?));
+        r.skip(2)?;
+        let Some(len) = len.checked_sub(8) else {
+            return err(ErrorKind::BadLen, "a queue is shorter than its header");
+        };
+        let mut props = r.sub(len, ErrorKind::BadLen)?;
+        let (min_rate, max_rate) = v13::read_rates(&mut props)?;
+        Ok(QueueConfig {
+            queue,
+            port,
+            min_rate,
+            max_rate,
+        })
+    })
+}
+
+/// Encodes a message with its header; statistics may become several.
+pub(super) fn encode(w: &mut Writer, xid: u32, m: &Message) -> Result<(), OfError> {
+    let (inner, form) = match m {
+        Message::Nicira(m) => (&**m, true),
+        m => (m, false),
+    };
+    match inner {
+        Message::MultipartRequest(q) => return stats::put_request(w, xid, q, form),
+        Message::MultipartReply(a) => return stats::put_reply(w, xid, a, form),
+        _ => {}
+    }
+    let kind = match m {
+        Message::FeaturesReply(_) => 6,
+        Message::GetConfigReply(_) => 8,
+        Message::SetConfig(_) => 9,
+        Message::PacketIn(_) => 10,
+        Message::FlowRemoved(_) => 11,
+        Message::PortStatus(..) => 12,
+        Message::PacketOut(_) => 13,
+        Message::FlowMod(_) => 14,
+        Message::PortMod(_) => 15,
+        Message::QueueGetConfigRequest(_) => 20,
+        Message::QueueGetConfigReply(..) => 21,
+        plain => PLAIN.iter().find(|p| p.1 == *plain).map_or(4, |p| p.0),
+    };
+    let start = w.len();
+    super::put_header(w, OF10, kind, xid);
+    match m {
+        Message::Nicira(inner) => put_nicira(w, inner)?,
+        m => put_body(w, m)?,
+    }
+    w.set_len(start + 2, start)
+}
+
+/// Nicira's forms of 1.0's messages.
+fn put_nicira(w: &mut Writer, m: &Message) -> Result<(), OfError> {
+    let head = |w: &mut Writer, kind: u32| {
+        w.u32(NICIRA);
+        w.u32(kind);
+    };
+    match m {
+        Message::FlowMod(f) => {
+            head(w, 13);
+            put_flow_mod(w, f, true)
+        }
+        Message::FlowRemoved(f) => {
+            head(w, 14);
+            put_flow_removed(w, f, true)
+        }
+        Message::PacketIn(p) => {
+            head(w, 17);
+            put_nx_packet_in(w, p)
+        }
+        _ => err(ErrorKind::BadType, "Nicira has no form of this message"),
+    }
+}
+
+/// `NXT_PACKET_IN` behind its subtype; every version has it.
+pub(super) fn put_nx_packet_in(w: &mut Writer, p: &PacketIn) -> Result<(), OfError> {
+    w.u32(p.buffer.unwrap_or(NO_BUFFER));
+    w.u16(p.total_len);
+    w.u8(nicira::reason_number(old_reason(p.reason)));
+    w.u8(p.table);
+    w.u64(p.cookie);
+    let at = w.len();
+    w.zeros(8);
+    matching::put_nxm(w, at, &p.metadata, (0, 0))?;
+    w.zeros(2);
+    w.put(&p.data);
+    Ok(())
+}
+
+fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
+    match m {
+        Message::FeaturesReply(f) => {
+            w.u64(f.datapath_id);
+            w.u32(f.buffers);
+            w.u8(f.tables);
+            w.zeros(3);
+            w.u32(f.capabilities);
+            w.u32(f.actions);
+            for p in &f.ports {
+                put_port(w, p)?;
+            }
+        }
+        Message::GetConfigReply(c) | Message::SetConfig(c) => {
+            w.u16(c.flags);
+            w.u16(c.miss_send_len);
+        }
+        Message::PacketIn(p) => {
+            w.u32(p.buffer.unwrap_or(NO_BUFFER));
+            w.u16(p.total_len);
+            let port = p.metadata.exact(FieldId::InPort);
+            put_port16(w, PortNo(port.map_or(PortNo::ANY.0, |p| p as u32)))?;
+            w.u8(nicira::reason_number(old_reason(p.reason)));
+            w.u8(0);
+            w.put(&p.data);
+        }
+        Message::FlowRemoved(f) => put_flow_removed(w, f, false)?,
+        Message::PortStatus(reason, port) => {
+            w.u8(number(PORT_REASONS, reason));
+            w.zeros(7);
+            put_port(w, port)?;
+        }
+        Message::PacketOut(p) => {
+            w.u32(p.buffer.unwrap_or(NO_BUFFER));
+            put_port16(w, p.in_port)?;
+            let at = w.len();
+            w.u16(0);
+            let start = w.len();
+            action::put(w, &p.actions, &Match::new())?;
+            w.set_len(at, start)?;
+            w.put(&p.data);
+        }
+        Message::FlowMod(f) => put_flow_mod(w, f, false)?,
+        Message::PortMod(p) => {
+            put_port16(w, p.port)?;
+            w.put(&p.mac.0);
+            w.u32(v13::flag_bits(p.config));
+            w.u32(v13::flag_bits(p.mask));
+            w.u32(link_to_10(p.advertise));
+            w.zeros(4);
+        }
+        Message::QueueGetConfigRequest(port) => {
+            put_port16(w, *port)?;
+            w.zeros(2);
+        }
+        Message::QueueGetConfigReply(port, queues) => {
+            put_port16(w, *port)?;
+            w.zeros(6);
+            for q in queues {
+                let start = w.len();
+                w.u32(q.queue);
+                w.u32(0);
+                v13::put_rates(w, q);
+                w.set_len(start + 4, start)?;
+            }
+        }
+        Message::RoleRequest(r) | Message::RoleReply(r) => {
+            if r.role == Role::NoChange {
+                return err(ErrorKind::BadRole, "Nicira's roles have no \"no change\"");
+            }
+            w.u32(NICIRA);
+            w.u32(if matches!(m, Message::RoleRequest(_)) {
+                10
+            } else {
+                11
+            });
+            w.u32(number(ROLES, &r.role).into());
+        }
+        Message::SetAsync(a) => {
+            w.u32(NICIRA);
+            w.u32(19);
+            for n in [a.packet_in, a.port_status, a.flow_removed].concat() {
+                w.u32(n);
+            }
+        }
+        Message::BundleControl(..) | Message::BundleAdd(..) => {
+            return err(ErrorKind::BadType, "OpenFlow 1.0 has no bundles");
+        }
+        other => {
+            let plain = PLAIN.iter().any(|p| p.1 == *other);
+            if !plain && !nicira::put_message(w, OF10, other)? {
+                return err(ErrorKind::BadType, "OpenFlow 1.0 has no such message");
+            }
+        }
+    }
+    Ok(())
+}
