@@ -29,6 +29,6 @@ pub use config::*;
 pub use door::{BRIDGES_MAX, Datapath, DatapathError, PORTS_MAX};
 pub use engine::events::Events;
 pub use fuzz::{Bench, fuzz_packet};
-pub use port::vhost_user::fuzz_vhost_message;
+pub use port::vhost_user::fuzz::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
 pub use ring::fuzz::fuzz_ring;

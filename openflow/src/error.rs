@@ -134,8 +134,19 @@ error_kinds! {
     BadFlowModFlags "OFPFMFC_BAD_FLAGS" 5 7;
     GroupExists "OFPGMFC_GROUP_EXISTS" 6 0;
     InvalidGroup "OFPGMFC_INVALID_GROUP" 6 1;
+    WeightUnsupported "OFPGMFC_WEIGHT_UNSUPPORTED" 6 2;
+    OutOfGroups "OFPGMFC_OUT_OF_GROUPS" 6 3;
+    OutOfBuckets "OFPGMFC_OUT_OF_BUCKETS" 6 4;
+    ChainingUnsupported "OFPGMFC_CHAINING_UNSUPPORTED" 6 5;
+    WatchUnsupported "OFPGMFC_WATCH_UNSUPPORTED" 6 6;
+    GroupLoop "OFPGMFC_LOOP" 6 7;
     UnknownGroup "OFPGMFC_UNKNOWN_GROUP" 6 8;
+    ChainedGroup "OFPGMFC_CHAINED_GROUP" 6 9;
     BadGroupType "OFPGMFC_BAD_TYPE" 6 10;
+    BadGroupCommand "OFPGMFC_BAD_COMMAND" 6 11;
+    BadBucket "OFPGMFC_BAD_BUCKET" 6 12;
+    BadWatch "OFPGMFC_BAD_WATCH" 6 13;
+    GroupEperm "OFPGMFC_EPERM" 6 14;
     PortModBadPort "OFPPMFC_BAD_PORT" 7 0;
     PortModBadHwAddr "OFPPMFC_BAD_HW_ADDR" 7 1;
     PortModBadConfig "OFPPMFC_BAD_CONFIG" 7 2;
@@ -143,15 +154,88 @@ error_kinds! {
     PortModEperm "OFPPMFC_EPERM" 7 4;
     TableModBadTable "OFPTMFC_BAD_TABLE" 8 0;
     TableModBadConfig "OFPTMFC_BAD_CONFIG" 8 1;
+    TableModEperm "OFPTMFC_EPERM" 8 2;
     QueueBadPort "OFPQOFC_BAD_PORT" 9 0;
     QueueBadQueue "OFPQOFC_BAD_QUEUE" 9 1;
+    QueueEperm "OFPQOFC_EPERM" 9 2;
     SwitchConfigBadFlags "OFPSCFC_BAD_FLAGS" 10 0;
     SwitchConfigBadLen "OFPSCFC_BAD_LEN" 10 1;
+    SwitchConfigEperm "OFPSCFC_EPERM" 10 2;
     RoleStale "OFPRRFC_STALE" 11 0;
     RoleUnsup "OFPRRFC_UNSUP" 11 1;
     BadRole "OFPRRFC_BAD_ROLE" 11 2;
-    UnknownMeter "OFPMMFC_UNKNOWN_METER" 12 2;
     MeterModUnknown "OFPMMFC_UNKNOWN" 12 0;
+    MeterExists "OFPMMFC_METER_EXISTS" 12 1;
+    InvalidMeter "OFPMMFC_INVALID_METER" 12 2;
+    UnknownMeter "OFPMMFC_UNKNOWN_METER" 12 3;
+    BadMeterCommand "OFPMMFC_BAD_COMMAND" 12 4;
+    BadMeterFlags "OFPMMFC_BAD_FLAGS" 12 5;
+    BadRate "OFPMMFC_BAD_RATE" 12 6;
+    BadBurst "OFPMMFC_BAD_BURST" 12 7;
+    BadBand "OFPMMFC_BAD_BAND" 12 8;
+    BadBandValue "OFPMMFC_BAD_BAND_VALUE" 12 9;
+    OutOfMeters "OFPMMFC_OUT_OF_METERS" 12 10;
+    OutOfBands "OFPMMFC_OUT_OF_BANDS" 12 11;
     TableFeaturesBadTable "OFPTFFC_BAD_TABLE" 13 0;
+    TableFeaturesBadMetadata "OFPTFFC_BAD_METADATA" 13 1;
+    TableFeaturesBadType "OFPTFFC_BAD_TYPE" 13 2;
+    TableFeaturesBadLen "OFPTFFC_BAD_LEN" 13 3;
+    TableFeaturesBadArgument "OFPTFFC_BAD_ARGUMENT" 13 4;
     TableFeaturesEperm "OFPTFFC_EPERM" 13 5;
+    AsyncInvalid "OFPACFC_INVALID" 15 0;
+    AsyncUnsupported "OFPACFC_UNSUPPORTED" 15 1;
+    AsyncEperm "OFPACFC_EPERM" 15 2;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// How many codes each type has, numbered from zero without a gap (OpenFlow 1.3.5 7.5.4; the last from 1.4).
+    const CODES: [(u16, u16); 15] = [
+        (0, 2),
+        (1, 14),
+        (2, 16),
+        (3, 10),
+        (4, 12),
+        (5, 8),
+        (6, 15),
+        (7, 5),
+        (8, 3),
+        (9, 3),
+        (10, 3),
+        (11, 3),
+        (12, 12),
+        (13, 6),
+        (15, 3),
+    ];
+
+    #[test]
+    fn every_code_of_the_specification_has_a_name_of_its_own() {
+        let mut names = HashSet::new();
+        for (kind, count) in CODES {
+            for code in 0..count {
+                let named = ErrorKind::from_type_and_code(kind, code);
+                assert!(
+                    !matches!(named, ErrorKind::Other { .. }),
+                    "({kind},{code}) has no name"
+                );
+                assert_eq!(named.type_and_code(), (kind, code));
+                assert!(names.insert(named.name()), "{} twice", named.name());
+            }
+        }
+        assert_eq!(names.len(), ErrorKind::ALL.len());
+    }
+
+    #[test]
+    fn meters_have_the_numbers_of_the_specification() {
+        for (kind, code) in [
+            (ErrorKind::InvalidMeter, 2),
+            (ErrorKind::UnknownMeter, 3),
+            (ErrorKind::OutOfMeters, 10),
+        ] {
+            assert_eq!(kind.type_and_code(), (12, code));
+        }
+    }
 }

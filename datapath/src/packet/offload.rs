@@ -113,11 +113,11 @@ impl Offload {
             offload.checksum = Checksum::Valid;
         }
         let kind = match h[1] & !GSO_ECN {
-            0 => return Ok(offload),
+            0 if h[1] == 0 => return Ok(offload),
             GSO_TCPV4 => GsoKind::Tcp4,
             GSO_TCPV6 => GsoKind::Tcp6,
             GSO_UDP_L4 => GsoKind::Udp,
-            other => return Err(VnetError::GsoType(other)),
+            _ => return Err(VnetError::GsoType(h[1])),
         };
         let size = word(4);
         if size == 0 || h[0] & NEEDS_CSUM == 0 {
@@ -195,6 +195,13 @@ mod tests {
             parse([0, 3, 0, 0, 1, 0, 0, 0, 0, 0]),
             Err(VnetError::GsoType(3))
         );
+        // ECN of no segmentation at all, with and without a checksum to fill in.
+        for flags in [0, NEEDS_CSUM] {
+            assert_eq!(
+                parse([flags, GSO_ECN, 0, 0, 1, 0, 34, 0, 16, 0]),
+                Err(VnetError::GsoType(GSO_ECN))
+            );
+        }
         assert_eq!(
             parse([1, 1, 0, 0, 0, 0, 34, 0, 16, 0]),
             Err(VnetError::GsoIncomplete)

@@ -201,6 +201,8 @@ pub fn fuzz_ring(data: &[u8]) {
     };
     // What a well-behaved guest was given back is no more than it offered.
     let (mut honest, mut offered, mut returned) = (true, 0, 0);
+    // The guest can read its memory as long as nobody cut it short.
+    let mut whole = true;
     for _ in 0..STEPS {
         if choices.0.is_empty() {
             break;
@@ -220,20 +222,15 @@ pub fn fuzz_ring(data: &[u8]) {
                 let which = [choices.u8() % 4, choices.u8() % 4, choices.u8() % 4];
                 let max = [60, 1518, 9018, 70_000][usize::from(choices.u8() % 4)];
                 ring.enqueue(&source, &which, max, &mut out);
-                assert_eq!(
-                    out.packets + out.full + out.too_long + out.down + out.error,
-                    3
-                );
+                // A packet that is cut counts once a segment.
+                assert!(out.packets + out.full + out.too_long + out.down + out.error >= 3);
                 ring.notify();
             }
             3 => {
                 let packet = choices.packet();
                 let mut out = TxOutcome::default();
                 ring.enqueue_owned(&packet, 1518, &mut out);
-                assert_eq!(
-                    out.packets + out.full + out.too_long + out.down + out.error,
-                    1
-                );
+                assert!(out.packets + out.full + out.too_long + out.down + out.error >= 1);
             }
             4 => {
                 // What one guest sends another receives as it is: the same packet, borrowed.
@@ -288,7 +285,7 @@ pub fn fuzz_ring(data: &[u8]) {
                 driver.offer_indirect(&pieces, u16::from(n >> 6) << 1);
                 offered += 1;
             }
-            13 => {
+            13 if whole => {
                 let new = driver.collect();
                 assert!(new.len() <= usize::from(SIZE));
                 if honest {
@@ -330,7 +327,7 @@ pub fn fuzz_ring(data: &[u8]) {
             _ => {
                 // Once in a while a monitor cuts its memory short.
                 if choices.u8() == 0xee {
-                    honest = false;
+                    (honest, whole) = (false, false);
                     let _ = driver.file().set_len(u64::from(choices.u8() % 24) * 4096);
                 }
             }

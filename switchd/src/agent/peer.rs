@@ -294,16 +294,14 @@ impl Peer {
             Message::MeterMod(m) => match m.command {
                 MeterModCommand::Delete => {}
                 MeterModCommand::Add => {
-                    // OFPMMFC_OUT_OF_METERS
                     return Err(OfError::new(
-                        ErrorKind::from_type_and_code(12, 10),
+                        ErrorKind::OutOfMeters,
                         "meters are not supported yet",
                     ));
                 }
                 MeterModCommand::Modify => {
-                    // OFPMMFC_UNKNOWN_METER
                     return Err(OfError::new(
-                        ErrorKind::from_type_and_code(12, 3),
+                        ErrorKind::UnknownMeter,
                         "meters are not supported yet",
                     ));
                 }

@@ -30,8 +30,42 @@ pub struct ControlSocket {
     path: PathBuf,
 }
 
+/// Removes the control sockets `<name>.<pid>.ctl` of processes that were killed before they could. One goes only if there
+/// is no such process and nobody listens either: a process in another pid namespace may share the directory.
+fn remove_stale(run_dir: &Path, name: &str) {
+    let Ok(entries) = std::fs::read_dir(run_dir) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let pid: Option<u32> = file
+            .to_str()
+            .and_then(|f| {
+                f.strip_prefix(name)?
+                    .strip_prefix('.')?
+                    .strip_suffix(".ctl")
+            })
+            .and_then(|pid| pid.parse().ok());
+        let Some(pid) = pid else {
+            continue;
+        };
+        let alive = Path::new("/proc").join(pid.to_string()).exists();
+        let path = entry.path();
+        let refused = || {
+            std::os::unix::net::UnixStream::connect(&path)
+                .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if !alive && refused() {
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::info!("{}: removed, its process is gone", path.display()),
+                Err(e) => tracing::warn!("{}: cannot be removed: {e}", path.display()),
+            }
+        }
+    }
+}
+
 impl ControlSocket {
-    /// Binds `path`, or `<name>.<pid>.ctl`, in `run_dir`.
+    /// Binds `path`, or `<name>.<pid>.ctl`, in `run_dir`, and removes what dead daemons of this name left there.
     ///
     /// # Errors
     /// What the system says.
@@ -40,6 +74,7 @@ impl ControlSocket {
             Some(p) => run_dir.join(p),
             None => run_dir.join(format!("{name}.{}.ctl", std::process::id())),
         };
+        remove_stale(run_dir, name);
         // A socket of our own pid's name can only be a dead predecessor's.
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -180,6 +215,30 @@ mod tests {
             assert_eq!(got[1]["params"][0], "}");
         }
         assert!(take_message(&mut b"{]".to_vec()).is_err());
+    }
+
+    #[tokio::test]
+    async fn sockets_of_dead_processes_are_removed_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        // No pid is as large as these.
+        let names = [
+            "ovs-vswitchd.4000000000.ctl",
+            "ovs-vswitchd.4000000001.ctl",
+            "ovs-vswitchd.1.ctl",
+            "ovs-vswitchd.x.ctl",
+            "ovsdb-server.4000000000.ctl",
+        ];
+        let mut listeners: Vec<_> = (names.iter())
+            .map(|n| Some(std::os::unix::net::UnixListener::bind(dir.path().join(n)).unwrap()))
+            .collect();
+        // Somebody still listens on the second; the others were left behind.
+        let kept = listeners[1].take();
+        listeners.clear();
+        let socket = ControlSocket::bind(dir.path(), "ovs-vswitchd", None).unwrap();
+        let there: Vec<bool> = names.iter().map(|n| dir.path().join(n).exists()).collect();
+        assert_eq!(there, [false, true, true, true, true]);
+        assert!(socket.path.exists());
+        drop(kept);
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@
 //! that threads share a queue only when the guest has fewer.
 
 mod connection;
+pub mod fuzz;
 pub mod message;
 pub mod session;
 #[cfg(test)]
@@ -757,101 +758,4 @@ impl TxQueue for Tx {
             user.let_go();
         }
     }
-}
-
-/// Lets `data` be a hostile monitor: a stream of bytes, with a memory file attached wherever a message can carry
-/// descriptors. Queues that come to run are used. Panics and faults are bugs.
-pub fn fuzz_vhost_message(data: &[u8]) {
-    use self::message::{Decoder, Request};
-    use self::session::Session;
-    use crate::sys::mmap;
-    use std::os::fd::OwnedFd;
-
-    struct Rings(Vec<Option<Ring>>);
-    impl Queues for Rings {
-        fn start(
-            &mut self,
-            index: usize,
-            memory: &Arc<GuestMemory>,
-            layout: &Layout,
-            features: u64,
-            _kick: Option<&EventFd>,
-            _call: Option<&EventFd>,
-        ) -> Result<(), RingError> {
-            assert!(self.0[index].is_none(), "started twice");
-            self.0[index] = Some(Ring::start(
-                memory.clone(),
-                layout,
-                features,
-                None,
-                Arc::default(),
-            )?);
-            Ok(())
-        }
-        fn stop(&mut self, index: usize) -> Option<u16> {
-            self.0[index].take().map(|ring| ring.base())
-        }
-        fn set_call(&mut self, index: usize, _call: Option<&EventFd>) {
-            assert!(self.0[index].is_some(), "not running");
-        }
-    }
-
-    let Ok(file) = mmap::memfd(c"weir-fuzz", 1 << 16) else {
-        return;
-    };
-    let mut rings = Rings((0..MAX_QUEUES).map(|_| None).collect());
-    let mut session = Session::default();
-    let mut decoder = Decoder::default();
-    let mut batch = Batch::new();
-    let mut rest = data;
-    while !rest.is_empty() {
-        let (now, later) = rest.split_at(decoder.wanted().min(rest.len()));
-        rest = later;
-        let number = now.first().copied().unwrap_or(0);
-        let count = match Request::from_number(number.into()) {
-            Some(Request::SetMemTable) if now.len() == message::HEADER => {
-                (message::word32(now, 8) as usize / 32).min(8)
-            }
-            Some(
-                Request::AddMemReg
-                | Request::SetVringKick
-                | Request::SetVringCall
-                | Request::SetVringErr,
-            ) => 1,
-            _ => 0,
-        };
-        let fds: Vec<OwnedFd> = if now.len() == message::HEADER {
-            (0..count)
-                .filter_map(|_| file.try_clone().ok())
-                .map(OwnedFd::from)
-                .collect()
-        } else {
-            Vec::new()
-        };
-        match decoder.push(now, fds) {
-            Ok(Some(message)) => {
-                let answer = session.handle(message, &mut rings);
-                if answer.fatal {
-                    break;
-                }
-            }
-            Ok(None) => {}
-            Err(_) => break,
-        }
-        for ring in rings.0.iter_mut().flatten() {
-            ring.dequeue(&mut batch);
-            ring.give_back();
-            batch.clear();
-            ring.enqueue_owned(
-                &OwnedPacket::new(vec![0; 64]),
-                1518,
-                &mut TxOutcome::default(),
-            );
-        }
-    }
-    session.close(&mut rings);
-    assert!(
-        rings.0.iter().all(Option::is_none),
-        "a queue outlived its session"
-    );
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::fuzz::fuzz_vhost_message;
 use super::message::{self, Request, word32, word64};
 use super::session::{FEATURES, PROTOCOL_FEATURES};
 use super::*;
