@@ -11,7 +11,7 @@ use openflow::text::{
 use openflow::wire::{self, Decoded};
 use openflow::{
     FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, GROUP_ALL, METER_ALL, Match,
-    Message, MultipartReply, MultipartRequest, PacketOut, PortDesc, PortMod, PortNo,
+    Message, MultipartReply, MultipartRequest, PacketOut, PortDesc, PortMod, PortNo, TABLE_ALL,
 };
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -124,7 +124,7 @@ pub const COMMANDS: &[Command] = &[
         (1, 2),
         |o, a| {
             let filter = filter_arg(o, a)?;
-            dump(o, a[0], MultipartRequest::Aggregate(filter))
+            dump_selected(o, a[0], MultipartRequest::Aggregate(filter))
         },
     ),
     cmd(
@@ -313,7 +313,7 @@ pub fn help() -> String {
     s.push_str(
         "\nSWITCH is a bridge of this machine, unix:FILE or tcp:HOST[:PORT] (PORT is 6653 if not given).\n\n\
          Options:\n  \
-         -O, --protocols=VERSIONS    allowed OpenFlow versions (only OpenFlow13 yet)\n  \
+         -O, --protocols=VERSIONS    allowed OpenFlow versions (OpenFlow10, OpenFlow13)\n  \
          -t, --timeout=SECS          give up after SECS seconds\n  \
          --strict                    use strict match for flow commands\n  \
          --readd                     replace flows that haven't changed\n  \
@@ -364,14 +364,19 @@ fn names(o: &Options, switch: &str) -> Result<Names> {
     if o.names == Some(false) {
         return Ok(n);
     }
-    open(o, switch)?.ask(
-        &Message::MultipartRequest(MultipartRequest::TableFeatures(Vec::new())),
-        |d| {
-            if let Message::MultipartReply(MultipartReply::TableFeatures(t)) = d.message {
-                n.tables.extend(t.into_iter().map(|t| (t.table, t.name)));
-            }
-        },
-    )?;
+    let mut conn = open(o, switch)?;
+    n.legacy = conn.version == wire::OF10;
+    // OpenFlow 1.0 has no table features.
+    if !n.legacy {
+        conn.ask(
+            &Message::MultipartRequest(MultipartRequest::TableFeatures(Vec::new())),
+            |d| {
+                if let Message::MultipartReply(MultipartReply::TableFeatures(t)) = d.message {
+                    n.tables.extend(t.into_iter().map(|t| (t.table, t.name)));
+                }
+            },
+        )?;
+    }
     // Stock tables have a name like "table_7" that says nothing but the number.
     n.tables.retain(|t| !t.1.is_empty());
     n.ports = ports(o, switch)?
@@ -384,6 +389,74 @@ fn names(o: &Options, switch: &str) -> Result<Names> {
 fn print_answer(o: &Options, switch: &str, request: &Message) -> Result<()> {
     let names = Names::default();
     open(o, switch)?.ask(request, |d| out(&format_message(&d, &names)))
+}
+
+/// Flow statistics in the form that can say everything: on OpenFlow 1.0 that is Nicira's.
+fn dump_selected(o: &Options, switch: &str, request: MultipartRequest) -> Result<()> {
+    let (mut conn, request) = selecting(o, switch, request)?;
+    let names = Names::default();
+    conn.ask(&request, |d| out(&format_message(&d, &names)))
+}
+
+/// A connection ready for a request that selects flows, and the request in its form.
+fn selecting(o: &Options, switch: &str, request: MultipartRequest) -> Result<(Conn, Message)> {
+    let mut conn = open(o, switch)?;
+    let mut request = Message::MultipartRequest(request);
+    if conn.version == wire::OF10 {
+        conn.change(&[Message::SetFlowFormat(NXM)])?;
+        request = Message::Nicira(Box::new(request));
+    }
+    Ok((conn, request))
+}
+
+/// A message without the form it had on the wire.
+fn bare(m: Message) -> Message {
+    match m {
+        Message::Nicira(inner) => *inner,
+        m => m,
+    }
+}
+
+/// Number of Nicira's flow format.
+const NXM: u32 = 2;
+
+/// Sends flow changes in a form that the connection's version has for them. `None` for a table says
+/// that none was named.
+fn change_flows(conn: &mut Conn, mut changes: Vec<(FlowMod, bool)>) -> Result<()> {
+    let mut messages = Vec::with_capacity(changes.len());
+    if conn.version != wire::OF10 {
+        messages.extend(changes.into_iter().map(|c| Message::FlowMod(c.0)));
+        return conn.change(&messages);
+    }
+    let tables = changes.iter().any(|c| c.1);
+    for (f, given) in &mut changes {
+        if !*given {
+            f.table = if tables { TABLE_ALL } else { 0 };
+        }
+        // 1.0 counts anew with every add.
+        f.flags.reset_counts = false;
+    }
+    let mut nicira = false;
+    for (f, _) in changes {
+        let own = Message::FlowMod(f);
+        messages.push(match wire::encode(wire::OF10, 0, &own) {
+            Ok(_) => own,
+            Err(_) => {
+                nicira = true;
+                Message::Nicira(Box::new(own))
+            }
+        });
+    }
+    for m in &messages {
+        wire::encode(wire::OF10, 0, m)?;
+    }
+    if nicira {
+        conn.change(&[Message::SetFlowFormat(NXM)])?;
+    }
+    if tables {
+        conn.change(&[Message::FlowModTableId(true)])?;
+    }
+    conn.change(&messages)
 }
 
 fn dump(o: &Options, switch: &str, request: MultipartRequest) -> Result<()> {
@@ -421,8 +494,11 @@ fn show(o: &Options, a: &[&str]) -> Result<()> {
     conn.ask(&Message::FeaturesRequest, |d| {
         out(&format_message(&d, &none))
     })?;
-    let ports = Message::MultipartRequest(MultipartRequest::PortDesc(PortNo::ANY));
-    conn.ask(&ports, |d| out(&format_message(&d, &none)))?;
+    // OpenFlow 1.0 has the ports in its features.
+    if conn.version != wire::OF10 {
+        let ports = Message::MultipartRequest(MultipartRequest::PortDesc(PortNo::ANY));
+        conn.ask(&ports, |d| out(&format_message(&d, &none)))?;
+    }
     print_answer(o, a[0], &Message::GetConfigRequest)
 }
 
@@ -502,16 +578,15 @@ fn mod_port(o: &Options, a: &[&str]) -> Result<()> {
 fn fetch_flows(o: &Options, switch: &str, filter: FlowFilter) -> Result<Vec<FlowStats>> {
     let mut flows = Vec::new();
     let mut error = None;
-    open(o, switch)?.ask(
-        &Message::MultipartRequest(MultipartRequest::Flow(filter)),
-        |d| {
-            if let Message::MultipartReply(MultipartReply::Flow(f)) = d.message {
+    let (mut conn, request) = selecting(o, switch, MultipartRequest::Flow(filter))?;
+    conn.ask(&request, |d| match &d.message {
+        Message::Error(_) => error = Some(format_message(&d, &Names::default())),
+        _ => {
+            if let Message::MultipartReply(MultipartReply::Flow(f)) = bare(d.message) {
                 flows.extend(f);
-            } else {
-                error = Some(format_message(&d, &Names::default()));
             }
-        },
-    )?;
+        }
+    })?;
     match error {
         Some(text) => Err(Refused(text).into()),
         None => Ok(flows),
@@ -522,12 +597,15 @@ fn dump_flows(o: &Options, a: &[&str]) -> Result<()> {
     let filter = filter_arg(o, a)?;
     let show = o.show_names();
     if o.sort.is_empty() && !show && o.stats {
-        return dump(o, a[0], MultipartRequest::Flow(filter));
+        return dump_selected(o, a[0], MultipartRequest::Flow(filter));
     }
     let names = if show {
         names(o, a[0])?
     } else {
-        Names::default()
+        Names {
+            legacy: o.versions == [wire::OF10],
+            ..Names::default()
+        }
     };
     let mut flows = fetch_flows(o, a[0], filter)?;
     sort_flows(&mut flows, &o.sort);
@@ -560,8 +638,8 @@ fn change_flow(o: &Options, a: &[&str], command: FlowCommand) -> Result<()> {
     let line = parse_flow(a.get(1).unwrap_or(&""), command, &names(o, a[0])?)?;
     tell_normalized(&line);
     let mut conn = open(o, a[0])?;
-    let change = Message::FlowMod(line.for_version(conn.version));
-    conn.change(&[change])
+    let change = line.for_version(conn.version);
+    change_flows(&mut conn, vec![(change, line.table_given)])
 }
 
 /// The lines of a file with their places, comments and empty lines left out.
@@ -616,11 +694,11 @@ fn change_file(o: &Options, switch: &str, file: &str, command: FlowCommand) -> R
         parsed.push(line);
     }
     let mut conn = open(o, switch)?;
-    let changes: Vec<Message> = parsed
+    let changes = parsed
         .iter()
-        .map(|l| Message::FlowMod(l.for_version(conn.version)))
+        .map(|l| (l.for_version(conn.version), l.table_given))
         .collect();
-    conn.change(&changes)
+    change_flows(&mut conn, changes)
 }
 
 fn add_flows(o: &Options, a: &[&str]) -> Result<()> {
@@ -638,16 +716,24 @@ fn rule(mut f: FlowStats) -> FlowStats {
     f
 }
 
-fn file_flows(file: &str, names: &Names) -> Result<Vec<FlowStats>> {
+fn file_flows(version: u8, file: &str, names: &Names) -> Result<Vec<FlowStats>> {
     let mut flows: Vec<FlowStats> = Vec::new();
     for (place, text) in lines(file)? {
         let line = file_line(&text, FlowCommand::Add, names).map_err(|e| anyhow!("{place}{e}"))?;
-        let m = line.for_version(wire::OF13);
+        let m = line.for_version(version);
         // The switch answers in its own spelling; go over the wire once to have the same.
-        let bytes = wire::encode(wire::OF13, 0, &Message::FlowMod(m))?;
-        let Message::FlowMod(m) = wire::decode(&bytes)?.message else {
+        let mut message = Message::FlowMod(m);
+        if version == wire::OF10 {
+            message = Message::Nicira(Box::new(message));
+        }
+        let bytes = wire::encode(version, 0, &message)?;
+        let Message::FlowMod(mut m) = bare(wire::decode(&bytes)?.message) else {
             bail!("{place}not a flow");
         };
+        // 1.0 does not tell with which flags a flow was added.
+        if version == wire::OF10 {
+            m.flags = FlowFlags::default();
+        }
         let f = rule(FlowStats {
             table: m.table,
             duration: Default::default(),
@@ -676,7 +762,8 @@ fn same_place(a: &FlowStats, b: &FlowStats) -> bool {
 }
 
 fn replace_flows(o: &Options, a: &[&str]) -> Result<()> {
-    let wanted = file_flows(a[1], &names(o, a[0])?)?;
+    let version = open(o, a[0])?.version;
+    let wanted = file_flows(version, a[1], &names(o, a[0])?)?;
     let there: Vec<_> = fetch_flows(o, a[0], FlowFilter::default())?
         .into_iter()
         .map(rule)
@@ -691,23 +778,24 @@ fn replace_flows(o: &Options, a: &[&str]) -> Result<()> {
             m.flags = FlowFlags { ..f.flags };
             m.instructions = f.instructions.clone();
         }
-        Message::FlowMod(m)
+        (m, true)
     };
     let gone = there
         .iter()
         .filter(|f| !wanted.iter().any(|w| same_place(f, w)));
-    let mut changes: Vec<Message> = gone
+    let mut changes: Vec<(FlowMod, bool)> = gone
         .map(|f| change(f, FlowModCommand::DeleteStrict))
         .collect();
     let new = wanted.iter().filter(|w| o.readd || !there.contains(w));
     changes.extend(new.map(|w| change(w, FlowModCommand::Add)));
-    open(o, a[0])?.change(&changes)
+    change_flows(&mut open(o, a[0])?, changes)
 }
 
 fn diff_flows(o: &Options, a: &[&str]) -> Result<()> {
     let source = |name: &str| -> Result<Vec<FlowStats>> {
         if std::path::Path::new(name).is_file() || name == "-" {
-            return file_flows(name, &Names::default());
+            let version = o.versions.iter().max().copied().unwrap_or(wire::OF10);
+            return file_flows(version, name, &Names::default());
         }
         let flows = fetch_flows(o, name, FlowFilter::default())?;
         Ok(flows.into_iter().map(rule).collect())
@@ -816,6 +904,9 @@ fn monitor(o: &Options, a: &[&str]) -> Result<()> {
         c.miss_send_len = len;
         conn.change(&[Message::SetConfig(c)])?;
     }
+    if o.nicira_packets.unwrap_or(conn.version == wire::OF10) {
+        conn.change(&[Message::SetPacketInFormat(1)])?;
+    }
     listen(o, conn)
 }
 
@@ -832,7 +923,7 @@ fn listen(o: &Options, mut conn: Conn) -> Result<()> {
             out(&format!("{}.{:03}: ", now.as_secs(), now.subsec_millis()));
         }
         out(&format_message(&d, &names));
-        if let (Message::PacketIn(p), true) = (&d.message, o.more > 0) {
+        if let (Message::PacketIn(p), true) = (bare(d.message), o.more > 0) {
             let hex: Vec<String> = p.data.iter().map(|b| format!("{b:02x}")).collect();
             out(&format!("{}\n", hex.join(" ")));
         }
@@ -887,13 +978,15 @@ fn parse_flows(o: &Options, lines: Vec<(String, String)>) -> Result<()> {
         parsed.push(line);
     }
     let version = *o.versions.last().context("no version")?;
-    out("usable protocols: OXM-OpenFlow13\nchosen protocol: OXM-OpenFlow13\n");
+    if version == wire::OF13 {
+        out("usable protocols: OXM-OpenFlow13\nchosen protocol: OXM-OpenFlow13\n");
+    }
     for (i, line) in parsed.iter().enumerate() {
-        let bytes = wire::encode(
-            version,
-            i as u32 + 1,
-            &Message::FlowMod(line.for_version(version)),
-        )?;
+        let mut m = Message::FlowMod(line.for_version(version));
+        if version == wire::OF10 && wire::encode(version, 0, &m).is_err() {
+            m = Message::Nicira(Box::new(m));
+        }
+        let bytes = wire::encode(version, i as u32 + 1, &m)?;
         out(&format_message(&wire::decode(&bytes)?, &names));
     }
     Ok(())

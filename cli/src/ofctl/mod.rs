@@ -1,6 +1,7 @@
 //! `ovs-ofctl`: asks and changes a switch over OpenFlow.
 //!
-//! Output and exit codes are the stock tool's. Today it speaks OpenFlow 1.3 alone.
+//! Output and exit codes are the stock tool's. It speaks OpenFlow 1.0, as the stock
+//! tool does unless told otherwise, and 1.3 (`-O OpenFlow13`).
 
 mod commands;
 mod conn;
@@ -22,6 +23,8 @@ pub struct Options {
     stats: bool,
     sort: Vec<(Sort, bool)>,
     readd: bool,
+    /// `--packet-in-format`.
+    nicira_packets: Option<bool>,
 }
 
 impl Options {
@@ -87,7 +90,7 @@ fn complain(message: &str) -> ExitCode {
 /// Exit codes: 0 done; 1 refused or impossible; 142 out of time (`--timeout`).
 pub fn run(args: Vec<OsString>) -> ExitCode {
     let mut o = Options {
-        versions: vec![openflow::wire::OF13],
+        versions: vec![openflow::wire::OF10],
         strict: false,
         more: 0,
         timestamp: false,
@@ -95,6 +98,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         stats: true,
         sort: Vec::new(),
         readd: false,
+        nicira_packets: None,
     };
     match parse_options(args, &mut o) {
         Ok(Some(words)) => {
@@ -182,21 +186,33 @@ fn option(name: &str, value: Option<String>, o: &mut Options) -> Result<bool, St
         "readd" => o.readd = true,
         // There is no colour here, nor a log.
         "color" | "verbose" | "log-file" => {}
-        "flow-format" if v.starts_with("OXM") || v == "any" || v == "OpenFlow13" => {}
-        "flow-format" => return Err(format!("flow format {v}: only OXM is supported yet")),
-        "packet-in-format" if v == "standard" || v == "openflow10" => {}
-        "packet-in-format" => {
-            return Err(format!(
-                "packet-in format {v}: only standard is supported yet"
-            ));
+        "flow-format" => {
+            let known = ["any", "NXM", "OpenFlow10", "OpenFlow13"];
+            if !v
+                .split(',')
+                .all(|f| f.starts_with("OXM") || f.starts_with("NXM") || known.contains(&f))
+            {
+                return Err(format!(
+                    "flow format {v}: only OpenFlow10, NXM and OXM are supported yet"
+                ));
+            }
         }
+        "packet-in-format" => match v.as_str() {
+            "standard" | "openflow10" => o.nicira_packets = Some(false),
+            "nxt_packet_in" | "nxm" => o.nicira_packets = Some(true),
+            _ => {
+                return Err(format!(
+                    "packet-in format {v}: only standard and nxt_packet_in are supported yet"
+                ));
+            }
+        },
         "help" => {
             print!("{}", commands::help());
             return Ok(false);
         }
         "version" => {
             println!("ovs-ofctl (weir) {}", env!("CARGO_PKG_VERSION"));
-            println!("OpenFlow versions 0x4:0x4");
+            println!("OpenFlow versions 0x1:0x4");
             return Ok(false);
         }
         "private-key" | "certificate" | "ca-cert" | "unixctl" | "bundle" | "read-only"
@@ -223,7 +239,9 @@ fn versions(s: &str) -> Result<Vec<u8>, String> {
         .filter(|v| openflow::wire::SUPPORTED.contains(v))
         .collect();
     if spoken.is_empty() {
-        return Err(format!("-O {s}: only OpenFlow13 is supported yet"));
+        return Err(format!(
+            "-O {s}: only OpenFlow10 and OpenFlow13 are supported yet"
+        ));
     }
     Ok(spoken)
 }

@@ -36,6 +36,8 @@ pub struct FlowLine {
     pub flow_mod: FlowMod,
     /// The match as it was written, if normalization took something out of it.
     pub normalized_from: Option<crate::Match>,
+    /// Whether a table was named: OpenFlow 1.0 has a word for any table.
+    pub table_given: bool,
 }
 
 const FLAGS: &[&str] = &[
@@ -80,7 +82,7 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
     };
     let filters = command != FlowCommand::Add;
     let mut rest = fields;
-    let mut cookie_given = false;
+    let mut table_given = false;
     while let Some(p) = next_pair(&mut rest)? {
         let v = p.value;
         if let Some(i) = FLAGS.iter().position(|n| *n == p.key) {
@@ -95,6 +97,7 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
                 return missing();
             }
             "table" => {
+                table_given = true;
                 f.table = names
                     .table(v)
                     .ok_or_else(|| TextError(format!("unknown table \"{v}\"")))?;
@@ -114,7 +117,6 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
                     (None, _) if wants_actions => f.cookie = cookie,
                     (None, _) => (f.cookie, f.cookie_mask) = (cookie, u64::MAX),
                 }
-                cookie_given = true;
             }
             "out_port" if filters => {
                 f.out_port = names
@@ -132,7 +134,6 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
             }
         }
     }
-    let _ = cookie_given;
     narrow_icmp(&mut f.matching);
     if wants_actions {
         let Some(actions) = actions else {
@@ -149,6 +150,7 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
     Ok(FlowLine {
         flow_mod: f,
         normalized_from,
+        table_given,
     })
 }
 

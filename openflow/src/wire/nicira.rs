@@ -13,8 +13,7 @@ use bytes::Bytes;
 
 /// Subtypes of Nicira actions that exist but have no model here.
 const RAW_SUBTYPES: &[u16] = &[
-    10, 12, 13, 16, 19, 27, 28, 29, 30, 31, 32, 34, 35, 36, 38, 39, 41, 42, 43, 45, 46, 47, 48, 49,
-    50,
+    10, 12, 13, 16, 19, 27, 28, 29, 32, 34, 35, 36, 38, 39, 41, 42, 43, 45, 46, 47, 48, 49, 50,
 ];
 
 fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
@@ -99,7 +98,7 @@ pub(super) fn read_action(whole: &[u8], mut b: Reader<'_>, version: u8) -> Resul
     }
     let sub = b.u16()?;
     let want = match sub {
-        1 | 2 | 4 | 5 | 14 | 17 | 18 | 20 | 23 | 24 | 25 | 26 | 44 => 16,
+        1 | 2 | 4 | 5 | 14 | 17 | 18 | 20 | 23 | 24 | 25 | 26 | 30 | 31 | 40 | 44 => 16,
         6 | 7 | 9 | 15 => 24,
         _ => whole.len(),
     };
@@ -206,6 +205,29 @@ pub(super) fn read_action(whole: &[u8], mut b: Reader<'_>, version: u8) -> Resul
             mask: 0xff,
         },
         26 => Action::DecMplsTtl,
+        30 | 31 => {
+            b.skip(if sub == 30 { 2 } else { 0 })?;
+            let (field, value) = match sub {
+                30 => (crate::FieldId::MplsLabel, b.u32()?),
+                _ => (crate::FieldId::MplsTc, b.u8()?.into()),
+            };
+            let mask = field.info().full_mask();
+            if u128::from(value) > mask {
+                return err(
+                    ErrorKind::BadArgument,
+                    format!("{value} does not fit {}", field.info().name),
+                );
+            }
+            Action::SetField {
+                field,
+                value: value.into(),
+                mask,
+            }
+        }
+        40 => {
+            b.skip(2)?;
+            Action::Group(b.u32()?)
+        }
         33 => {
             b.skip(6)?;
             let (field, value, mask) = oxm::read_value(&mut b)?;

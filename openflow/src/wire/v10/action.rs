@@ -33,7 +33,8 @@ fn settle(field: FieldId, value: u128, mask: u128, m: &Match) -> Vec<Action> {
     let same = |field| vec![Action::SetField { field, value, mask }];
     if mask == field.info().full_mask() {
         match field {
-            EthSrc | EthDst | Ipv4Src | Ipv4Dst | IpDscp | TunId | MplsTtl => return same(field),
+            EthSrc | EthDst | Ipv4Src | Ipv4Dst | IpDscp | TunId => return same(field),
+            MplsLabel | MplsTc | MplsTtl => return same(field),
             TcpSrc | UdpSrc | SctpSrc => return same(matching::tp_field(m, false)),
             TcpDst | UdpDst | SctpDst => return same(matching::tp_field(m, true)),
             VlanVid => return vec![Action::SetVlanVid(value as u16 & 0xfff)],
@@ -321,14 +322,22 @@ fn put_one(w: &mut Writer, a: &Action) -> Result<(), OfError> {
                         w.u64(*value as u64);
                     }
                 },
+                (_, FieldId::MplsLabel) => short(w, 30, |w| {
+                    w.zeros(2);
+                    w.u32(*value as u32);
+                }),
+                (_, FieldId::MplsTc) => short(w, 31, |w| w.u8(*value as u8)),
                 (_, FieldId::MplsTtl) => short(w, 25, |w| w.u8(*value as u8)),
                 _ => nicira::put_action(w, a)?,
             }
         }
-        Action::SetQueue(n) => short(w, 4, |w| {
-            w.zeros(2);
-            w.u32(*n);
-        }),
+        Action::SetQueue(n) | Action::Group(n) => {
+            let sub = if matches!(a, Action::Group(_)) { 40 } else { 4 };
+            short(w, sub, |w| {
+                w.zeros(2);
+                w.u32(*n);
+            })
+        }
         Action::DecTtl(ids) if ids.is_empty() => short(w, 18, |_| {}),
         Action::PushMpls(t) => short(w, 23, |w| w.u16(*t)),
         Action::PopMpls(t) => short(w, 24, |w| w.u16(*t)),
@@ -337,7 +346,7 @@ fn put_one(w: &mut Writer, a: &Action) -> Result<(), OfError> {
         Action::Raw(raw) if raw.bytes.starts_with(&EXPERIMENTER.to_be_bytes()) => {
             w.put(&raw.bytes);
         }
-        Action::Raw(_) | Action::Group(_) | Action::CopyTtlIn | Action::CopyTtlOut => {
+        Action::Raw(_) | Action::CopyTtlIn | Action::CopyTtlOut => {
             return err(
                 ErrorKind::BadActionType,
                 format!("OpenFlow 1.0 has no form for {a:?}"),
