@@ -608,6 +608,10 @@ fn dump_flows(o: &Options, a: &[&str]) -> Result<()> {
         }
     };
     let mut flows = fetch_flows(o, a[0], filter)?;
+    // Ages are only in dumps as they come, as the stock tool has it.
+    for f in &mut flows {
+        (f.idle_age, f.hard_age) = (None, None);
+    }
     sort_flows(&mut flows, &o.sort);
     let line = if o.stats {
         StatsLine::Full

@@ -198,8 +198,14 @@ pub(super) fn put_lossy(w: &mut Writer, m: &Match) -> Result<(), OfError> {
 pub(super) fn put(w: &mut Writer, m: &Match) -> Result<(), OfError> {
     let start = w.len();
     put_lossy(w, m)?;
+    let mut wanted = m.clone();
+    let (tci, mask) = m.slot(Slot::VlanTci);
+    if mask & 0x1fff == 0x1fff && tci & u128::from(TAGGED) == 0 {
+        // No tag is no tag, whatever the other bits.
+        wanted.set(FieldId::VlanTci, 0);
+    }
     let back = read(&mut Reader::new(&w.buf[start..], ErrorKind::BadLen))?.0;
-    if back != *m {
+    if back != wanted {
         return err(
             ErrorKind::BadField,
             "OpenFlow 1.0's own match cannot say this; Nicira's extended match (NXM) can",
