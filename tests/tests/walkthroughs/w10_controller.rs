@@ -92,7 +92,7 @@ fn walk(tools: Tools) {
             ports.contains("fed1") && ports.contains("fed2") && ports.contains("vswitch001")
         }
     });
-    let shown = t.ok("ovs-ofctl -O OpenFlow13 show vswitch001");
+    let shown = t.ok("ovs-ofctl show vswitch001");
     for port in ["fed1", "fed2"] {
         let number = t.ok(&format!("ovs-vsctl get interface {port} ofport"));
         assert!(
@@ -110,7 +110,7 @@ fn walk(tools: Tools) {
 
     // First packet up, later ones not.
     assert!(guests[0].pings("10.0.0.2"));
-    let flows = t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001");
+    let flows = t.ok("ovs-ofctl dump-flows vswitch001");
     assert!(
         flows.lines().any(|l| l.contains("idle_timeout=")
             && l.contains("hard_timeout=")
@@ -137,7 +137,7 @@ fn walk(tools: Tools) {
         std::time::Duration::from_secs(60),
         "learned flows to time out",
         || {
-            !t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001")
+            !t.ok("ovs-ofctl dump-flows vswitch001")
                 .contains("idle_timeout=")
         },
     );
@@ -147,13 +147,13 @@ fn walk(tools: Tools) {
     let (status, answer) = rest::call(&weir, "POST", "/api/v1/flows", Some(&flow));
     assert!(status == 200 || status == 201, "{status} {answer}");
     assert!(
-        t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001")
+        t.ok("ovs-ofctl dump-flows vswitch001")
             .contains("priority=300,tcp,tp_dst=80 actions=drop")
     );
     let changed = json!({"name": "web", "node": "vswitch001", "priority": 301, "match": {"protocol": "tcp", "tcp_dst": 81}, "actions": "drop"});
     let (status, answer) = rest::call(&weir, "PUT", "/api/v1/flows/web", Some(&changed));
     assert_eq!(status, 200, "{answer}");
-    let flows = t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001");
+    let flows = t.ok("ovs-ofctl dump-flows vswitch001");
     assert!(
         flows.contains("priority=301,tcp,tp_dst=81 actions=drop") && !flows.contains("tp_dst=80 "),
         "{flows}"
@@ -181,7 +181,7 @@ fn walk(tools: Tools) {
     let (status, _) = rest::call(&weir, "DELETE", "/api/v1/flows/web", None);
     assert!(status == 200 || status == 204, "{status}");
     assert!(
-        !t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001")
+        !t.ok("ovs-ofctl dump-flows vswitch001")
             .contains("tp_dst=81")
     );
 

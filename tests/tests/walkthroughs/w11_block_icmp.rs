@@ -44,7 +44,7 @@ fn walk(tools: Tools) {
     drop(server);
 
     let counted = || -> u64 {
-        let flows = t.ok("ovs-ofctl -O OpenFlow13 dump-flows vswitch001");
+        let flows = t.ok("ovs-ofctl dump-flows vswitch001");
         let line = flows
             .lines()
             .find(|l| l.contains("priority=500,icmp actions=drop"))
