@@ -9,6 +9,7 @@ use crate::packet::{Batch, Offload, OwnedPacket};
 use crate::port::{InterfaceConfig, TxOutcome, TxQueue};
 use crate::table::Limits;
 use arc_swap::ArcSwap;
+use openflow::text::{FlowCommand, Names, parse_flow};
 use openflow::{Action, FieldId, FlowMod, Instructions, Match, PortFlags, PortNo};
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -55,7 +56,17 @@ pub struct Bench {
 
 impl Bench {
     /// With these flows. `read_all` makes destinations read every byte sent.
+    ///
+    /// # Panics
+    /// If the bridge refuses one of them.
     pub fn new(flows: &[FlowMod], read_all: bool) -> Bench {
+        let (bench, refused) = Bench::with(flows, read_all);
+        assert_eq!(refused, [], "the flows are right");
+        bench
+    }
+
+    /// With those of these flows that the bridge takes, and why it refused the others.
+    fn with(flows: &[FlowMod], read_all: bool) -> (Bench, Vec<openflow::OfError>) {
         let epoch: Arc<Epoch> = Arc::default();
         let bridge = Bridge::new(0, "fuzz", BridgeConfig::default(), epoch.clone());
         let mut ports = Vec::new();
@@ -91,16 +102,17 @@ impl Bench {
                 created: Default::default(),
             })));
         }
+        let mut refused = Vec::new();
         let made: Result<(), openflow::OfError> = bridge.update(|s: &mut BridgeState| {
             s.ports = (0..4).map(|n| (n + 1, n)).collect();
+            let limits = Limits { tables: 255 };
             for m in flows {
-                let limits = Limits { tables: 255 };
-                s.tables
-                    .apply(m, &limits, Default::default(), &mut Vec::new())?;
+                let now = Default::default();
+                refused.extend(s.tables.apply(m, &limits, now, &mut Vec::new()).err());
             }
             Ok(())
         });
-        made.expect("the flows are right");
+        made.expect("ports can be set");
         let world = World {
             version: 1,
             bridges: vec![Some(Arc::new(bridge))],
@@ -116,7 +128,25 @@ impl Bench {
             };
             forwarder.add_port(p.index, Tx::Own(Box::new(sink)), p.counters.clone());
         }
-        Bench { forwarder, events }
+        (Bench { forwarder, events }, refused)
+    }
+
+    /// A packet's whole way, twice: the second one finds what the first left in the caches.
+    fn run(&mut self, batch: &mut Batch, packet: &OwnedPacket, port: u32) {
+        batch.clear();
+        for _ in 0..2 {
+            // SAFETY: `packet` outlives the batch's use: it is cleared before the next.
+            if !unsafe { batch.push_borrowed(packet) } {
+                return;
+            }
+        }
+        self.forwarder.now += 1_000_000;
+        self.forwarder.process(batch, port);
+        self.forwarder.notify();
+        self.forwarder.sweep(64);
+        self.forwarder.flush();
+        self.events();
+        batch.clear();
     }
 
     /// Drains and counts events.
@@ -125,15 +155,32 @@ impl Bench {
     }
 }
 
+/// Longest text of flows in an input for [`fuzz_packet`].
+const MAX_FLOWS: usize = 1024;
+
 /// Runs a frame with any offloads through extraction, tables, caches and execution. The first byte says how,
-/// the rest is the frame. Must never panic.
+/// the rest is the frame; with bit 7 flows as text stand before it, a line each, up to a zero byte. Must never panic.
 pub fn fuzz_packet(data: &[u8]) {
     thread_local! {
         static BENCH: RefCell<(Bench, Batch)> = RefCell::new((Bench::new(&flows(), true), Batch::new()));
     }
-    let Some((&how, rest)) = data.split_first() else {
+    let Some((&how, mut rest)) = data.split_first() else {
         return;
     };
+    let mut own = None;
+    if how & 0x80 != 0 {
+        let end = rest.iter().position(|b| *b == 0).unwrap_or(rest.len());
+        let Ok(text) = std::str::from_utf8(&rest[..end.min(MAX_FLOWS)]) else {
+            return;
+        };
+        rest = rest.get(end + 1..).unwrap_or(&[]);
+        let flows: Vec<FlowMod> = text
+            .lines()
+            .filter_map(|l| parse_flow(l, FlowCommand::Add, &Names::default()).ok())
+            .map(|l| l.flow_mod)
+            .collect();
+        own = Some(Bench::with(&flows, true).0);
+    }
     // With bit 6 a virtio-net header stands before the frame.
     let (offload, frame) = match rest.split_first_chunk::<10>() {
         Some((h, frame)) if how & 0x40 != 0 => match Offload::from_vnet(h, frame.len()) {
@@ -149,22 +196,11 @@ pub fn fuzz_packet(data: &[u8]) {
         bytes: frame.to_vec(),
         offload,
     };
-    BENCH.with_borrow_mut(|(bench, batch)| {
-        batch.clear();
-        for _ in 0..2 {
-            // SAFETY: `packet` outlives the batch's use: it is cleared before the next.
-            if !unsafe { batch.push_borrowed(&packet) } {
-                return;
-            }
-        }
-        bench.forwarder.now += 1_000_000;
-        bench.forwarder.process(batch, u32::from(how & 3));
-        bench.forwarder.notify();
-        bench.forwarder.sweep(64);
-        bench.forwarder.flush();
-        bench.events();
-        batch.clear();
-    });
+    let port = u32::from(how & 3);
+    match &mut own {
+        Some(bench) => bench.run(&mut Batch::new(), &packet, port),
+        None => BENCH.with_borrow_mut(|(bench, batch)| bench.run(batch, &packet, port)),
+    }
 }
 
 /// Flows that use most of what there is.

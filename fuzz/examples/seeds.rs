@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use openflow::text::{FlowCommand, Names, parse_flow};
 use openflow::action::PacketInReason;
+use openflow::text::{FlowCommand, Names, parse_flow};
 use openflow::*;
 
 fn put(target: &str, name: &str, bytes: &[u8]) {
@@ -14,16 +14,61 @@ fn put(target: &str, name: &str, bytes: &[u8]) {
 }
 
 fn main() {
-    let lines: Vec<&str> = include_str!("../../openflow/tests/flows.txt").lines().collect();
+    let lines: Vec<&str> = include_str!("../../openflow/tests/flows.txt")
+        .lines()
+        .collect();
     for (i, line) in lines.iter().enumerate() {
         put("flow_text", &format!("line{i}"), line.as_bytes());
     }
+    let requests = include_str!("../inputs/ovsdb.txt");
+    for (i, request) in requests.lines().enumerate() {
+        put("ovsdb_json", &format!("request{i}"), request.as_bytes());
+    }
+    put("ovsdb_json", "all", requests.as_bytes());
+    packets(&lines);
     let messages = messages(&lines);
     for version in wire::SUPPORTED {
         for (i, message) in messages.iter().enumerate() {
             if let Ok(bytes) = wire::encode(*version, i as u32, message) {
                 put("openflow_decode", &format!("v{version}-{i}"), &bytes);
             }
+        }
+    }
+}
+
+/// Frames of many kinds, each alone, tagged and behind flows of its own; and large packets that guests leave to be cut.
+fn packets(lines: &[&str]) {
+    let frames: Vec<Vec<u8>> = include_str!("../inputs/frames.txt")
+        .lines()
+        .map(|l| {
+            let byte = |i| u8::from_str_radix(&l[i..i + 2], 16).expect("hex");
+            (0..l.len()).step_by(2).map(byte).collect()
+        })
+        .collect();
+    for (i, frame) in frames.iter().enumerate() {
+        for how in [0u8, 1] {
+            put(
+                "packet",
+                &format!("frame{i}-{how}"),
+                &[&[how][..], frame].concat(),
+            );
+        }
+    }
+    let own = include_str!("../inputs/pipelines.txt")
+        .lines()
+        .map(|l| l.replace(';', "\n"));
+    let plain = lines.iter().map(|l| (*l).to_string());
+    for (i, flows) in own.chain(plain).enumerate() {
+        let frame = &frames[i * 7 % frames.len()];
+        let bytes = [&[0x80][..], flows.as_bytes(), &[0], frame].concat();
+        put("packet", &format!("flows{i}"), &bytes);
+    }
+    for (kind, first, header) in [(1u8, 0x0800u16, 34u8), (4, 0x86dd, 54)] {
+        let ether = first.to_be_bytes();
+        if let Some(frame) = frames.iter().find(|f| f[12..14] == ether) {
+            let vnet = [1, kind, header + 20, 0, 100, 0, header, 0, 16, 0];
+            let bytes = [&[0x40][..], &vnet, frame, &[7; 1000]].concat();
+            put("packet", &format!("large{kind}"), &bytes);
         }
     }
 }
@@ -135,7 +180,9 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             reason,
             table: 1,
             cookie: 5,
-            metadata: Match::new().with(FieldId::InPort, 1).with(FieldId::TunId, 9),
+            metadata: Match::new()
+                .with(FieldId::InPort, 1)
+                .with(FieldId::TunId, 9),
             data: vec![0x55; 60].into(),
         })
     };
@@ -170,6 +217,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             tables: 254,
             auxiliary_id: 0,
             capabilities: 0x4f,
+            actions: 0xfff,
             ports: vec![port.clone()],
         }),
         Message::GetConfigRequest,
@@ -278,6 +326,10 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             active: 1,
             lookups: 2,
             matched: 1,
+            legacy: Some(LegacyTable {
+                wildcards: 0x3f_ffff,
+                max_entries: 1000,
+            }),
         }]),
         MultipartReply::PortStats(vec![PortStats {
             port: 1,
