@@ -419,8 +419,7 @@ fn removed(
     cookie: u64,
     priority: u16,
     table: u8,
-    duration: Duration,
-    idle_timeout: u16,
+    (duration, idle_timeout): (Duration, u16),
     (packets, bytes): (u64, u64),
 ) -> FlowRemoved {
     FlowRemoved {
@@ -457,7 +456,13 @@ fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
     r.skip(2)?;
     let counts = (r.u64()?, r.u64()?);
     Ok(removed(
-        reason, matching, cookie, priority, TABLE_ALL, duration, idle, counts,
+        reason,
+        matching,
+        cookie,
+        priority,
+        TABLE_ALL,
+        (duration, idle),
+        counts,
     ))
 }
 
@@ -470,7 +475,13 @@ fn nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
     let counts = (r.u64()?, r.u64()?);
     let (matching, _) = matching::read_nxm(r, len)?;
     Ok(removed(
-        reason, matching, cookie, priority, table, duration, idle, counts,
+        reason,
+        matching,
+        cookie,
+        priority,
+        table,
+        (duration, idle),
+        counts,
     ))
 }
 
