@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::exit::{self, words};
 use crate::getopt::{self, Spec, Takes};
 use crate::paths;
 
@@ -37,7 +38,8 @@ usage: ovs-appctl [-t TARGET] [-T SECS] COMMAND [ARG...]
   -V, --version         the version
 
 Every daemon has the commands list-commands, version, exit, vlog/list, vlog/set and vlog/reopen.
-Exit codes: 0 done; 1 the daemon cannot be reached; 2 it refused the command.
+Exit codes: 0 done; 1 the daemon cannot be reached; 2 it refused the command; 142 out of time
+(--timeout).
 
 Example:
   ovs-appctl fdb/show br0
@@ -64,9 +66,9 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         let value = value.unwrap_or_default();
         match name {
             "target" => target = value,
-            "timeout" => match value.parse::<u64>() {
-                Ok(secs) if secs > 0 => timeout = Some(Duration::from_secs(secs)),
-                _ => return fail(&format!("value {value} on -T or --timeout is invalid")),
+            "timeout" => match exit::timeout('T', &value) {
+                Ok(limit) => timeout = Some(limit),
+                Err(e) => return fail(&e),
             },
             "help" => {
                 print!("{HELP}");
@@ -110,12 +112,6 @@ fn fail(message: &str) -> ExitCode {
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// An error of the system without Rust's addition of its number.
-fn words(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_string()
 }
 
 /// The control socket of `target`: a path, or the name of a program with a pid file.
@@ -165,7 +161,7 @@ fn call(
         if let Some(deadline) = deadline {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(alarm());
+                exit::out_of_time();
             }
             stream
                 .set_read_timeout(Some(left))
@@ -197,13 +193,6 @@ fn call(
     }
 }
 
-/// Ends the process as `--timeout` is documented to: by SIGALRM.
-fn alarm() -> Failure {
-    use rustix::process::{Signal, getpid, kill_process};
-    let _ = kill_process(getpid(), Signal::ALARM);
-    Failure::Unreachable("timed out".into())
-}
-
 const DPCTL_OPTIONS: &[Spec] = &[
     ("statistics", Some('s'), Takes::Nothing),
     ("more", Some('m'), Takes::Nothing),
@@ -233,6 +222,8 @@ usage: ovs-dpctl [OPTIONS] COMMAND [ARG...]
   -h, --help             this text
   -V, --version          the version
 
+Exit codes: 0 done; 1 refused, or the switch cannot be reached; 142 out of time (--timeout).
+
 Example:
   ovs-dpctl -s show
 ";
@@ -254,9 +245,9 @@ pub fn run_dpctl(args: Vec<OsString>) -> ExitCode {
             "statistics" => passed.push("-s".to_string()),
             "more" => passed.push("-m".to_string()),
             "names" => passed.push("--names".to_string()),
-            "timeout" => match value.as_deref().unwrap_or("").parse::<u64>() {
-                Ok(secs) if secs > 0 => timeout = Some(Duration::from_secs(secs)),
-                _ => return fail("the value of -t or --timeout is no number of seconds"),
+            "timeout" => match exit::timeout('t', value.as_deref().unwrap_or("")) {
+                Ok(limit) => timeout = Some(limit),
+                Err(e) => return fail(&e),
             },
             "help" => {
                 print!("{DPCTL_HELP}");

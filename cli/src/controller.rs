@@ -81,6 +81,8 @@ usage: weir controller [OPTIONS]
 {HELP}  --store=FILE              where named flows are kept (default: {})
 
 {}
+It runs until SIGTERM or SIGINT. Exit codes: 0 ended by a signal; 1 could not start, or failed.
+
 Example:
   weir controller --openflow 0.0.0.0:6653
 ",

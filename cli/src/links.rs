@@ -15,7 +15,9 @@ Makes a symbolic link to this binary in DIR for each program it stands in for: o
 ovs-ofctl, ovsdb-server and so on. Links to this binary that are there already are left; anything
 else of that name is an error, unless --force is given.
 
-example: weir links /usr/local/bin
+Exit codes: 0 all links are there; 1 one could not be made.
+
+Example: weir links /usr/local/bin
 ";
 
 /// Runs `weir links`.

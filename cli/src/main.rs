@@ -14,6 +14,7 @@ mod appctl;
 mod controller;
 mod daemon;
 mod demo;
+mod exit;
 mod getopt;
 mod links;
 mod ofctl;
@@ -152,6 +153,7 @@ fn help() -> String {
     }
     text.push_str(
         "\n\"weir COMMAND --help\" tells more about each.\n\n\
+         exit codes: 0 done; 1 not done, with the reason on standard error; others as each command's help says\n\n\
          example:\n  weir up &                       start database, switch and controller\n  \
          weir vsctl add-br br0           make a bridge\n  \
          weir vsctl show                 see what is there\n",

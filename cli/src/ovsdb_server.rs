@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::daemon::{self, Settings, Started};
+use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 use crate::paths;
 
@@ -56,13 +57,6 @@ const OPTIONS: &[Spec] = &[
 
 /// Options of Open vSwitch's server that this one does not have.
 const UNSUPPORTED: &[Spec] = &[
-    ("private-key", Some('p'), Takes::Value),
-    ("certificate", Some('c'), Takes::Value),
-    ("ca-cert", Some('C'), Takes::Value),
-    ("bootstrap-ca-cert", None, Takes::Value),
-    ("ssl-protocols", None, Takes::Value),
-    ("ssl-ciphers", None, Takes::Value),
-    ("peer-ca-cert", None, Takes::Value),
     ("sync-from", None, Takes::Value),
     ("sync-exclude-tables", None, Takes::Value),
     ("active", None, Takes::Nothing),
@@ -72,17 +66,11 @@ const UNSUPPORTED: &[Spec] = &[
 
 /// Runs the server with the arguments behind its name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    match start(args) {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("{PROGRAM}: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::finish(PROGRAM, start(args))
 }
 
 fn start(args: Vec<OsString>) -> Result<ExitCode> {
-    let known: &[&[Spec]] = &[OPTIONS, daemon::OPTIONS, UNSUPPORTED];
+    let known: &[&[Spec]] = &[OPTIONS, daemon::OPTIONS, getopt::TLS, UNSUPPORTED];
     let (options, words) = getopt::parse(args, known, false).map_err(|e| anyhow!(e))?;
     let run_dir = paths::run_dir(None);
     let run_dir = std::path::absolute(&run_dir).unwrap_or(run_dir);
@@ -103,8 +91,7 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
             "create" => server.create = Some(ovsdb::vswitch_schema().clone()),
             "lazy-sync" => server.lazy_sync = true,
             // TLS files that service scripts always name may be given where no remote uses TLS.
-            "private-key" | "certificate" | "ca-cert" | "bootstrap-ca-cert" | "peer-ca-cert"
-            | "ssl-protocols" | "ssl-ciphers" => {
+            _ if getopt::TLS.iter().any(|(n, ..)| n == name) => {
                 eprintln!(
                     "{PROGRAM}: --{name} has no effect: TLS is not supported, ssl: and pssl: remotes are refused"
                 );

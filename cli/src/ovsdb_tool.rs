@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use switchd::log::since_epoch;
 
 use crate::daemon::Settings;
+use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 use crate::ovsdb_client::order::hash_order;
 use crate::paths;
@@ -61,13 +62,7 @@ Example:
 
 /// Runs the tool with the arguments behind its name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    match command(args) {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("{PROGRAM}: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::finish(PROGRAM, command(args))
 }
 
 const OPTIONS: &[Spec] = &[

@@ -19,11 +19,6 @@ const OPTIONS: &[Spec] = &[
     ("disable-system-route", None, Takes::Nothing),
     ("forwarding-threads", None, Takes::Value),
     ("hw-rawio-access", None, Takes::Nothing),
-    ("private-key", Some('p'), Takes::Value),
-    ("certificate", Some('c'), Takes::Value),
-    ("ca-cert", Some('C'), Takes::Value),
-    ("bootstrap-ca-cert", None, Takes::Value),
-    ("peer-ca-cert", None, Takes::Value),
     ("dpdk", None, Takes::Nothing),
 ];
 
@@ -44,6 +39,8 @@ DATABASE is the server that configures it (default: {}).
   --mlockall                keep all memory from being swapped out
 
 {}
+Exit codes: 0 ended by a signal or by exit on the control socket; 1 could not start, or failed.
+
 Example:
   ovs-vswitchd --pidfile --detach --log-file unix:/run/weir/db.sock
 ",
@@ -89,7 +86,7 @@ struct Plan {
 
 /// Reads the command line; nothing to run after `--help` and `--version`.
 fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
-    let (options, words) = getopt::parse(args, &[OPTIONS, daemon::OPTIONS], false)?;
+    let (options, words) = getopt::parse(args, &[OPTIONS, getopt::TLS, daemon::OPTIONS], false)?;
     let run_dir = paths::run_dir(None);
     let mut settings = Settings::new("ovs-vswitchd", run_dir.clone());
     let mut threads = 1;
@@ -117,7 +114,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
             // Nothing to switch off, or on.
             "mlockall" => lock_memory = true,
             "disable-system" | "disable-system-route" => {}
-            "private-key" | "certificate" | "ca-cert" | "bootstrap-ca-cert" | "peer-ca-cert" => {
+            _ if getopt::TLS.iter().any(|(n, ..)| *n == name) => {
                 return Err(format!(
                     "--{name} is not supported: connections are unix: or tcp:"
                 ));

@@ -7,6 +7,18 @@ use ovsdb::text::{datum_bare, datum_text};
 use ovsdb::{Datum, Type};
 use serde_json::{Value, json};
 
+use crate::getopt::{Spec, Takes};
+
+/// The options of [`Style::set`].
+pub const OPTIONS: &[Spec] = &[
+    ("format", Some('f'), Takes::Value),
+    ("data", Some('d'), Takes::Value),
+    ("no-headings", None, Takes::Nothing),
+    ("pretty", None, Takes::Nothing),
+    ("bare", None, Takes::Nothing),
+    ("max-column-width", None, Takes::Value),
+];
+
 /// Layout of a table (`-f`, `--format`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
@@ -51,8 +63,8 @@ pub struct Style {
 }
 
 impl Style {
-    /// Takes one option given by its long name; `Ok(false)` if it is none of ours. The short
-    /// forms are `-f` for `format` and `-d` for `data`.
+    /// Takes one option given by its long name; `Ok(false)` if it is none of
+    /// [`OPTIONS`].
     pub fn set(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
         match name {
             "format" => {
@@ -104,7 +116,7 @@ pub enum Cell {
     /// Plain text, the same in every style.
     Text(String),
     /// A database value.
-    Datum(Datum, Type),
+    Datum(Datum, Box<Type>),
     /// JSON, the same in every style.
     Json(Value),
     /// Nothing: an empty text, `null` in JSON.
@@ -458,9 +470,9 @@ mod tests {
             caption: Some("Port table".into()),
             headings: vec!["external_ids".into(), "name".into(), "trunks".into()],
             rows: vec![vec![
-                Cell::Datum(Datum::map([("a", "b c")]), map),
-                Cell::Datum("p1".into(), Type::scalar(AtomType::String)),
-                Cell::Datum(Datum::set([1i64]), set),
+                Cell::Datum(Datum::map([("a", "b c")]), map.into()),
+                Cell::Datum("p1".into(), Type::scalar(AtomType::String).into()),
+                Cell::Datum(Datum::set([1i64]), set.into()),
             ]],
             ..Table::default()
         }

@@ -62,7 +62,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Action {
     /// Start a guest; without --kernel it is the one in the box, commanded on its console
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// List the guests: ports, bridges, MAC addresses, state
     List {
         /// Print JSON
@@ -188,7 +188,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     let run_dir = paths::run_dir(cli.run_dir.as_deref());
     let done = match cli.action {
         Action::Run(run) if run.detach && !run.detached => detach(&run_dir, &run.name, args),
-        Action::Run(run) => start(&run_dir, run),
+        Action::Run(run) => start(&run_dir, *run),
         Action::List { json } => list(&run_dir, json),
         Action::Stop { name } => stop(&run_dir, &name),
         Action::Console { name } => console(&run_dir, &name),
@@ -632,7 +632,7 @@ mod tests {
             .map_err(|e| e.to_string())?
             .action
         {
-            Action::Run(run) => Ok(run),
+            Action::Run(run) => Ok(*run),
             _ => Err("another command".into()),
         }
     }

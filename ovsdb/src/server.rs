@@ -784,6 +784,8 @@ async fn follow_columns(
     if columns.is_empty() {
         return;
     }
+    // Errors that the log has been told.
+    let mut told_errors: HashMap<String, String> = HashMap::new();
     loop {
         let asked = columns.clone();
         let Ok(wanted) = handle
@@ -798,37 +800,64 @@ async fn follow_columns(
             return;
         };
         let mut targets = Vec::new();
+        // What is wrong with those that cannot be served, by their text in the column.
+        let mut errors = HashMap::new();
         for text in wanted {
             match text.parse::<Target>() {
                 Ok(Target::Database { .. }) => {
-                    tracing::warn!(target = text, "a column may not name another column");
+                    errors.insert(text, "a column may not name another column".to_owned());
                 }
-                Ok(t) => targets.push(t),
-                Err(e) => tracing::warn!(%e, "remote in the database ignored"),
+                Ok(t) => targets.push((text, t)),
+                Err(e) => _ = errors.insert(text, e.to_string()),
             }
         }
         let gone: Vec<Target> = lock(&handle.shared.listeners)
             .iter()
-            .filter(|(t, r)| r.from_db && !targets.contains(t))
+            .filter(|(t, r)| r.from_db && !targets.iter().any(|(_, wanted)| wanted == *t))
             .map(|(t, _)| t.clone())
             .collect();
         for t in gone {
             handle.remove_remote(&t);
         }
-        for t in &targets {
-            if let Err(e) = handle.add(t, true).await {
-                tracing::warn!(%e, "remote in the database cannot be served");
+        let mut standings = HashMap::new();
+        for (text, t) in targets {
+            let standing = match handle.add(&t, true).await {
+                Ok(()) => Standing {
+                    connections: lock(&handle.shared.connections)
+                        .get(&t)
+                        .copied()
+                        .unwrap_or(0),
+                    passive: t.is_passive(),
+                    port: handle.local_addr(&t).map(|a| a.port()),
+                    error: None,
+                },
+                Err(e) => Standing {
+                    error: Some(e.to_string()),
+                    ..Standing::default()
+                },
+            };
+            standings.insert(text, standing);
+        }
+        standings.extend(errors.into_iter().map(|(text, e)| {
+            let standing = Standing {
+                error: Some(e),
+                ..Standing::default()
+            };
+            (text, standing)
+        }));
+        for (text, s) in &standings {
+            if let Some(e) = &s.error
+                && told_errors.insert(text.clone(), e.clone()).as_ref() != Some(e)
+            {
+                tracing::warn!("{text}: remote in the database cannot be served: {e}");
             }
         }
-        let counts: HashMap<String, usize> = lock(&handle.shared.connections)
-            .iter()
-            .map(|(t, n)| (t.to_string(), *n))
-            .collect();
+        told_errors.retain(|text, _| standings.contains_key(text));
         let asked = columns.clone();
         let told = handle
             .with_engine(move |e| {
                 for c in &asked {
-                    tell_status(e, c, &counts);
+                    tell_status(e, c, &standings);
                 }
             })
             .await;
@@ -901,8 +930,46 @@ fn named_targets(engine: &Engine, target: &Target) -> Vec<String> {
         .collect()
 }
 
+/// How a remote that a column names fares.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    /// Connections at present.
+    connections: usize,
+    /// Whether it is listened on.
+    passive: bool,
+    /// The TCP port it is listened on.
+    port: Option<u16>,
+    /// Why it cannot be served.
+    error: Option<String>,
+}
+
+impl Standing {
+    /// The pairs of column `status`.
+    fn status(&self) -> Vec<(&'static str, String)> {
+        let mut pairs = Vec::new();
+        if let Some(e) = &self.error {
+            pairs.push(("last_error", e.clone()));
+        }
+        if !self.passive || self.error.is_some() {
+            let state = if self.connections > 0 {
+                "ACTIVE"
+            } else {
+                "BACKOFF"
+            };
+            pairs.push(("state", state.to_owned()));
+        }
+        if let Some(port) = self.port {
+            pairs.push(("bound_port", port.to_string()));
+        }
+        if self.passive && self.connections > 1 {
+            pairs.push(("n_connections", self.connections.to_string()));
+        }
+        pairs
+    }
+}
+
 /// Sets `is_connected` and `status` of the rows a `db:` target refers to.
-fn tell_status(engine: &mut Engine, target: &Target, counts: &HashMap<String, usize>) {
+fn tell_status(engine: &mut Engine, target: &Target, standings: &HashMap<String, Standing>) {
     let Target::Database { db: name, .. } = target else {
         return;
     };
@@ -917,21 +984,11 @@ fn tell_status(engine: &mut Engine, target: &Target, counts: &HashMap<String, us
             ) else {
                 continue;
             };
-            let Ok(parsed) = target.parse::<Target>() else {
+            let Some(standing) = standings.get(target) else {
                 continue;
             };
-            let n = counts.get(&parsed.to_string()).copied().unwrap_or(0);
-            let mut pairs = Vec::new();
-            if parsed.is_passive() {
-                if n > 1 {
-                    pairs.push(("n_connections", n.to_string()));
-                }
-            } else {
-                let state = if n > 0 { "ACTIVE" } else { "BACKOFF" };
-                pairs.push(("state", state.to_owned()));
-            }
-            let new_connected = Datum::scalar(n > 0);
-            let new_status = Datum::map(pairs);
+            let new_connected = Datum::scalar(standing.connections > 0);
+            let new_status = Datum::map(standing.status());
             if *connected != new_connected || *status != new_status {
                 t.update(
                     &table,

@@ -325,6 +325,7 @@ pub fn help() -> String {
          -m, --more                  be more verbose printing OpenFlow\n  \
          -h, --help                  display this help message\n  \
          -V, --version               display version information\n\n\
+         Exit codes: 0 done; 1 refused or impossible; 142 out of time (--timeout).\n\n\
          Example:\n  ovs-ofctl add-flow br0 priority=500,icmp,actions=drop\n",
     );
     s

@@ -11,6 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::exit::words;
+
 /// The port of OpenFlow where none is given.
 const PORT: u16 = 6653;
 
@@ -89,12 +91,6 @@ fn connect(target: &str) -> std::io::Result<Box<dyn Stream>> {
     let stream = TcpStream::connect((host, port))?;
     stream.set_nodelay(true)?;
     Ok(Box::new(stream))
-}
-
-/// An error as the C library words it, without Rust's number.
-fn words(e: &std::io::Error) -> String {
-    let s = e.to_string();
-    s.split(" (os error").next().unwrap_or(&s).to_string()
 }
 
 impl Conn {

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 
 /// What the options say.
@@ -66,9 +67,6 @@ const OPTIONS: &[Spec] = &[
     ("help", Some('h'), Takes::Nothing),
     ("version", Some('V'), Takes::Nothing),
     // Refused, each by its name.
-    ("private-key", Some('p'), Takes::Value),
-    ("certificate", Some('c'), Takes::Value),
-    ("ca-cert", Some('C'), Takes::Value),
     ("unixctl", None, Takes::Value),
     ("bundle", None, Takes::Nothing),
     ("read-only", None, Takes::Nothing),
@@ -145,7 +143,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 
 /// Takes the options out; the words that are left, or nothing if an option answered everything.
 fn parse_options(args: Vec<OsString>, o: &mut Options) -> Result<Option<Vec<String>>, String> {
-    let (options, words) = getopt::parse(args, &[OPTIONS], false)?;
+    let (options, words) = getopt::parse(args, &[OPTIONS, getopt::TLS], false)?;
     for (name, value) in options {
         if !option(name, value, o)? {
             return Ok(None);
@@ -160,16 +158,10 @@ fn option(name: &str, value: Option<String>, o: &mut Options) -> Result<bool, St
     match name {
         "protocols" => o.versions = versions(&v)?,
         "timeout" => {
-            let secs: u64 = v
-                .parse()
-                .ok()
-                .filter(|s| *s > 0)
-                .ok_or(format!("value {v} on -t or --timeout is invalid"))?;
+            let limit = exit::timeout('t', &v)?;
             std::thread::spawn(move || {
-                std::thread::sleep(std::time::Duration::from_secs(secs));
-                eprintln!("ovs-ofctl: no answer within {secs} seconds");
-                // As the shell reports a program ended by SIGALRM.
-                std::process::exit(142);
+                std::thread::sleep(limit);
+                exit::out_of_time();
             });
         }
         "strict" => o.strict = true,
@@ -215,8 +207,11 @@ fn option(name: &str, value: Option<String>, o: &mut Options) -> Result<bool, St
             println!("OpenFlow versions 0x1:0x4");
             return Ok(false);
         }
-        "private-key" | "certificate" | "ca-cert" | "unixctl" | "bundle" | "read-only"
-        | "detach" | "pidfile" | "no-chdir" | "monitor" | "may-create" => {
+        _ if getopt::TLS.iter().any(|(n, ..)| *n == name) => {
+            return Err(format!("--{name}: connections by TLS are not supported"));
+        }
+        "unixctl" | "bundle" | "read-only" | "detach" | "pidfile" | "no-chdir" | "monitor"
+        | "may-create" => {
             return Err(format!("--{name}: this option is not supported yet"));
         }
         other => return Err(format!("unrecognized option '--{other}'")),

@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use switchd::log::since_epoch;
 
 use crate::daemon::{self, Settings, Started};
+use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 use crate::paths;
-use crate::table::{Cell, Printer, Style, Table, json_pretty, json_text};
+use crate::table::{self, Cell, Printer, Style, Table, json_pretty, json_text};
 use order::hash_order;
 
 const PROGRAM: &str = "ovsdb-client";
@@ -52,12 +53,6 @@ const COMMANDS: &[Command] = &[
 ];
 
 const OPTIONS: &[Spec] = &[
-    ("format", Some('f'), Takes::Value),
-    ("data", Some('d'), Takes::Value),
-    ("no-headings", None, Takes::Nothing),
-    ("pretty", None, Takes::Nothing),
-    ("bare", None, Takes::Nothing),
-    ("max-column-width", None, Takes::Value),
     ("timestamp", None, Takes::Nothing),
     ("timeout", Some('t'), Takes::Value),
 ];
@@ -134,18 +129,12 @@ struct Tool {
 
 /// Runs the tool with the arguments behind its name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    match start(args) {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("{PROGRAM}: {e:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit::finish(PROGRAM, start(args))
 }
 
 fn start(args: Vec<OsString>) -> Result<ExitCode> {
-    let (options, words) =
-        getopt::parse(args, &[OPTIONS, daemon::OPTIONS], false).map_err(|e| anyhow!(e))?;
+    let (options, words) = getopt::parse(args, &[OPTIONS, table::OPTIONS, daemon::OPTIONS], false)
+        .map_err(|e| anyhow!(e))?;
     let mut settings = Settings::new(PROGRAM, paths::run_dir(None));
     // What it prints is what it is for, in the background, too.
     settings.keep_stdout = true;
@@ -165,11 +154,8 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
             }
             "timestamp" => timestamp = true,
             "timeout" => {
-                let text = value.unwrap_or_default();
-                let n: u64 = text.parse().ok().filter(|n| *n > 0).with_context(|| {
-                    format!("value {text} on -t or --timeout is not a positive integer")
-                })?;
-                timeout = Some(Duration::from_secs(n));
+                let limit = exit::timeout('t', value.unwrap_or_default());
+                timeout = Some(limit.map_err(|e| anyhow!(e))?);
             }
             "unixctl" => bail!("--unixctl is not supported: this tool has no control socket"),
             other => {
@@ -198,17 +184,18 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
         .enable_all()
         .build()?;
     let work = run_command(*command, words.to_vec(), style, timestamp, started);
-    runtime.block_on(async {
+    let time_is_up = async {
         match timeout {
-            None => work.await,
-            Some(t) => match tokio::time::timeout(t, work).await {
-                Ok(r) => r,
-                Err(_) => {
-                    eprintln!("{PROGRAM}: no result within {} seconds", t.as_secs());
-                    // As if by SIGALRM, which is how Open vSwitch's tools end then.
-                    Ok(ExitCode::from(142))
-                }
-            },
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            () = time_is_up => exit::out_of_time(),
+            // The pid file goes with what was going on; the code is a shell's for SIGTERM.
+            () = daemon::shutdown()? => Ok(ExitCode::from(128 + 15)),
         }
     })
 }
@@ -496,7 +483,7 @@ impl Tool {
                     .map(|r| {
                         r.into_iter()
                             .zip(columns)
-                            .map(|(d, c)| Cell::Datum(d, c.1.clone()))
+                            .map(|(d, c)| Cell::Datum(d, c.1.clone().into()))
                             .collect()
                     })
                     .collect(),

@@ -183,7 +183,7 @@ impl Screen {
             let line = |first: &str, action: &str, cells: &BTreeMap<String, Datum>| {
                 let mut row: Vec<Cell> = vec![first.into(), action.into()];
                 row.extend(w.columns.iter().map(|(n, ty)| match cells.get(n) {
-                    Some(d) => Cell::Datum(d.clone(), ty.clone()),
+                    Some(d) => Cell::Datum(d.clone(), ty.clone().into()),
                     None => Cell::Empty,
                 }));
                 row

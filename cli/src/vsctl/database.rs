@@ -448,10 +448,10 @@ fn print_rows(ctx: &mut Context, table: &str, rows: &[Uuid]) -> Outcome {
     for row in rows {
         let cells = out.headings.iter().map(|column| {
             if column == "_uuid" {
-                return Cell::Datum((*row).into(), Type::scalar(AtomType::Uuid));
+                return Cell::Datum((*row).into(), Type::scalar(AtomType::Uuid).into());
             }
             let ty = ctx.view.schema.tables[table].columns[column].ty.clone();
-            Cell::Datum(ctx.view.get(table, *row, column).packed(), ty)
+            Cell::Datum(ctx.view.get(table, *row, column).packed(), ty.into())
         });
         let cells = cells.collect();
         out.rows.push(cells);
@@ -625,22 +625,66 @@ fn elements(ty: &Type) -> &'static str {
     if ty.is_map() { "pairs" } else { "values" }
 }
 
+/// A column that `add` or `remove` changes, and its value so far.
+struct Change<'a> {
+    table: String,
+    row: Uuid,
+    column: &'a str,
+    ty: &'a Type,
+    value: Datum,
+}
+
+/// The column that `add TABLE RECORD COLUMN...` or `remove` names, if the row is there.
+fn change<'v>(ctx: &mut Context<'_, 'v>) -> Result<Option<Change<'v>>, Stop> {
+    let (table, Some(row)) = table_and_row(ctx)? else {
+        return Ok(None);
+    };
+    let (column, spec) = find_column(ctx.view.schema, &table, ctx.arg(3))?;
+    check_mutable(ctx, &table, row, column, spec)?;
+    let value = ctx.view.get_verified(&table, row, column);
+    Ok(Some(Change {
+        table,
+        row,
+        column,
+        ty: &spec.ty,
+        value,
+    }))
+}
+
+impl Change<'_> {
+    /// Writes the value if it has as many elements as its type allows.
+    fn apply(self, ctx: &mut Context) -> Outcome {
+        let (n, most, fewest) = (self.value.len() as u64, self.ty.max, self.ty.min);
+        let (bound, limit) = if n > u64::from(most) {
+            ("maximum", most)
+        } else if n < u64::from(fewest) {
+            ("minimum", fewest)
+        } else {
+            ctx.view.set(&self.table, self.row, self.column, self.value);
+            return Ok(());
+        };
+        fatal!(
+            "\"{}\" operation would put {n} {} in column {} of table {} but the {bound} number is {limit}",
+            ctx.arg(0),
+            elements(self.ty),
+            self.column,
+            self.table
+        )
+    }
+}
+
 /// `add TABLE RECORD COLUMN [KEY=]VALUE...`
 pub fn add(ctx: &mut Context) -> Outcome {
-    let (table, Some(row)) = table_and_row(ctx)? else {
+    let Some(mut change) = change(ctx)? else {
         return Ok(());
     };
-    let (name, column) = find_column(ctx.view.schema, &table, ctx.arg(3))?;
-    check_mutable(ctx, &table, row, name, column)?;
-    let ty = &column.ty;
-    let mut value = ctx.view.get_verified(&table, row, name);
     let any = Type {
         min: 1,
         max: u32::MAX,
-        ..ty.clone()
+        ..change.ty.clone()
     };
     for arg in ctx.args_from(4) {
-        match (&mut value, text::datum(&any, arg, ctx.symbols)?) {
+        match (&mut change.value, text::datum(&any, arg, ctx.symbols)?) {
             (Datum::Set(old), Datum::Set(new)) => old.extend(new),
             (Datum::Map(old), Datum::Map(new)) => {
                 for (k, v) in new {
@@ -650,35 +694,22 @@ pub fn add(ctx: &mut Context) -> Outcome {
             _ => {}
         }
     }
-    let n = value.len();
-    if n as u64 > u64::from(ty.max) {
-        let what = elements(ty);
-        fatal!(
-            "\"add\" operation would put {n} {what} in column {name} of table {table} but the maximum number is {}",
-            ty.max
-        );
-    }
-    ctx.view.set(&table, row, name, value);
-    Ok(())
+    change.apply(ctx)
 }
 
 /// `remove TABLE RECORD COLUMN KEY|VALUE|KEY=VALUE...`
 pub fn remove(ctx: &mut Context) -> Outcome {
-    let (table, Some(row)) = table_and_row(ctx)? else {
+    let Some(mut change) = change(ctx)? else {
         return Ok(());
     };
-    let (name, column) = find_column(ctx.view.schema, &table, ctx.arg(3))?;
-    check_mutable(ctx, &table, row, name, column)?;
-    let ty = &column.ty;
-    let mut value = ctx.view.get_verified(&table, row, name);
     let any = Type {
         min: 1,
         max: u32::MAX,
-        ..ty.clone()
+        ..change.ty.clone()
     };
     for arg in ctx.args_from(4) {
         let gone = match text::datum(&any, arg, ctx.symbols) {
-            Err(_) if ty.is_map() => text::datum(
+            Err(_) if change.ty.is_map() => text::datum(
                 &Type {
                     value: None,
                     ..any.clone()
@@ -688,23 +719,14 @@ pub fn remove(ctx: &mut Context) -> Outcome {
             )?,
             other => other?,
         };
-        match (&mut value, gone) {
+        match (&mut change.value, gone) {
             (Datum::Set(old), Datum::Set(gone)) => old.retain(|a| !gone.contains(a)),
             (Datum::Map(old), Datum::Set(gone)) => old.retain(|k, _| !gone.contains(k)),
             (Datum::Map(old), Datum::Map(gone)) => old.retain(|k, v| gone.get(k) != Some(v)),
             (Datum::Set(_), Datum::Map(_)) => {}
         }
     }
-    let n = value.len();
-    if (n as u64) < u64::from(ty.min) {
-        let what = elements(ty);
-        fatal!(
-            "\"remove\" operation would put {n} {what} in column {name} of table {table} but the minimum number is {}",
-            ty.min
-        );
-    }
-    ctx.view.set(&table, row, name, value);
-    Ok(())
+    change.apply(ctx)
 }
 
 /// `clear TABLE RECORD COLUMN...`

@@ -25,6 +25,7 @@ use ovsdb::{Client, ClientError, Notification, Replica, Target, Wanted};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::exit;
 use crate::paths::DATABASE;
 use crate::table::{Printer, Table};
 use context::{Call, Context, Stop, fatal};
@@ -95,20 +96,16 @@ fn print(text: &str) {
 
 /// Runs the request, ended by SIGALRM after `--timeout`, which is how ovs-vsctl(8) ends then.
 async fn limited(request: &mut Request, typed: &str) -> Result<(), Stop> {
-    let Some(secs) = request.timeout else {
+    let Some(limit) = request.timeout else {
         return execute(request, typed).await;
     };
-    match tokio::time::timeout(Duration::from_secs(secs), execute(request, typed)).await {
+    match tokio::time::timeout(limit, execute(request, typed)).await {
         Ok(result) => result,
         Err(_) => {
             request
                 .log
                 .warn("fatal_signal", "terminating with signal 14 (Alarm clock)");
-            let _ = rustix::process::kill_process(
-                rustix::process::getpid(),
-                rustix::process::Signal::ALARM,
-            );
-            Err(Stop::Exit(128 + 14))
+            exit::out_of_time();
         }
     }
 }

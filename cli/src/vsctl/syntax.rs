@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use super::context::fatal;
 use super::context::{Call, Context, Outcome};
 use super::{bridge, config, database};
+use crate::exit;
 use crate::getopt::{self, Spec, Takes};
-use crate::table::{Format, Style};
+use crate::table::{self, Format, Style};
 use crate::vsctl::context::Stop;
 use crate::vsctl::log::Log;
 
@@ -161,7 +162,7 @@ pub struct Request {
     pub dry_run: bool,
     pub oneline: bool,
     pub retry: bool,
-    pub timeout: Option<u64>,
+    pub timeout: Option<std::time::Duration>,
     pub style: Style,
     pub log: Log,
     pub calls: Vec<Call>,
@@ -176,7 +177,8 @@ pub enum Parsed {
     Commands,
 }
 
-/// The long options before the first command, in the order of getopt's table.
+/// The options before the first command, besides those of tables and TLS, in the order in which
+/// ambiguity is told.
 const GLOBAL: &[Spec] = &[
     ("db", None, Takes::Value),
     ("no-syslog", None, Takes::Nothing),
@@ -193,24 +195,16 @@ const GLOBAL: &[Spec] = &[
     ("no-leader-only", None, Takes::Nothing),
     ("shuffle-remotes", None, Takes::Nothing),
     ("no-shuffle-remotes", None, Takes::Nothing),
-    ("format", Some('f'), Takes::Value),
-    ("data", Some('d'), Takes::Value),
-    ("no-headings", None, Takes::Nothing),
-    ("pretty", None, Takes::Nothing),
-    ("bare", None, Takes::Nothing),
-    ("max-column-width", None, Takes::Value),
     ("verbose", Some('v'), Takes::Maybe),
     ("log-file", None, Takes::Maybe),
     ("syslog-method", None, Takes::Value),
     ("syslog-target", None, Takes::Value),
-    ("private-key", Some('p'), Takes::Value),
-    ("certificate", Some('c'), Takes::Value),
-    ("ca-cert", Some('C'), Takes::Value),
-    ("peer-ca-cert", None, Takes::Value),
-    ("bootstrap-ca-cert", None, Takes::Value),
-    ("ssl-protocols", None, Takes::Value),
-    ("ssl-ciphers", None, Takes::Value),
 ];
+
+/// All options that are no command's.
+fn global() -> impl Iterator<Item = &'static Spec> {
+    GLOBAL.iter().chain(table::OPTIONS).chain(getopt::TLS)
+}
 
 /// The options that the commands have, which may stand before the first of them, too.
 fn command_options() -> Vec<Spec> {
@@ -221,7 +215,7 @@ fn command_options() -> Vec<Spec> {
             Some(name) => (name, Takes::Value),
             None => (name, Takes::Nothing),
         };
-        if !GLOBAL.iter().chain(&all).any(|(n, ..)| *n == name) {
+        if !global().any(|s| s.0 == name) && !all.iter().any(|s| s.0 == name) {
             all.push((name, None, takes));
         }
     }
@@ -230,7 +224,11 @@ fn command_options() -> Vec<Spec> {
 
 /// Reads the command line.
 pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
-    let (options, words) = getopt::parse(args, &[GLOBAL, &command_options()], true)?;
+    let (options, words) = getopt::parse(
+        args,
+        &[GLOBAL, table::OPTIONS, getopt::TLS, &command_options()],
+        true,
+    )?;
     let mut request = Request {
         db: crate::paths::default_db_target(),
         wait: true,
@@ -246,14 +244,13 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
         calls: Vec::new(),
     };
     if let Ok(secs) = std::env::var("OVS_CTL_TIMEOUT")
-        && let Ok(secs) = secs.parse()
-        && secs > 0
+        && let Ok(limit) = exit::timeout('t', &secs)
     {
-        request.timeout = Some(secs);
+        request.timeout = Some(limit);
     }
     let mut local: Vec<(String, Option<String>)> = Vec::new();
     for (name, value) in options {
-        if GLOBAL.iter().any(|(n, ..)| *n == name) {
+        if global().any(|(n, ..)| *n == name) {
             if let Some(done) = apply(&mut request, name, value.as_deref())? {
                 return Ok(done);
             }
@@ -289,10 +286,7 @@ fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Optio
         "dry-run" => request.dry_run = true,
         "oneline" => request.oneline = true,
         "retry" => request.retry = true,
-        "timeout" => match given.parse::<u64>() {
-            Ok(secs) if secs > 0 && secs <= i32::MAX as u64 => request.timeout = Some(secs),
-            _ => fatal!("value {given} on -t or --timeout is invalid"),
-        },
+        "timeout" => request.timeout = Some(exit::timeout('t', given)?),
         "verbose" => request.log.configure(value.unwrap_or("dbg"))?,
         // Nothing is logged to syslog, and a single server is not asked whether it leads.
         "no-syslog" | "syslog-method" | "leader-only" | "no-leader-only" | "shuffle-remotes"

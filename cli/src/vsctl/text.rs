@@ -50,9 +50,9 @@ pub fn token<'a>(s: &mut &'a str) -> Result<&'a str, String> {
     while let Some((i, c)) = chars.next() {
         match c {
             '\\' => {
-                if chars.next().is_none() {
-                    return Err(format!("{whole}: backslash at end of argument"));
-                }
+                chars
+                    .next()
+                    .ok_or_else(|| format!("{whole}: backslash at end of argument"))?;
             }
             '"' => quoted = !quoted,
             c if !quoted && is_delimiter(c) => {
