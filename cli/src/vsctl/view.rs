@@ -229,7 +229,7 @@ impl<'a> View<'a> {
         let mut any = false;
         for ((table, row), change) in &self.changes {
             // Its only row is made by whoever comes first: the switch does it, too.
-            if change.inserted && table == "Open_vSwitch" {
+            if change.inserted && table == "Open_vSwitch" && self.replica.table(table).is_empty() {
                 ops.push(
                     json!({"op": "wait", "timeout": 0, "table": table, "where": [],
                 "columns": ["_uuid"], "until": "==", "rows": []}),
