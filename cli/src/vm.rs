@@ -671,12 +671,7 @@ mod tests {
         );
         let run = parse("g --bridge a --port a/b").unwrap();
         assert!(cards(&run, dir).is_err());
-        assert!(
-            parse("g")
-                .err()
-                .expect("a bridge is needed")
-                .contains("--bridge")
-        );
+        assert!(parse("g").unwrap_err().contains("--bridge"));
         assert!(parse("g --bridge a --port b --tag 4095").is_err());
         assert!(parse("g --bridge a --port b --mac 52:54").is_err());
     }
