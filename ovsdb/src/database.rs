@@ -1,7 +1,7 @@
 //! The rows of one database in memory.
 //!
 //! Rows are shared by `Arc`: a transaction works on an overlay of changed rows (see
-//! [`crate::txn`]), monitors and the journal look at old and new rows side by side, and nothing is
+//! `txn`), monitors and the journal look at old and new rows side by side, and nothing is
 //! copied but the rows that change. Beside the rows each table keeps what makes commits cost only
 //! what they change: a hash index per unique index of the schema, the number of strong references
 //! to each row, and the rows that refer to each row weakly.

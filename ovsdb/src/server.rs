@@ -1,7 +1,7 @@
 //! The server: sockets around an [`Engine`], and the journal under it.
 //!
 //! One thread owns the engine and the journal; nothing is locked. It takes all messages that have
-//! come from all clients, up to [`BATCH`], runs them, makes the journal durable once, and only then
+//! come from all clients, up to `BATCH`, runs them, makes the journal durable once, and only then
 //! hands the answers and updates out. While it waits for the disk the next messages gather, so that
 //! many clients share one `fsync` (group commit) and a single one pays no more than its own.
 //!
