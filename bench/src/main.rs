@@ -4,6 +4,8 @@
 //! every sample, then a table of medians, spread and ratios. These machines are noisy: only ratios of
 //! medians from one run mean anything.
 
+#[allow(dead_code, reason = "the scenarios that use it come with it")]
+mod classbench;
 mod machine;
 mod metric;
 mod peers;
