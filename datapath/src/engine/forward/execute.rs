@@ -1,0 +1,181 @@
+//! Doing what a flow says, and sending.
+
+use super::Forwarder;
+use crate::action::{self, DpAction, PacketInSpec};
+use crate::config::Event;
+use crate::drop::DropReason;
+use crate::packet::{BATCH, Batch, Checksum, checksum};
+use crate::port::TxOutcome;
+use openflow::PacketIn;
+use std::sync::atomic::Ordering;
+
+/// Packet-ins caused by one port that may wait to be taken.
+pub const PACKET_INS_PER_PORT: u32 = 256;
+
+impl Forwarder {
+    #[inline]
+    pub(super) fn gather(&mut self, port: u32, i: usize) {
+        let Some(lane) = self.lanes.get_mut(port as usize) else {
+            return;
+        };
+        let p = &mut lane.pending;
+        if p.len == 0 {
+            self.gathered.push(port);
+        }
+        // At most one copy of a packet is gathered for a port: see `execute`.
+        p.which[usize::from(p.len)] = i as u8;
+        p.len += 1;
+    }
+
+    pub(super) fn is_gathered(&self, port: u32, i: usize) -> bool {
+        self.lanes.get(port as usize).is_some_and(|l| {
+            let p = &l.pending;
+            p.len as usize == BATCH
+                || p.len > 0 && usize::from(p.which[usize::from(p.len) - 1]) == i
+        })
+    }
+
+    /// Anything but one plain output.
+    pub(super) fn execute(&mut self, batch: &mut Batch, i: usize, flow: u32, port: u32) {
+        let f = &mut self.flows[flow as usize];
+        if f.body.actions.is_empty() {
+            let reason = f.body.drop;
+            return self.drop(port, reason, 1);
+        }
+        let simple = f.simple;
+        let actions = std::mem::take(&mut f.body.actions);
+        self.run_actions(batch, i, &actions, simple, port);
+        self.flows[flow as usize].body.actions = actions;
+    }
+
+    pub(super) fn run_actions(
+        &mut self,
+        batch: &mut Batch,
+        i: usize,
+        actions: &[DpAction],
+        simple: bool,
+        port: u32,
+    ) {
+        for a in actions {
+            match a {
+                DpAction::Output(to) if simple && !self.is_gathered(*to, i) => self.gather(*to, i),
+                DpAction::Output(to) => {
+                    self.send(batch, *to, port);
+                    self.send_now(batch, *to, &[i as u8], port);
+                }
+                DpAction::PushVlan { tpid, tci } => {
+                    if !action::push_vlan(batch.packet_mut(i), *tpid, *tci) {
+                        return self.drop(port, DropReason::NoHeadroom, 1);
+                    }
+                }
+                DpAction::PopVlan => action::pop_vlan(batch.packet_mut(i)),
+                DpAction::SetVlan(tci) => action::set_vlan(batch.packet_mut(i), *tci),
+                DpAction::Set { slot, value, mask } => {
+                    action::set(batch.packet_mut(i), *slot, *value, *mask);
+                }
+                DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
+            }
+        }
+    }
+
+    /// Sends what was gathered for one destination.
+    pub(super) fn send(&mut self, batch: &Batch, to: u32, from: u32) {
+        let Some(lane) = self.lanes.get_mut(to as usize) else {
+            return;
+        };
+        let p = lane.pending;
+        lane.pending.len = 0;
+        if p.len > 0 {
+            self.send_now(batch, to, &p.which[..usize::from(p.len)], from);
+        }
+    }
+
+    #[inline]
+    pub(super) fn send_gathered(&mut self, batch: &Batch, from: u32) {
+        while let Some(to) = self.gathered.pop() {
+            self.send(batch, to, from);
+        }
+    }
+
+    pub(super) fn send_now(&mut self, batch: &Batch, to: u32, which: &[u8], from: u32) {
+        let Some(lane) = self.lanes.get_mut(to as usize) else {
+            return self.drop(from, DropReason::PortNoForward, which.len() as u32);
+        };
+        let Some(out) = lane.tx.with(|q| q.send(batch, which)) else {
+            return self.drop(from, DropReason::PortNoForward, which.len() as u32);
+        };
+        if !lane.sent {
+            lane.sent = true;
+            self.sent.push(to);
+        }
+        let l = &mut lane.local;
+        l.tx_packets += u64::from(out.packets);
+        l.tx_bytes += out.bytes;
+        self.touch(to);
+        if out.full | out.too_long | out.down | out.error != 0 {
+            let l = &mut self.lanes[to as usize].local;
+            l.tx_dropped += u64::from(out.full + out.too_long + out.down + out.error);
+            l.tx_errors += u64::from(out.error);
+            for (n, reason) in [
+                (out.full, DropReason::TxFull),
+                (out.too_long, DropReason::TxTooLong),
+                (out.down, DropReason::TxDown),
+                (out.error, DropReason::TxError),
+            ] {
+                if n > 0 {
+                    self.drop(from, reason, n);
+                }
+            }
+        }
+    }
+
+    /// Notifies the receivers of what was sent. Once per round.
+    #[inline]
+    pub fn notify(&mut self) {
+        while let Some(to) = self.sent.pop() {
+            let lane = &mut self.lanes[to as usize];
+            lane.sent = false;
+            lane.tx.with(|q| {
+                q.flush();
+                TxOutcome::default()
+            });
+        }
+    }
+
+    pub(super) fn packet_in(&mut self, batch: &Batch, i: usize, spec: &PacketInSpec, port: u32) {
+        let budget = self
+            .lanes
+            .get(spec.budget as usize)
+            .and_then(|l| l.counters.clone());
+        if budget
+            .as_ref()
+            .is_some_and(|c| c.packet_ins.load(Ordering::Relaxed) >= PACKET_INS_PER_PORT)
+        {
+            return self.drop(port, DropReason::PacketInLimit, 1);
+        }
+        let mut packet = batch.to_owned(i);
+        if let Checksum::Needed { start, offset } = packet.offload.checksum
+            && !packet.offload.is_gso()
+        {
+            checksum::finish(&mut packet.bytes, start.into(), offset.into());
+        }
+        let event = Event::PacketIn {
+            bridge: crate::config::BridgeId(spec.bridge),
+            packet_in: PacketIn {
+                buffer: None,
+                total_len: packet.bytes.len().min(0xffff) as u16,
+                reason: spec.reason,
+                table: spec.table,
+                cookie: spec.cookie,
+                metadata: spec.metadata.clone(),
+                data: packet.bytes.into(),
+            },
+            max_len: spec.max_len,
+            controller_id: spec.controller_id,
+            userdata: spec.userdata.clone(),
+        };
+        if !self.events.send(event, budget) {
+            self.drop(port, DropReason::PacketInLimit, 1);
+        }
+    }
+}
