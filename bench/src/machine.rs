@@ -77,7 +77,8 @@ pub fn cpu_distance() -> f64 {
     start.elapsed().as_nanos() as f64 / f64::from(2 * ROUNDS)
 }
 
-fn pin(cpu: usize) {
+/// Keeps the calling thread on one processor.
+pub fn pin(cpu: usize) {
     // SAFETY: the set is a plain bit mask on the stack, sized for the call; 0 means the calling thread.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();

@@ -8,8 +8,12 @@
 mod classbench;
 mod machine;
 mod metric;
+mod micro;
 mod peers;
 mod vhost;
+
+#[global_allocator]
+static ALLOCATOR: micro::allocations::Counting = micro::allocations::Counting;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
@@ -28,6 +32,11 @@ struct Arguments {
 enum Command {
     /// Name the scenarios.
     List,
+    /// Measure single steps of a packet's way: cycles, instructions, allocations.
+    Micro {
+        /// Beginnings of names; all without.
+        names: Vec<String>,
+    },
     /// Measure some (or all) of them.
     Run {
         /// Scenarios, as `list` names them.
@@ -54,6 +63,11 @@ fn main() -> Result<()> {
                 "{:<16} CPU use of an idle switch with two vhost-user ports",
                 vhost::IDLE
             );
+            micro::list();
+            Ok(())
+        }
+        Command::Micro { names } => {
+            println!("\n{}", micro::run(&names)?);
             Ok(())
         }
         Command::Run {
