@@ -1,6 +1,6 @@
-//! The caches in front of the tables. Both belong to one forwarding thread: no locks, no atomics.
+//! The caches in front of the tables. All belong to one forwarding thread: no locks, no atomics.
 //!
-//! * [`exact`]: whole keys, one or two cache lines a look-up; holds what is hot now.
+//! * [`exact`]: whole keys, one cache line a look-up for most; holds what is hot now, of all ports.
 //! * [`wildcard`]: keys under masks, one subtable a mask, for each input port of its own, so
 //!   that the masks and flows of one tenant cost the others nothing.
 //!
@@ -8,13 +8,28 @@
 //! since they were last handed on, whom to hand them to, and what it depended on. It is checked when it
 //! is hit: if the datapath's epoch moved and its dependencies with it, it is translated again. It goes when unused
 //! for [`IDLE`].
+//!
+//! # Which first
+//!
+//! A port whose rules look at little has one mask or two, and its subtable is an exact-match cache of just
+//! those bits: smaller than the other, and never short of entries however many flows there are. Such a
+//! port is asked there first and the exact-match cache is left to ports with many masks. The port decides that by
+//! what look-ups cost lately ([`wildcard::PortCache`]).
+//!
+//! # Bounds
+//!
+//! What a port may keep is bounded in flows ([`PORT_FLOWS_MAX`]), in masks ([`PORT_MASKS_MAX`]) and in new flows a
+//! second ([`INSTALLS_PER_SECOND`]). A packet beyond a bound is forwarded by what the tables say, and that is not
+//! kept. So whoever sends headers made to fill the caches pays for slow look-ups of their own packets, and the
+//! flows that were there stay.
 
 pub mod exact;
 pub mod wildcard;
 
 use crate::action::DpAction;
 use crate::drop::DropReason;
-use crate::flow::{FlowMask, PacketKey};
+use crate::flow::{FlowMask, PACKET_WORDS, PacketKey};
+use crate::packet::BATCH;
 use crate::pipeline::{Credit, Dep, Translation};
 use std::time::Duration;
 
@@ -22,14 +37,63 @@ use std::time::Duration;
 pub const FLOWS_MAX: usize = 131_072;
 /// Flows of one input port in one thread.
 pub const PORT_FLOWS_MAX: usize = 65_536;
-/// Masks of one input port in one thread.
-pub const PORT_MASKS_MAX: usize = 128;
+/// Masks of one input port in one thread: about as many as cost what the tables cost.
+pub const PORT_MASKS_MAX: usize = 64;
+/// New flows of one input port in one thread that are kept, in the long run.
+pub const INSTALLS_PER_SECOND: u64 = 100_000;
+/// New flows of one input port in one thread that are kept at once.
+pub const INSTALLS_AT_ONCE: u64 = 16_384;
 /// How long an unused flow is kept.
 pub const IDLE: Duration = Duration::from_secs(10);
-/// No port: in [`Flow::single`].
+/// No port in [`Flow::single`], no flow in what was found.
 pub const NONE: u32 = u32::MAX;
 
-/// A cached flow. The first line is what a hit touches.
+/// A packet's key, in two cache lines of its own.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(128))]
+pub struct Key {
+    /// Its words; behind `len` there may be those of an older packet.
+    pub words: PacketKey,
+    /// How many words the packet has.
+    pub len: u32,
+}
+
+impl Key {
+    /// Makes the first `n` words right: those the packet does not have are zero.
+    #[inline(always)]
+    pub fn need(&mut self, n: usize) {
+        let len = self.len as usize;
+        if len < n {
+            self.words[len..].fill(0);
+        }
+    }
+}
+
+/// The keys of a batch, with what was found for each so far.
+pub struct Keys {
+    /// By place in the batch.
+    pub keys: [Key; BATCH],
+    /// Keyed hash of each whole key; only where the exact-match cache is asked.
+    pub hashes: [u64; BATCH],
+    /// The flow of each, or [`NONE`].
+    pub found: [u32; BATCH],
+}
+
+impl Default for Keys {
+    fn default() -> Keys {
+        let none = Key {
+            words: [0; PACKET_WORDS],
+            len: 0,
+        };
+        Keys {
+            keys: [none; BATCH],
+            hashes: [0; BATCH],
+            found: [NONE; BATCH],
+        }
+    }
+}
+
+/// A cached flow. This line is all that a hit touches.
 #[repr(align(64))]
 pub struct Flow {
     /// The epoch at which it was last known to be right.
@@ -63,7 +127,7 @@ pub struct Body {
     /// The bits that count.
     pub mask: PacketKey,
     /// What to do.
-    pub actions: Box<[DpAction]>,
+    pub actions: Vec<DpAction>,
     /// Why nothing is done.
     pub drop: DropReason,
     /// Whom to hand counts to.
@@ -78,20 +142,51 @@ pub struct Body {
     pub total_bytes: u64,
 }
 
-impl Body {
-    /// Takes the answer of a translation.
-    pub fn set(&mut self, t: Translation, world: u64) {
-        self.actions = t.actions.into();
-        self.drop = t.drop.unwrap_or(DropReason::NoOutput);
-        self.credits = t.credits;
-        self.deps = t.deps;
-        self.world = world;
+impl Flow {
+    /// A place in the slab that is not in use.
+    pub fn vacant() -> Flow {
+        Flow {
+            epoch: 0,
+            single: NONE,
+            generation: 0,
+            live: false,
+            simple: true,
+            tcp_flags: 0,
+            packets: 0,
+            bytes: 0,
+            used: 0,
+            body: Box::new(Body {
+                port: NONE,
+                key: [0; PACKET_WORDS],
+                mask: [0; PACKET_WORDS],
+                actions: Vec::new(),
+                drop: DropReason::NoOutput,
+                credits: Vec::new(),
+                deps: Vec::new(),
+                world: 0,
+                total_packets: 0,
+                total_bytes: 0,
+            }),
+        }
+    }
+
+    /// Takes the answer of a translation, as of this epoch and world.
+    pub fn set(&mut self, t: Translation, epoch: u64, world: u64) {
+        (self.single, self.simple) = shape(&t.actions);
+        self.epoch = epoch;
+        self.body.actions = t.actions;
+        self.body.drop = t.drop.unwrap_or(DropReason::NoOutput);
+        self.body.credits = t.credits;
+        self.body.deps = t.deps;
+        self.body.world = world;
     }
 }
 
-/// The part of a mask that lies in the packet.
+/// The part of a mask that lies in the packet. Flows are kept by input port, so it is not part of their masks.
 pub fn packet_mask(mask: &FlowMask) -> PacketKey {
-    *mask.packet_words()
+    let mut mask = *mask.packet_words();
+    mask[0] = 0;
+    mask
 }
 
 /// Whether sending to one port is all there is to do, and whether changes come first.
@@ -106,6 +201,30 @@ pub fn shape(actions: &[DpAction]) -> (u32, bool) {
 
 fn sends(a: &DpAction) -> bool {
     matches!(a, DpAction::Output(_) | DpAction::PacketIn(_))
+}
+
+/// Numbers that need not be good ones: which of several to throw out.
+pub struct Dice(u32);
+
+impl Default for Dice {
+    fn default() -> Dice {
+        Dice(0x2545_f491)
+    }
+}
+
+impl Dice {
+    /// The next one (xorshift).
+    pub fn roll(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    /// True one time in `n`.
+    pub fn one_in(&mut self, n: u32) -> bool {
+        self.roll().is_multiple_of(n)
+    }
 }
 
 /// Asks the processor to load the line at `r`.

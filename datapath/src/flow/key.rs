@@ -193,10 +193,16 @@ impl FlowKey {
 
 /// A keyed hash of words. Tenants choose the words, so the key is secret: otherwise they could
 /// make all their flows collide in the caches.
+///
+/// Words go in by pairs, each pair one multiplication with its own secrets; the products do not wait for
+/// each other.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher {
-    secret: [u64; 2],
+    secret: [u64; SECRETS],
 }
+
+/// Secrets of a [`Hasher`]: one a word of a packet's key, and one for the last step.
+const SECRETS: usize = PACKET_WORDS + 2;
 
 impl Hasher {
     /// With a secret from the system.
@@ -204,22 +210,24 @@ impl Hasher {
         use std::hash::{BuildHasher, RandomState};
         let s = RandomState::new();
         Hasher {
-            secret: [s.hash_one(1u64) | 1, s.hash_one(2u64) | 1],
+            secret: std::array::from_fn(|i| s.hash_one(i)),
         }
     }
 
-    /// The hash of `words`: two words a multiplication, folded.
+    /// The hash of `words`.
     #[inline(always)]
     pub fn hash(&self, words: &[u64]) -> u64 {
-        let mut h = self.secret[0] ^ words.len() as u64;
-        let mut it = words.chunks_exact(2);
-        for c in &mut it {
-            h = fold(c[0] ^ h, c[1] ^ self.secret[1]);
+        let mut h = words.len() as u64;
+        let (pairs, last) = words.as_chunks::<2>();
+        for (k, p) in pairs.iter().enumerate() {
+            // Longer runs than a packet's key turn, so that their order counts too.
+            let s = k % (PACKET_WORDS / 2) * 2;
+            h = h.rotate_left(1) ^ fold(p[0] ^ self.secret[s], p[1] ^ self.secret[s + 1]);
         }
-        if let [last] = it.remainder() {
-            h = fold(last ^ h, self.secret[1]);
+        if let [last] = last {
+            h = h.rotate_left(1) ^ fold(last ^ self.secret[SECRETS - 3], self.secret[SECRETS - 2]);
         }
-        fold(h ^ self.secret[1], 0x9e37_79b9_7f4a_7c15)
+        fold(h ^ self.secret[SECRETS - 1], 0x9e37_79b9_7f4a_7c15)
     }
 }
 
@@ -232,8 +240,7 @@ impl Default for Hasher {
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let m = u128::from(a).wrapping_mul(u128::from(b));
-    // Xor the factors back in, so that a zero factor does not erase what came before.
-    (m as u64) ^ ((m >> 64) as u64) ^ a.rotate_left(32)
+    (m as u64) ^ ((m >> 64) as u64)
 }
 
 #[cfg(test)]
@@ -248,6 +255,25 @@ mod tests {
             used.look_all(slot);
         }
         assert!(used.0.iter().all(|&w| w == u64::MAX));
+    }
+
+    #[test]
+    fn every_bit_and_the_order_count_in_a_hash() {
+        let h = Hasher::new();
+        for n in 1..=40 {
+            let words: Vec<u64> = (0..n).collect();
+            let whole = h.hash(&words);
+            for bit in 0..n as usize * 64 {
+                let mut w = words.clone();
+                w[bit / 64] ^= 1 << (bit % 64);
+                assert_ne!(h.hash(&w), whole);
+            }
+            assert_ne!(h.hash(&words[1..]), whole);
+            let mut w = words.clone();
+            w.reverse();
+            assert!(n == 1 || h.hash(&w) != whole);
+        }
+        assert_ne!(Hasher::new().hash(&[1, 2]), h.hash(&[1, 2]));
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! Counting: on the flow while packets come, to rules, tables and ports now and then.
 
 use super::Forwarder;
+use crate::packet::BATCH;
 use crate::pipeline::Credit;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Forwarder {
-    #[inline]
-    pub(super) fn credit(&mut self, flow: u32, bytes: u64, i: usize) {
+    /// Counts a packet to its flow. Says where the flow sends if that is all it does.
+    #[inline(always)]
+    pub(super) fn credit(&mut self, flow: u32, bytes: u64, i: usize) -> u32 {
         let f = &mut self.flows[flow as usize];
-        if f.packets == 0 {
+        if f.packets == 0 && flow as usize >= BATCH {
             self.dirty.push(flow);
         }
         f.packets += 1;
         f.bytes += bytes;
         f.used = self.now;
-        if self.lens[i] == 6 {
-            f.tcp_flags |= (self.keys[i][5] >> 16) as u16;
+        let key = &self.keys.keys[i];
+        if key.len == 6 {
+            f.tcp_flags |= (key.words[5] >> 16) as u16;
         }
+        f.single
     }
 
     /// Hands a flow's counts on to whom they belong.

@@ -15,21 +15,19 @@ pub const PACKET_INS_PER_PORT: u32 = 256;
 impl Forwarder {
     #[inline]
     pub(super) fn gather(&mut self, port: u32, i: usize) {
-        let Some(lane) = self.lanes.get_mut(port as usize) else {
+        let Some(p) = self.pending.get_mut(port as usize) else {
             return;
         };
-        let p = &mut lane.pending;
         if p.len == 0 {
             self.gathered.push(port);
         }
-        // At most one copy of a packet is gathered for a port: see `execute`.
-        p.which[usize::from(p.len)] = i as u8;
+        // At most one copy of a packet is gathered for a port (see `execute`), so there is room.
+        p.which[usize::from(p.len) % BATCH] = i as u8;
         p.len += 1;
     }
 
     pub(super) fn is_gathered(&self, port: u32, i: usize) -> bool {
-        self.lanes.get(port as usize).is_some_and(|l| {
-            let p = &l.pending;
+        self.pending.get(port as usize).is_some_and(|p| {
             p.len as usize == BATCH
                 || p.len > 0 && usize::from(p.which[usize::from(p.len) - 1]) == i
         })
@@ -80,11 +78,11 @@ impl Forwarder {
 
     /// Sends what was gathered for one destination.
     pub(super) fn send(&mut self, batch: &Batch, to: u32, from: u32) {
-        let Some(lane) = self.lanes.get_mut(to as usize) else {
+        let Some(pending) = self.pending.get_mut(to as usize) else {
             return;
         };
-        let p = lane.pending;
-        lane.pending.len = 0;
+        let p = *pending;
+        pending.len = 0;
         if p.len > 0 {
             self.send_now(batch, to, &p.which[..usize::from(p.len)], from);
         }

@@ -2,46 +2,50 @@
 
 use super::Forwarder;
 use crate::action::DpAction;
-use crate::cache::{self, Body, Flow, packet_mask, shape};
+use crate::cache::wildcard::Wanted;
+use crate::cache::{self, Flow, NONE, packet_mask};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, PacketKey};
+use crate::packet::BATCH;
 use crate::pipeline::{Translation, Xlate};
 use std::time::Duration;
 
+/// Over a bound, how seldom a new flow or mask takes the place of an old one.
+const REPLACE_ONE_IN: u32 = 32;
+
 impl Forwarder {
-    /// The exact cache had nothing, or something that may be out of date.
+    /// Whether a flow that a cache named may be used as it is.
+    #[inline(always)]
+    pub(super) fn is_good(&self, flow: u32) -> bool {
+        self.flows
+            .get(flow as usize)
+            .is_some_and(|f| f.epoch == self.epoch && f.live)
+    }
+
+    /// The caches had nothing for packet `i`, or something that may be out of date.
     #[inline(never)]
-    pub(super) fn slow(&mut self, i: usize, port: u32, found: Option<u32>) -> u32 {
-        if let Some(f) = found
-            && self.revalidate(f)
-        {
-            self.counts.exact += 1;
-            return f;
+    pub(super) fn slow(&mut self, i: usize, port: u32, found: u32) -> u32 {
+        if found != NONE && self.revalidate(found) {
+            return found;
         }
-        let len = self.lens[i];
-        self.keys[i][len..].fill(0);
-        let words = self.keys[i];
-        let mut probed = 0;
-        let hit = self.lanes[port as usize].wildcard.lookup(
-            &words,
-            &self.hasher,
-            &self.flows,
-            &mut probed,
-        );
+        let key = &mut self.keys.keys[i];
+        key.need(PACKET_WORDS);
+        let words = key.words;
+        // An earlier packet of the batch may have brought the flow.
+        let mut wanted = Wanted::one(i);
+        let lane = &mut self.lanes[port as usize];
+        let k = &mut self.keys;
+        let probed = lane
+            .cache
+            .find(k, &mut wanted, false, &self.hasher, &self.flows);
         self.counts.probed += probed;
-        let flow = match hit {
-            Some(f) if self.revalidate(f) => {
-                self.counts.wildcard += 1;
-                f
-            }
-            _ => {
-                self.counts.misses += 1;
-                self.install(&words, port)
-            }
-        };
-        self.exact
-            .insert(self.hashes[i], &words, len, flow, &self.flows);
-        flow
+        let found = self.keys.found[i];
+        if found != NONE && self.revalidate(found) {
+            self.counts.wildcard += 1;
+            return found;
+        }
+        self.counts.misses += 1;
+        self.install(i, &words, port)
     }
 
     pub(super) fn translate(&self, words: &PacketKey, port: u32, effects: bool) -> Translation {
@@ -61,6 +65,9 @@ impl Forwarder {
     /// Whether a flow is right as of now; if it is not, it is taken out.
     pub(super) fn revalidate(&mut self, flow: u32) -> bool {
         let f = &self.flows[flow as usize];
+        if !f.live {
+            return false;
+        }
         if f.epoch == self.epoch {
             return true;
         }
@@ -70,82 +77,121 @@ impl Forwarder {
         }
         self.counts.revalidated += 1;
         let t = self.translate(&f.body.key, f.body.port, true);
-        let same = packet_mask(&t.mask) == f.body.mask;
-        if !same {
+        if packet_mask(&t.mask) != f.body.mask {
             self.remove_flow(flow);
             return false;
         }
         // Counts so far belong to what was right until now.
         self.hand_on(flow);
-        let world = self.world.version;
-        let epoch = self.epoch;
-        let f = &mut self.flows[flow as usize];
-        (f.single, f.simple) = shape(&t.actions);
-        f.body.set(t, world);
-        f.epoch = epoch;
+        self.flows[flow as usize].set(t, self.epoch, self.world.version);
         true
     }
 
-    /// Translates a packet and makes a flow of the answer.
-    pub(super) fn install(&mut self, words: &PacketKey, port: u32) -> u32 {
+    /// Translates packet `i` and makes a flow of the answer, for good if there is room.
+    fn install(&mut self, i: usize, words: &PacketKey, port: u32) -> u32 {
         let t = self.translate(words, port, true);
         let mask = packet_mask(&t.mask);
-        let random = self.hasher.hash(&[self.counts.misses, self.now]) as usize;
-        while let Some(v) = self.lanes[port as usize].wildcard.victim(&mask, random) {
-            self.remove_flow(v);
-        }
-        if self.free.is_empty() && self.flows.len() >= cache::FLOWS_MAX {
-            // The thread's own bound: any flow goes, of whichever port has it.
-            let start = random % self.flows.len();
-            self.remove_flow(start as u32);
-        }
-        let (single, simple) = shape(&t.actions);
-        let mut body = Box::new(Body {
-            port,
-            key: *words,
-            mask,
-            actions: Box::default(),
-            drop: DropReason::NoOutput,
-            credits: Vec::new(),
-            deps: Vec::new(),
-            world: 0,
-            total_packets: 0,
-            total_bytes: 0,
-        });
-        body.set(t, self.world.version);
-        let mut flow = Flow {
-            epoch: self.epoch,
-            single,
-            generation: 0,
-            live: true,
-            simple,
-            tcp_flags: 0,
-            packets: 0,
-            bytes: 0,
-            used: self.now,
-            body,
+        let Some(at) = self.place(&mask, port) else {
+            self.counts.unkept += 1;
+            let f = &mut self.flows[i];
+            f.body.port = port;
+            f.set(t, self.epoch, self.world.version);
+            return i as u32;
         };
-        let at = match self.free.pop() {
-            Some(at) => {
-                let old = &mut self.flows[at as usize];
-                flow.generation = old.generation.wrapping_add(1);
-                let wrapped = flow.generation == 0;
-                *old = flow;
-                if wrapped {
-                    self.exact.forget(at);
-                }
-                at
-            }
-            None => {
-                self.flows.push(flow);
-                self.dirty.reserve(self.flows.len());
-                (self.flows.len() - 1) as u32
-            }
-        };
-        self.lanes[port as usize]
-            .wildcard
-            .insert(at, &self.hasher, &self.flows);
+        let f = &mut self.flows[at as usize];
+        f.generation = f.generation.wrapping_add(1);
+        if f.generation == 0 {
+            self.exact.forget(at);
+        }
+        f.live = true;
+        f.tcp_flags = 0;
+        f.used = self.now;
+        f.body.port = port;
+        f.body.key = *words;
+        f.body.mask = mask;
+        (f.body.total_packets, f.body.total_bytes) = (0, 0);
+        f.set(t, self.epoch, self.world.version);
+        let cache = &mut self.lanes[port as usize].cache;
+        cache.insert(at, &self.hasher, &self.flows);
         at
+    }
+
+    /// A vacant place in the slab for a new flow of a port, unless the port has its share.
+    fn place(&mut self, mask: &PacketKey, port: u32) -> Option<u32> {
+        let lane = &mut self.lanes[port as usize];
+        if !lane.allowance.take(self.now) {
+            return None;
+        }
+        if !lane.cache.has_room_for(mask) {
+            // A mask that is really used comes again, and gets in at some time.
+            if !self.dice.one_in(REPLACE_ONE_IN) {
+                return None;
+            }
+            while let Some(v) = self.lanes[port as usize].cache.rarest()
+                && !self.lanes[port as usize].cache.has_room_for(mask)
+            {
+                self.remove_flow(v);
+            }
+            if !self.lanes[port as usize].cache.has_room_for(mask) {
+                return None;
+            }
+        }
+        let full = self.free.is_empty() && self.flows.len() >= cache::FLOWS_MAX;
+        let lane = &self.lanes[port as usize];
+        if lane.cache.len() >= cache::PORT_FLOWS_MAX {
+            if !self.dice.one_in(REPLACE_ONE_IN) {
+                return None;
+            }
+            let victim = lane.cache.any(self.dice.roll() as usize)?;
+            self.remove_flow(victim);
+        } else if full {
+            if !self.dice.one_in(REPLACE_ONE_IN) {
+                return None;
+            }
+            // Of a few, one of the port that has most: in the long run all ports have their share.
+            let n = self.flows.len() - BATCH;
+            let victim = (0..8)
+                .map(|_| BATCH + self.dice.roll() as usize % n)
+                .filter(|&f| self.flows[f].live)
+                .max_by_key(|&f| self.lanes[self.flows[f].body.port as usize].cache.len())?;
+            self.remove_flow(victim as u32);
+        }
+        if let Some(at) = self.free.pop() {
+            return Some(at);
+        }
+        if self.flows.len() >= cache::FLOWS_MAX {
+            // The victim's place is free with the next batch.
+            return None;
+        }
+        self.flows.push(Flow::vacant());
+        self.dirty.reserve(self.flows.len());
+        self.free.reserve(self.flows.len());
+        self.retired.reserve(self.flows.len());
+        Some((self.flows.len() - 1) as u32)
+    }
+
+    /// After a batch of `n`: what was not to be kept goes, and what was taken out becomes vacant.
+    #[inline(always)]
+    pub(super) fn tidy(&mut self, n: usize) {
+        if self.counts.unkept != self.unkept {
+            self.unkept = self.counts.unkept;
+            for i in 0..n as u32 {
+                self.hand_on(i);
+            }
+        }
+        if !self.retired.is_empty() {
+            self.free.append(&mut self.retired);
+        }
+    }
+
+    /// Takes out all flows that came in by a port.
+    pub(super) fn remove_flows_of(&mut self, port: u32) {
+        for f in 0..self.flows.len() as u32 {
+            if self.flows[f as usize].body.port == port {
+                self.remove_flow(f);
+            }
+        }
+        self.tidy(0);
     }
 
     pub(super) fn remove_flow(&mut self, flow: u32) {
@@ -156,10 +202,10 @@ impl Forwarder {
         let port = f.body.port;
         self.hand_on(flow);
         self.lanes[port as usize]
-            .wildcard
+            .cache
             .remove(flow, &self.hasher, &self.flows);
         self.flows[flow as usize].live = false;
-        self.free.push(flow);
+        self.retired.push(flow);
     }
 
     /// Takes unused flows out, looking at no more than `budget` of them; whether any flow is left.
@@ -172,7 +218,8 @@ impl Forwarder {
                 self.remove_flow(self.sweep as u32);
             }
         }
-        self.free.len() < self.flows.len()
+        self.tidy(0);
+        self.flow_count() > 0
     }
 
     /// The cached flows, for people.
@@ -194,7 +241,7 @@ impl Forwarder {
 
     /// Flows in the caches.
     pub fn flow_count(&self) -> usize {
-        self.flows.len() - self.free.len()
+        self.flows.len() - BATCH - self.free.len() - self.retired.len()
     }
 }
 

@@ -1,8 +1,11 @@
 //! What one forwarding thread does with packets, apart from the thread.
 //!
-//! A batch goes through in four steps, each over all its packets, so that the memory one packet waits for
-//! is fetched while others are worked on: extract keys and hash; find each one's flow (exact, wildcard, tables);
+//! A batch goes through in four steps, so that the memory one packet waits for is fetched while others are worked on:
+//! extract all keys; find their flows in the caches; for each packet check its flow (or ask the tables) and
 //! do its actions, gathering outputs by destination; send, one call a destination.
+//!
+//! A flow that is taken out keeps its place in the slab until the batch is done: packets behind may have found it
+//! already. A packet whose flow is not to be kept (see `cache`) has a place of its own in the slab for as long as the batch.
 //!
 //! A flow that changes a packet after it was sent somewhere (a copy untagged here, tagged there) cannot
 //! wait for the others of its batch: what was gathered for that destination is sent first, then
@@ -23,10 +26,10 @@ pub use lookup::Dumped;
 use super::events::EventSender;
 use crate::bridge::{Epoch, PortCounters, World};
 use crate::cache::exact::ExactCache;
-use crate::cache::wildcard::WildcardCache;
-use crate::cache::{Flow, NONE};
+use crate::cache::wildcard::{First, PortCache, Wanted};
+use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE};
 use crate::drop::{DROP_REASONS, DropReason};
-use crate::flow::{Hasher, PACKET_WORDS, PacketKey, extract};
+use crate::flow::{Hasher, extract};
 use crate::packet::{BATCH, Batch};
 use crate::port::{TxOutcome, TxQueue};
 use arc_swap::ArcSwap;
@@ -68,20 +71,55 @@ struct Local {
     drops: [u32; DROP_REASONS],
 }
 
+/// Packets of a batch gathered for one destination.
 #[derive(Clone, Copy, Default)]
+#[repr(align(64))]
 struct Pending {
     len: u8,
     which: [u8; BATCH],
 }
 
+/// A port as one thread has it.
 #[derive(Default)]
 struct Lane {
     tx: Tx,
     local: Local,
-    pending: Pending,
     sent: bool,
-    wildcard: WildcardCache,
+    cache: PortCache,
+    allowance: Allowance,
     counters: Option<Arc<PortCounters>>,
+}
+
+/// New flows that a port may still bring into the caches.
+struct Allowance {
+    left: u64,
+    /// Nanoseconds up to which it was given.
+    given: u64,
+}
+
+impl Default for Allowance {
+    fn default() -> Allowance {
+        Allowance {
+            left: INSTALLS_AT_ONCE,
+            given: 0,
+        }
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, now: u64) -> bool {
+        const EACH: u64 = 1_000_000_000 / INSTALLS_PER_SECOND;
+        if self.left == 0 {
+            let n = (now.saturating_sub(self.given) / EACH).min(INSTALLS_AT_ONCE);
+            self.given = now;
+            self.left = n;
+        }
+        self.left = match self.left.checked_sub(1) {
+            Some(left) => left,
+            None => return false,
+        };
+        true
+    }
 }
 
 /// Counts of one thread's caches.
@@ -97,58 +135,67 @@ pub struct Counts {
     pub probed: u64,
     /// Flows translated again.
     pub revalidated: u64,
+    /// Of the misses, those whose flow was not kept.
+    pub unkept: u64,
 }
 
 /// The packet path of one thread.
 pub struct Forwarder {
     hasher: Hasher,
     exact: ExactCache,
+    /// The first [`BATCH`] are for packets whose flow is not kept, by place in the batch.
     flows: Vec<Flow>,
     free: Vec<u32>,
+    /// Taken out during this batch, of which a packet may still want one.
+    retired: Vec<u32>,
     /// Flows with counts to hand on.
     dirty: Vec<u32>,
     dirty_ports: Vec<u32>,
     lanes: Vec<Lane>,
+    /// By destination.
+    pending: Vec<Pending>,
     gathered: Vec<u32>,
     sent: Vec<u32>,
-    keys: Box<[PacketKey; BATCH]>,
-    lens: [usize; BATCH],
-    hashes: [u64; BATCH],
-    found: [u32; BATCH],
+    keys: Box<Keys>,
     shared: Arc<ArcSwap<World>>,
     shared_epoch: Arc<Epoch>,
     world: Arc<World>,
     epoch: u64,
     events: EventSender,
     sweep: usize,
+    dice: Dice,
+    /// Of [`Counts::unkept`], those that are dealt with.
+    unkept: u64,
     /// Nanoseconds of the datapath's clock.
     pub now: u64,
     /// What the caches did.
     pub counts: Counts,
 }
+
 impl Forwarder {
     /// With empty caches and no ports.
     pub fn new(shared: Arc<ArcSwap<World>>, epoch: Arc<Epoch>, events: EventSender) -> Forwarder {
         Forwarder {
             hasher: Hasher::new(),
             exact: ExactCache::default(),
-            flows: Vec::new(),
+            flows: (0..BATCH).map(|_| Flow::vacant()).collect(),
             free: Vec::new(),
+            retired: Vec::new(),
             dirty: Vec::with_capacity(4096),
             dirty_ports: Vec::with_capacity(256),
             lanes: Vec::new(),
+            pending: Vec::new(),
             gathered: Vec::with_capacity(256),
             sent: Vec::with_capacity(256),
-            keys: Box::new([[0; PACKET_WORDS]; BATCH]),
-            lens: [0; BATCH],
-            hashes: [0; BATCH],
-            found: [0; BATCH],
+            keys: Box::default(),
             world: shared.load_full(),
             shared,
             shared_epoch: epoch,
             epoch: 0,
             events,
             sweep: 0,
+            dice: Dice::default(),
+            unkept: 0,
             now: 0,
             counts: Counts::default(),
         }
@@ -159,6 +206,7 @@ impl Forwarder {
         if self.lanes.len() <= i {
             self.lanes.resize_with(i + 1, Lane::default);
             let n = self.lanes.len();
+            self.pending.resize_with(n, Pending::default);
             self.gathered.reserve(n);
             self.sent.reserve(n);
             self.dirty_ports.reserve(n);
@@ -175,12 +223,7 @@ impl Forwarder {
 
     /// A port went: its flows go, its counts are handed on.
     pub fn remove_port(&mut self, port: u32) {
-        let flows: Vec<u32> = (0..self.flows.len() as u32)
-            .filter(|&i| self.flows[i as usize].live && self.flows[i as usize].body.port == port)
-            .collect();
-        for f in flows {
-            self.remove_flow(f);
-        }
+        self.remove_flows_of(port);
         self.flush();
         let lane = self.lane(port);
         lane.tx = Tx::None;
@@ -205,48 +248,88 @@ impl Forwarder {
         self.refresh();
         self.lane(port);
         let n = batch.len().min(BATCH);
-        let mut bytes = 0;
-        for i in 0..n {
-            let p = batch.packet_mut(i);
-            bytes += p.len() as u64;
-            let len = extract(p, port, &mut self.keys[i]);
-            let hash = self.hasher.hash(&self.keys[i][..len]);
-            self.lens[i] = len;
-            self.hashes[i] = hash;
-            self.exact.prefetch(hash);
-        }
+        let first = self.lanes[port as usize].cache.first();
+        let bytes = self.extract(batch, n, port, first);
         let local = &mut self.lanes[port as usize].local;
         local.rx_packets += n as u64;
         local.rx_bytes += bytes;
         self.touch(port);
+        self.find(n, port, first);
         for i in 0..n {
-            let len = self.lens[i];
-            let found = self
-                .exact
-                .lookup(self.hashes[i], &self.keys[i], len, &self.flows);
-            self.found[i] = match found {
-                Some(f) if self.flows[f as usize].epoch == self.epoch => {
-                    self.counts.exact += 1;
-                    f
-                }
-                _ => self.slow(i, port, found),
-            };
-            let flow = self.found[i];
-            self.credit(flow, batch.packet(i).len() as u64, i);
-        }
-        for i in 0..n {
-            let flow = &self.flows[self.found[i] as usize];
-            if flow.single != NONE {
-                let single = flow.single;
+            let mut found = self.keys.found[i];
+            if !self.is_good(found) {
+                found = self.slow(i, port, found);
+            }
+            let single = self.credit(found, batch.packet(i).len() as u64, i);
+            if single != NONE {
                 self.gather(single, i);
             } else {
-                self.execute(batch, i, self.found[i], port);
+                self.execute(batch, i, found, port);
             }
         }
         self.send_gathered(batch, port);
+        self.tidy(n);
     }
 
-    #[inline]
+    /// Step one: the keys of a batch. Says how many bytes it has.
+    #[inline(always)]
+    fn extract(&mut self, batch: &mut Batch, n: usize, port: u32, first: First) -> u64 {
+        let mut bytes = 0;
+        for i in 0..n {
+            let p = batch.packet_mut(i);
+            bytes += p.len() as u64;
+            let key = &mut self.keys.keys[i];
+            let len = extract(p, port, &mut key.words);
+            key.len = len as u32;
+            if first == First::Exact {
+                let hash = self.hasher.hash(&key.words[..len]);
+                self.keys.hashes[i] = hash;
+                self.exact.prefetch(hash);
+            }
+        }
+        bytes
+    }
+
+    /// Step two: the flows of a batch, as far as the caches know them.
+    #[inline(always)]
+    fn find(&mut self, n: usize, port: u32, first: First) {
+        let cache = &mut self.lanes[port as usize].cache;
+        if first == First::Wildcard {
+            let mut wanted = Wanted::all(n);
+            self.keys.found = [NONE; BATCH];
+            let probed = cache.find(&mut self.keys, &mut wanted, true, &self.hasher, &self.flows);
+            self.counts.probed += probed;
+            self.counts.wildcard += (n - wanted.list().len()) as u64;
+            return;
+        }
+        let hits = self.exact.find(&mut self.keys, n, &self.flows);
+        cache.exact_tried(n, hits);
+        self.counts.exact += hits as u64;
+        if hits == n {
+            return;
+        }
+        let asked = Wanted::missing(&self.keys, n);
+        let mut wanted = asked;
+        let probed = cache.find(
+            &mut self.keys,
+            &mut wanted,
+            false,
+            &self.hasher,
+            &self.flows,
+        );
+        self.counts.probed += probed;
+        self.counts.wildcard += (asked.list().len() - wanted.list().len()) as u64;
+        for &i in asked.list() {
+            let i = usize::from(i);
+            let flow = self.keys.found[i];
+            if flow != NONE {
+                let (hash, key) = (self.keys.hashes[i], &self.keys.keys[i]);
+                self.exact.insert(hash, key, flow, &self.flows);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn touch(&mut self, port: u32) {
         let local = &mut self.lanes[port as usize].local;
         if !local.dirty {
