@@ -1,25 +1,33 @@
 //! Virtqueues, seen from the device's side (virtio 1.2 2.6 to 2.8).
 //!
-//! [`split`] implements split virtqueues. [`Ring`] is the seam: it is chosen once when a queue starts and
-//! dispatched once a batch, so that another layout costs the first nothing. [`slot`] is where a forwarding
+//! `split` and `packed` keep the books of the two layouts; what packets have to do with buffers is the same for both:
+//! `receive`, `send`, `chain` (descriptors and what they point to), `copy`. [`Ring`] is the seam: its layout is chosen once
+//! when a queue starts and dispatched once a batch. [`slot`] is where a forwarding
 //! thread finds the ring of a queue, and where the control thread takes it away again. [`testing`] is the other
 //! side: a driver for tests and fuzzing.
 //!
 //! Names follow the datapath, not the guest: *receiving* takes packets from the guest's transmit queue
 //! (`dequeue`), *sending* fills the buffers of the guest's receive queue (`enqueue`).
 
+mod chain;
+mod copy;
 pub mod fuzz;
+mod packed;
+mod queue;
+mod receive;
+mod send;
 pub mod slot;
-pub mod split;
-#[cfg(test)]
-mod split_tests;
+mod split;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
+use self::queue::Virtqueue;
 use crate::memory::GuestMemory;
 use crate::packet::{Batch, OwnedPacket};
 use crate::port::TxOutcome;
@@ -65,6 +73,8 @@ pub mod feature {
     pub const PROTOCOL_FEATURES: u64 = 1 << 30;
     /// Not legacy.
     pub const VERSION_1: u64 = 1 << 32;
+    /// Packed rings.
+    pub const RING_PACKED: u64 = 1 << 34;
 
     /// Names for people, lowest bit first.
     pub const NAMES: &[(u64, &str)] = &[
@@ -87,6 +97,7 @@ pub mod feature {
         (EVENT_IDX, "event_idx"),
         (PROTOCOL_FEATURES, "protocol_features"),
         (VERSION_1, "version_1"),
+        (RING_PACKED, "ring_packed"),
     ];
 }
 
@@ -96,23 +107,23 @@ pub const MAX_SIZE: u16 = 32768;
 /// Where a queue lies, in the monitor's addresses, and how far it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// Entries; a power of two up to [`MAX_SIZE`].
+    /// Entries up to [`MAX_SIZE`]; a power of two if it is split.
     pub size: u16,
-    /// Descriptor table.
+    /// Descriptor table, or packed ring.
     pub descriptors: u64,
-    /// Available ring (driver area).
+    /// Available ring, or a packed ring's driver event suppression (driver area).
     pub available: u64,
-    /// Used ring (device area).
+    /// Used ring, or a packed ring's device event suppression (device area).
     pub used: u64,
-    /// The available index to go on from.
+    /// The available index to go on from; of a packed ring the index in bits 0 to 14 and the wrap counter in bit 15.
     pub base: u16,
 }
 
 /// Why a queue cannot start, or was stopped.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RingError {
-    /// Not a power of two, zero, or too large.
-    #[error("queue size {0} is not a power of two from 1 to {MAX_SIZE}")]
+    /// Zero, too large, or (in a split ring) not a power of two.
+    #[error("queue size {0} is not from 1 to {MAX_SIZE}, or not a power of two in a split ring")]
     Size(u16),
     /// Part of the queue lies outside the shared memory.
     #[error("{0} at {1:#x} with {2} bytes is not inside one shared memory region")]
@@ -133,6 +144,12 @@ pub enum RingError {
     /// A head beyond the table.
     #[error("available ring names descriptor {0} of {1}")]
     Head(u16, u16),
+    /// A packed ring is to go on from beyond its end.
+    #[error("base {0} is not below the queue's {1} entries")]
+    Base(u16, u16),
+    /// A chain in a packed ring that does not end.
+    #[error("the descriptor chain at entry {0} does not end within the ring's {1} entries")]
+    Endless(u16, u16),
     /// A later buffer of a packet is unusable.
     #[error("a receive buffer has a malformed descriptor chain: {0}")]
     Buffer(BadChain),
@@ -212,10 +229,21 @@ pub struct Ring {
     scratch: Scratch,
 }
 
-/// The layouts there are. Packed rings (virtio 1.2 2.8) would be a second one.
+/// The layouts there are.
 #[derive(Debug)]
 enum Kind {
     Split(split::SplitRing),
+    Packed(packed::PackedRing),
+}
+
+/// Does the same with either layout.
+macro_rules! either {
+    ($kind:expr, $ring:ident => $what:expr) => {
+        match $kind {
+            Kind::Split($ring) => $what,
+            Kind::Packed($ring) => $what,
+        }
+    };
 }
 
 /// Room for frames that need software work before a guest can have them; allocated when first needed.
@@ -234,7 +262,11 @@ impl Ring {
         call: Option<EventFd>,
         counters: Arc<RingCounters>,
     ) -> Result<Ring, RingError> {
-        let kind = Kind::Split(split::SplitRing::new(memory, layout, features)?);
+        let kind = if features & feature::RING_PACKED != 0 {
+            Kind::Packed(packed::PackedRing::new(memory, layout, features)?)
+        } else {
+            Kind::Split(split::SplitRing::new(memory, layout, features)?)
+        };
         Ok(Ring {
             kind,
             call,
@@ -251,8 +283,7 @@ impl Ring {
     /// Appends packets of the guest's to `batch`; their memory is the guest's until [`Ring::give_back`].
     #[inline]
     pub fn dequeue(&mut self, batch: &mut Batch) -> usize {
-        let Kind::Split(ring) = &mut self.kind;
-        let (n, bad) = ring.dequeue(batch);
+        let (n, bad) = either!(&mut self.kind, ring => receive::dequeue(ring, batch));
         if bad > 0 {
             RingCounters::bump(&self.counters.bad_chains, bad.into());
         }
@@ -262,25 +293,26 @@ impl Ring {
     /// Returns what [`Ring::dequeue`] took, and interrupts the guest if it wants that.
     #[inline]
     pub fn give_back(&mut self) {
-        let Kind::Split(ring) = &mut self.kind;
-        ring.give_back();
+        either!(&mut self.kind, ring => ring.give_back());
         self.notify();
     }
 
     /// Copies packets of `batch` into the guest's buffers.
     #[inline]
     pub fn enqueue(&mut self, batch: &Batch, which: &[u8], max_frame: usize, out: &mut TxOutcome) {
-        let Kind::Split(ring) = &mut self.kind;
         let full = out.full;
-        let bad = ring.enqueue(batch, which, max_frame, &mut self.scratch, out);
+        let bad = either!(&mut self.kind, ring => {
+            send::enqueue(ring, batch, which, max_frame, &mut self.scratch, out)
+        });
         self.count(bad, out.full - full);
     }
 
     /// Copies one packet that owns its bytes into the guest's buffers.
     pub fn enqueue_owned(&mut self, packet: &OwnedPacket, max_frame: usize, out: &mut TxOutcome) {
-        let Kind::Split(ring) = &mut self.kind;
         let full = out.full;
-        let bad = ring.enqueue_owned(packet, max_frame, &mut self.scratch, out);
+        let bad = either!(&mut self.kind, ring => {
+            send::enqueue_owned(ring, packet, max_frame, &mut self.scratch, out)
+        });
         self.count(bad, out.full - full);
     }
 
@@ -296,8 +328,7 @@ impl Ring {
     /// Interrupts the guest if buffers were used since the last time and it wants to know.
     #[inline]
     pub fn notify(&mut self) {
-        let Kind::Split(ring) = &mut self.kind;
-        if ring.notification_wanted()
+        if either!(&mut self.kind, ring => ring.notification_wanted())
             && let Some(call) = &self.call
         {
             RingCounters::bump(&self.counters.notifications, 1);
@@ -308,25 +339,21 @@ impl Ring {
 
     /// Asks the guest for kicks; true if something is available already.
     pub fn arm(&mut self) -> bool {
-        let Kind::Split(ring) = &mut self.kind;
-        ring.arm()
+        either!(&mut self.kind, ring => ring.arm())
     }
 
     /// Tells the guest that kicks are not needed.
     pub fn disarm(&mut self) {
-        let Kind::Split(ring) = &mut self.kind;
-        ring.disarm();
+        either!(&mut self.kind, ring => ring.disarm());
     }
 
-    /// The available index to go on from after a stop (GET_VRING_BASE).
+    /// What to go on from after a stop, as [`Layout::base`] has it (GET_VRING_BASE).
     pub fn base(&self) -> u16 {
-        let Kind::Split(ring) = &self.kind;
-        ring.base()
+        either!(&self.kind, ring => ring.base())
     }
 
     /// Why the queue stopped working, if it did.
     pub fn error(&self) -> Option<&RingError> {
-        let Kind::Split(ring) = &self.kind;
-        ring.error()
+        either!(&self.kind, ring => ring.common().error())
     }
 }

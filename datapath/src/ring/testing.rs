@@ -1,15 +1,16 @@
-//! The driver's side of a split ring, over a memory file, for tests and [fuzzing](super::fuzz).
+//! The driver's side of a ring of either layout, over a memory file, for tests and [fuzzing](super::fuzz).
 //!
 //! It reads and writes the shared memory with file calls, byte for byte as told: slow, safe, and able to do everything a
 //! driver must not do. [`Driver::offer`] and [`Driver::collect`] are the well-behaved way.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{Layout, Ring};
+use super::{Layout, Ring, feature};
 use crate::memory::{GuestMemory, RegionSpec};
 use crate::sys::mmap;
 
@@ -23,6 +24,31 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 /// Descriptor flag: a table of descriptors.
 pub const INDIRECT: u16 = 4;
+/// Descriptor flag in packed rings: equal to the driver's wrap counter when made available.
+pub const AVAIL: u16 = 1 << 7;
+/// Descriptor flag in packed rings: equal to the device's wrap counter when used.
+pub const USED: u16 = 1 << 15;
+
+/// What a packed ring's driver remembers.
+#[derive(Clone, Debug)]
+struct Packed {
+    /// Wrap counter of the next descriptor to make available.
+    wrap: bool,
+    /// And of the next to become used.
+    used_wrap: bool,
+    /// What was offered and not collected: number and descriptors.
+    offered: VecDeque<(u16, u16)>,
+}
+
+impl Packed {
+    fn new() -> Packed {
+        Packed {
+            wrap: true,
+            used_wrap: true,
+            offered: VecDeque::new(),
+        }
+    }
+}
 
 /// A driver with its memory.
 #[derive(Debug)]
@@ -37,10 +63,19 @@ pub struct Driver {
     next_used: u16,
     next_descriptor: u16,
     next_data: u64,
+    packed: Option<Packed>,
 }
 
 impl Driver {
-    /// A queue of `size` entries at the start of `memory_len` bytes.
+    /// A packed queue of `size` entries at the start of `memory_len` bytes.
+    pub fn packed(size: u16, memory_len: u64) -> io::Result<Driver> {
+        let mut driver = Driver::new(size, memory_len)?;
+        driver.packed = Some(Packed::new());
+        driver.next_data = driver.ring_end();
+        Ok(driver)
+    }
+
+    /// A split queue of `size` entries at the start of `memory_len` bytes.
     pub fn new(size: u16, memory_len: u64) -> io::Result<Driver> {
         let file = mmap::memfd(c"weir-test-guest", memory_len)?;
         let mut driver = Driver {
@@ -53,6 +88,7 @@ impl Driver {
             next_used: 0,
             next_descriptor: 0,
             next_data: 0,
+            packed: None,
         };
         driver.next_data = driver.ring_end();
         Ok(driver)
@@ -67,6 +103,7 @@ impl Driver {
             next_used: 0,
             next_descriptor: 0,
             next_data: data,
+            packed: self.packed.as_ref().map(|_| Packed::new()),
             ..*self
         })
     }
@@ -75,6 +112,7 @@ impl Driver {
     pub fn next_queue(&mut self) {
         self.write(self.ring, &vec![0; (self.ring_end() - self.ring) as usize]);
         (self.next_avail, self.next_used, self.next_descriptor) = (0, 0, 0);
+        self.packed = self.packed.as_ref().map(|_| Packed::new());
     }
 
     /// The memory as two regions, divided at this offset (a multiple of the page size).
@@ -89,11 +127,17 @@ impl Driver {
     }
 
     fn used_at(&self) -> u64 {
+        if self.packed.is_some() {
+            return self.avail_at() + 4;
+        }
         (self.avail_at() + 6 + 2 * u64::from(self.size)).next_multiple_of(4)
     }
 
     /// The first offset behind the queue, where data may lie.
     pub fn ring_end(&self) -> u64 {
+        if self.packed.is_some() {
+            return (self.used_at() + 4).next_multiple_of(64);
+        }
         (self.used_at() + 6 + 8 * u64::from(self.size)).next_multiple_of(64)
     }
 
@@ -137,7 +181,16 @@ impl Driver {
             descriptors: USER_BASE + self.ring,
             available: USER_BASE + self.avail_at(),
             used: USER_BASE + self.used_at(),
-            base: 0,
+            base: if self.packed.is_some() { 0x8000 } else { 0 },
+        }
+    }
+
+    /// The feature bits that belong to the layout.
+    pub fn layout_features(&self) -> u64 {
+        if self.packed.is_some() {
+            feature::RING_PACKED
+        } else {
+            0
         }
     }
 
@@ -146,7 +199,7 @@ impl Driver {
         Ring::start(
             self.memory(),
             &self.layout(),
-            features,
+            features | self.layout_features(),
             None,
             Arc::default(),
         )
@@ -179,12 +232,16 @@ impl Driver {
         u16::from_le_bytes([b[0], b[1]])
     }
 
-    /// Writes descriptor `i` of the table at `table`.
+    /// Writes descriptor `i` of the table at `table`. In a packed ring `next` is the buffer's number.
     pub fn set_descriptor(&self, table: u64, i: u16, addr: u64, len: u32, flags: u16, next: u16) {
         let mut bytes = addr.to_le_bytes().to_vec();
         bytes.extend(len.to_le_bytes());
-        bytes.extend(flags.to_le_bytes());
-        bytes.extend(next.to_le_bytes());
+        let (first, second) = match self.packed {
+            None => (flags, next),
+            Some(_) => (next, flags),
+        };
+        bytes.extend(first.to_le_bytes());
+        bytes.extend(second.to_le_bytes());
         self.write(table + 16 * u64::from(i), &bytes);
     }
 
@@ -205,11 +262,16 @@ impl Driver {
 
     /// Writes the available flags (1: no interrupts).
     pub fn set_available_flags(&self, flags: u16) {
-        self.write(self.avail_at(), &flags.to_le_bytes());
+        let at = self.avail_at() + if self.packed.is_some() { 2 } else { 0 };
+        self.write(at, &flags.to_le_bytes());
     }
 
-    /// Writes `used_event`: interrupt when the used index passes it.
+    /// Writes `used_event`: interrupt when the used index passes it (packed: with the wrap counter in bit 15).
     pub fn set_used_event(&self, index: u16) {
+        if self.packed.is_some() {
+            self.write(self.avail_at(), &index.to_le_bytes());
+            return self.set_available_flags(2);
+        }
         self.write(
             self.avail_at() + 4 + 2 * u64::from(self.size),
             &index.to_le_bytes(),
@@ -218,11 +280,17 @@ impl Driver {
 
     /// Reads the used flags (1: no kicks).
     pub fn used_flags(&self) -> u16 {
+        if self.packed.is_some() {
+            return self.read16(self.used_at() + 2);
+        }
         self.read16(self.used_at())
     }
 
     /// Reads `avail_event`.
     pub fn avail_event(&self) -> u16 {
+        if self.packed.is_some() {
+            return self.read16(self.used_at());
+        }
         self.read16(self.used_at() + 4 + 8 * u64::from(self.size))
     }
 
@@ -239,21 +307,40 @@ impl Driver {
     /// Offers the pieces as one chain of direct descriptors; returns the head.
     pub fn offer(&mut self, pieces: &[(u64, u32)], flags: u16) -> u16 {
         let head = self.next_descriptor;
+        let mut entries = Vec::new();
         for (k, (offset, len)) in pieces.iter().enumerate() {
             let i = self.next_descriptor;
             self.next_descriptor = (i + 1) % self.size;
             let more = if k + 1 < pieces.len() { NEXT } else { 0 };
-            self.set_descriptor(
-                self.ring,
-                i,
-                GUEST_BASE + offset,
-                *len,
-                flags | more,
-                self.next_descriptor,
-            );
+            entries.push((i, GUEST_BASE + offset, *len, flags | more));
         }
-        self.make_available(head);
+        self.chain(head, &entries);
         head
+    }
+
+    /// Writes a chain's entries and makes it available.
+    fn chain(&mut self, head: u16, entries: &[(u16, u64, u32, u16)]) {
+        let Some(packed) = &self.packed else {
+            for &(i, addr, len, flags) in entries {
+                self.set_descriptor(self.ring, i, addr, len, flags, (i + 1) % self.size);
+            }
+            return self.make_available(head);
+        };
+        let mut wrap = packed.wrap;
+        let mut written = Vec::new();
+        for &(i, addr, len, flags) in entries {
+            let turn = if wrap { AVAIL } else { USED };
+            written.push((i, addr, len, flags | turn));
+            wrap ^= i + 1 == self.size;
+        }
+        // The first one last: it makes all of them available.
+        for &(i, addr, len, flags) in written.iter().rev() {
+            self.set_descriptor(self.ring, i, addr, len, flags, head);
+        }
+        if let Some(packed) = &mut self.packed {
+            packed.wrap = wrap;
+            packed.offered.push_back((head, entries.len() as u16));
+        }
     }
 
     /// Offers the pieces by an indirect table; returns the head.
@@ -272,15 +359,8 @@ impl Driver {
         }
         let head = self.next_descriptor;
         self.next_descriptor = (head + 1) % self.size;
-        self.set_descriptor(
-            self.ring,
-            head,
-            GUEST_BASE + table,
-            16 * pieces.len() as u32,
-            INDIRECT,
-            0,
-        );
-        self.make_available(head);
+        let len = 16 * pieces.len() as u32;
+        self.chain(head, &[(head, GUEST_BASE + table, len, INDIRECT)]);
         head
     }
 
@@ -301,6 +381,9 @@ impl Driver {
 
     /// The used elements that are new: (head, length).
     pub fn collect(&mut self) -> Vec<(u32, u32)> {
+        if self.packed.is_some() {
+            return self.collect_packed();
+        }
         let index = self.read16(self.used_at() + 2);
         let mut new = Vec::new();
         while self.next_used != index && new.len() < usize::from(self.size) {
@@ -311,6 +394,32 @@ impl Driver {
                 u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
             ));
             self.next_used = self.next_used.wrapping_add(1);
+        }
+        new
+    }
+
+    fn collect_packed(&mut self) -> Vec<(u32, u32)> {
+        let mut new = Vec::new();
+        while new.len() < usize::from(self.size) {
+            let b = self.read(self.ring + 16 * u64::from(self.next_used) + 8, 8);
+            let packed = self.packed.as_mut().expect("a packed ring");
+            let flags = u16::from_le_bytes([b[6], b[7]]);
+            let wanted = if packed.used_wrap { AVAIL | USED } else { 0 };
+            if flags & (AVAIL | USED) != wanted {
+                break;
+            }
+            let id = u16::from_le_bytes([b[4], b[5]]);
+            // Without such a chain somebody else wrote the descriptor, or nobody did yet.
+            let Some(at) = packed.offered.iter().position(|(head, _)| *head == id) else {
+                break;
+            };
+            let (_, entries) = packed.offered.remove(at).expect("just found");
+            new.push((id.into(), u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            self.next_used += entries;
+            if self.next_used >= self.size {
+                self.next_used -= self.size;
+                packed.used_wrap = !packed.used_wrap;
+            }
         }
         new
     }

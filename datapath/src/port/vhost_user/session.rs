@@ -48,7 +48,8 @@ pub const FEATURES: u64 = feature::CSUM
     | feature::INDIRECT_DESC
     | feature::EVENT_IDX
     | feature::PROTOCOL_FEATURES
-    | feature::VERSION_1;
+    | feature::VERSION_1
+    | feature::RING_PACKED;
 
 /// vhost-user protocol features (vhost-user, "Protocol features").
 pub mod protocol_feature {
@@ -308,15 +309,25 @@ impl Session {
             }
             Request::SetVringNum => {
                 let (index, size) = state()?;
+                // A packed ring can have any size; a split one that is none of two's powers is refused when it starts.
                 let size = u16::try_from(size)
                     .ok()
-                    .filter(|n| n.is_power_of_two() && *n <= crate::ring::MAX_SIZE)
+                    .filter(|n| {
+                        (1..=crate::ring::MAX_SIZE).contains(n)
+                            && (n.is_power_of_two() || self.is_packed())
+                    })
                     .ok_or(Refused::Value(request, size.into()))?;
                 self.change(index, queues, |q| q.layout.size = size)
             }
             Request::SetVringBase => {
                 let (index, base) = state()?;
-                let base = u16::try_from(base).map_err(|_| Refused::Value(request, base.into()))?;
+                let base = match u16::try_from(base) {
+                    Ok(base) => base,
+                    // Two places of a packed ring: what the device took last, and above it what it used last. We hold nothing
+                    // between batches, so that used is where to go on.
+                    Err(_) if self.is_packed() => (base >> 16) as u16,
+                    Err(_) => return Err(Refused::Value(request, base.into())),
+                };
                 self.change(index, queues, |q| q.layout.base = base)
             }
             Request::SetVringEnable => {
@@ -329,10 +340,17 @@ impl Session {
             Request::GetVringBase => {
                 let (index, _) = state()?;
                 self.stop(index, queues);
-                let queue = &mut self.queues[index];
-                queue.kick = Kick::None;
+                self.queues[index].kick = Kick::None;
+                let queue = &self.queues[index];
                 let mut body = (index as u32).to_le_bytes().to_vec();
-                body.extend(u32::from(queue.layout.base).to_le_bytes());
+                let base = u32::from(queue.layout.base);
+                // Of a packed ring both places are told: taken and used, which are the same when it has stopped.
+                let both = if self.is_packed() {
+                    base << 16 | base
+                } else {
+                    base
+                };
+                body.extend(both.to_le_bytes());
                 Ok(Some(body))
             }
             Request::SetVringAddr => {
@@ -381,6 +399,10 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn is_packed(&self) -> bool {
+        (self.features).is_some_and(|features| features & feature::RING_PACKED != 0)
     }
 
     fn index(&self, request: Request, index: u64) -> Result<usize, Refused> {

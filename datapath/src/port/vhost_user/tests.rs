@@ -88,7 +88,7 @@ impl Monitor {
         word32(&self.answer(Request::GetVringBase), 4)
     }
 
-    fn negotiate(&mut self) {
+    fn negotiate(&mut self, features: u64) {
         assert_eq!(self.get(Request::GetFeatures), FEATURES);
         assert_eq!(self.get(Request::GetProtocolFeatures), PROTOCOL_FEATURES);
         self.send(
@@ -99,7 +99,7 @@ impl Monitor {
         );
         assert_eq!(self.get(Request::GetQueueNum), MAX_PAIRS as u64);
         assert!(self.set(Request::SetOwner, &[], &[]));
-        assert!(self.set_number(Request::SetFeatures, WANTED));
+        assert!(self.set_number(Request::SetFeatures, features));
     }
 
     fn share(&mut self, driver: &Driver) -> bool {
@@ -119,7 +119,7 @@ impl Monitor {
         let layout = driver.layout();
         assert!(self.set_state(Request::SetVringNum, index, layout.size.into()));
         assert!(self.set(Request::SetVringAddr, &addresses(index, &layout), &[]));
-        assert!(self.set_state(Request::SetVringBase, index, 0));
+        assert!(self.set_state(Request::SetVringBase, index, layout.base.into()));
         assert!(self.set(
             Request::SetVringCall,
             &u64::from(index).to_le_bytes(),
@@ -180,7 +180,15 @@ struct Guest {
 
 impl Guest {
     fn boot(stream: UnixStream) -> Guest {
-        let tx = Driver::new(64, 1 << 20).unwrap();
+        Guest::boot_with(stream, Driver::new(64, 1 << 20).unwrap())
+    }
+
+    /// With packed rings.
+    fn boot_packed(stream: UnixStream) -> Guest {
+        Guest::boot_with(stream, Driver::packed(64, 1 << 20).unwrap())
+    }
+
+    fn boot_with(stream: UnixStream, tx: Driver) -> Guest {
         let rx = tx.sibling(0x8_0000, 0x9_0000).unwrap();
         let mut guest = Guest {
             monitor: Monitor::new(stream),
@@ -189,7 +197,8 @@ impl Guest {
             kick: event(),
             call: event(),
         };
-        guest.monitor.negotiate();
+        let features = WANTED | guest.tx.layout_features();
+        guest.monitor.negotiate(features);
         assert!(guest.monitor.share(&guest.tx));
         guest.monitor.start(0, &guest.rx, &guest.kick, &guest.call);
         guest.monitor.start(1, &guest.tx, &guest.kick, &guest.call);
@@ -231,12 +240,18 @@ fn a_guest_connects_sends_receives_and_comes_back() {
             ))
     });
     let listener = UnixListener::bind(&path).unwrap();
-    for round in 0..3u64 {
-        let mut guest = Guest::boot(listener.accept().unwrap().0);
+    for round in 0..4u64 {
+        // It may come back with rings of another layout.
+        let stream = listener.accept().unwrap().0;
+        let (mut guest, wanted) = if round.is_multiple_of(2) {
+            (Guest::boot(stream), WANTED)
+        } else {
+            (Guest::boot_packed(stream), WANTED | feature::RING_PACKED)
+        };
         let status = port.status();
         assert!(status.link_up);
         assert_eq!(status.status["status"], "connected");
-        assert_eq!(status.status["features"], format!("0x{WANTED:016x}"));
+        assert_eq!(status.status["features"], format!("0x{wanted:016x}"));
         assert_eq!(status.status["vring_1_size"], "64");
         assert_eq!(port.link_resets(), 2 * round + 1);
 
@@ -347,6 +362,51 @@ fn stopping_a_queue_waits_for_the_batch_that_uses_it() {
     guest.sends(&[9; 60]);
     assert_eq!(receive(&mut *opened.rx[0]), [vec![9; 60]]);
     assert_eq!(guest.monitor.base(1), 3);
+}
+
+#[test]
+fn a_packed_queue_tells_and_takes_both_its_places() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut opened =
+        super::super::open(&config("dpdkvhostuser", "v7", None), &context(dir.path())).unwrap();
+    let stream = UnixStream::connect(dir.path().join("v7")).unwrap();
+    let mut guest = Guest::boot_packed(stream);
+    let kick = |guest: &mut Guest| {
+        let (number, kick) = (1u64.to_le_bytes(), &guest.kick);
+        (guest.monitor).set(Request::SetVringKick, &number, &[kick.as_fd()])
+    };
+    for i in 0..100u8 {
+        guest.sends(&[i; 60]);
+        assert_eq!(receive(&mut *opened.rx[0]), [vec![i; 60]]);
+        assert_eq!(guest.tx.collect().len(), 1);
+    }
+    // 100 of 64: the second lap, whose wrap counter is zero.
+    assert_eq!(guest.monitor.base(1), 36 << 16 | 36);
+    assert!(kick(&mut guest));
+    guest.sends(&[9; 60]);
+    assert_eq!(receive(&mut *opened.rx[0]), [vec![9; 60]]);
+    assert_eq!(guest.monitor.base(1), 37 << 16 | 37);
+    // What was taken and never given back is taken again: the place of what is used counts.
+    guest.sends(&[10; 60]);
+    assert!(
+        guest
+            .monitor
+            .set_state(Request::SetVringBase, 1, 37 << 16 | 38)
+    );
+    assert!(kick(&mut guest));
+    assert_eq!(receive(&mut *opened.rx[0]), [vec![10; 60]]);
+    // DPDK tells one place only.
+    assert_eq!(guest.monitor.base(1), 38 << 16 | 38);
+    guest.sends(&[11; 60]);
+    assert!(guest.monitor.set_state(Request::SetVringBase, 1, 38));
+    assert!(kick(&mut guest));
+    assert_eq!(receive(&mut *opened.rx[0]), [vec![11; 60]]);
+    // Any size will do, but not any place.
+    assert!(guest.monitor.set_state(Request::SetVringNum, 1, 63));
+    assert!(!guest.monitor.set_state(Request::SetVringNum, 1, 0));
+    assert!(!guest.monitor.set_state(Request::SetVringBase, 1, 63));
+    let error = opened.port.status().error.unwrap();
+    assert!(error.contains("base 63 is not below"), "{error}");
 }
 
 #[test]
