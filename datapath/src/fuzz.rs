@@ -51,6 +51,9 @@ impl TxQueue for Sink {
 pub struct Bench {
     /// The packet path.
     pub forwarder: Forwarder,
+    /// The bridge, with its flows.
+    #[cfg(test)]
+    pub(crate) bridge: Arc<Bridge>,
     events: Events,
 }
 
@@ -68,7 +71,12 @@ impl Bench {
     /// With those of these flows that the bridge takes, and why it refused the others.
     fn with(flows: &[FlowMod], read_all: bool) -> (Bench, Vec<openflow::OfError>) {
         let epoch: Arc<Epoch> = Arc::default();
-        let bridge = Bridge::new(0, "fuzz", BridgeConfig::default(), epoch.clone());
+        let bridge = Arc::new(Bridge::new(
+            0,
+            "fuzz",
+            BridgeConfig::default(),
+            epoch.clone(),
+        ));
         let mut ports = Vec::new();
         for n in 0..4u32 {
             let vlan = VlanConfig {
@@ -115,7 +123,7 @@ impl Bench {
         made.expect("ports can be set");
         let world = World {
             version: 1,
-            bridges: vec![Some(Arc::new(bridge))],
+            bridges: vec![Some(bridge.clone())],
             ports: ports.clone(),
         };
         let (sender, events) = events::channel().expect("an event queue");
@@ -128,7 +136,13 @@ impl Bench {
             };
             forwarder.add_port(p.index, Tx::Own(Box::new(sink)), p.counters.clone());
         }
-        (Bench { forwarder, events }, refused)
+        let bench = Bench {
+            forwarder,
+            #[cfg(test)]
+            bridge,
+            events,
+        };
+        (bench, refused)
     }
 
     /// A packet's whole way, twice: the second one finds what the first left in the caches.

@@ -18,6 +18,8 @@ mod account;
 mod execute;
 mod inject;
 mod lookup;
+#[cfg(test)]
+mod tests;
 
 pub use execute::PACKET_INS_PER_PORT;
 pub use inject::Injected;
