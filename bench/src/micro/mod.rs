@@ -9,6 +9,7 @@
 //! A room of entries is a module with `pub fn run(h: &mut Harness)`, listed in [`ROOMS`].
 
 pub mod allocations;
+mod caches;
 mod counter;
 mod extract;
 
@@ -16,7 +17,13 @@ use datapath::engine::wake::cycles;
 use std::hint::black_box;
 
 /// Every room: its name, which is the first part of its entries' names, and its entries.
-const ROOMS: &[(&str, fn(&mut Harness))] = &[("extract", extract::run)];
+const ROOMS: &[Room] = &[
+    ("extract", extract::run),
+    ("cache", caches::run),
+    ("forward", caches::forwarding),
+];
+
+type Room = (&'static str, fn(&mut Harness));
 
 /// Cycles a sample takes at least: two hundred times what reading the clock costs.
 const SAMPLE: u64 = 10_000;

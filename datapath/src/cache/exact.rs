@@ -66,14 +66,13 @@ impl Default for ExactCache {
     }
 }
 
+/// Whether the first `N` words are the same.
 #[inline(always)]
-fn differs<const N: usize>(a: &[u64; FIRST], b: &[u64]) -> bool {
-    // Gathered, not branched on.
-    let mut d = 0;
-    for k in 0..N {
-        d |= a[k] ^ b[k];
+fn first<const N: usize>(a: &[u64], b: &[u64]) -> bool {
+    match (a.first_chunk::<N>(), b.first_chunk::<N>()) {
+        (Some(a), Some(b)) => super::same(a, b),
+        _ => false,
     }
-    d != 0
 }
 
 impl ExactCache {
@@ -95,11 +94,11 @@ impl ExactCache {
         let e = &self.entries[at];
         let len = key.len as usize;
         match len {
-            5 => !differs::<5>(&e.words, &key.words),
-            6 => !differs::<6>(&e.words, &key.words),
+            5 => first::<5>(&e.words, &key.words),
+            6 => first::<6>(&e.words, &key.words),
             0..=FIRST => e.words[..len] == key.words[..len],
             _ => {
-                !differs::<FIRST>(&e.words, &key.words)
+                first::<FIRST>(&e.words, &key.words)
                     && self.rest[at].0[..len - FIRST] == key.words[FIRST..len]
             }
         }

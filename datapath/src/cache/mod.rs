@@ -203,6 +203,16 @@ fn sends(a: &DpAction) -> bool {
     matches!(a, DpAction::Output(_) | DpAction::PacketIn(_))
 }
 
+/// Whether two runs of words are the same: differences are gathered, not branched on.
+#[inline(always)]
+fn same<const N: usize>(a: &[u64; N], b: &[u64; N]) -> bool {
+    let mut d = 0;
+    for k in 0..N {
+        d |= a[k] ^ b[k];
+    }
+    d == 0
+}
+
 /// Numbers that need not be good ones: which of several to throw out.
 pub struct Dice(u32);
 

@@ -16,7 +16,7 @@
 //! Growth doubles a subtable at once: at its bound that is a pause of some hundred microseconds, every so many
 //! thousand new flows.
 
-use super::{Flow, Keys, NONE, PORT_MASKS_MAX};
+use super::{Flow, Keys, NONE, PORT_MASKS_MAX, same};
 use crate::flow::{Hasher, PACKET_WORDS, PacketKey};
 use crate::packet::BATCH;
 
@@ -159,7 +159,7 @@ impl Subtable {
             let key = &mut k.keys[usize::from(i) % BATCH];
             key.need(self.top);
             let m = self.masked::<N>(&key.words);
-            if m != last.0 || last.1 == 0 {
+            if !same(&m, &last.0) || last.1 == 0 {
                 let h = hasher.hash(&m) | 1;
                 last = (m, h);
                 let at = self.cells.skew + ((h >> 32) as usize & self.cells.mask) * STRIDE;
@@ -182,7 +182,12 @@ impl Subtable {
                     if cell[0] == 0 {
                         break;
                     }
-                    if cell[0] >> 32 == hash >> 32 && cell[1..=N] == m {
+                    if cell[0] >> 32 == hash >> 32
+                        && same(
+                            cell[1..].first_chunk().expect("the stride is more than N"),
+                            &m,
+                        )
+                    {
                         answer = flow_of(cell[0]);
                         break;
                     }
