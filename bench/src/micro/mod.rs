@@ -12,6 +12,7 @@ pub mod allocations;
 mod caches;
 mod counter;
 mod extract;
+mod rings;
 
 use datapath::engine::wake::cycles;
 use std::hint::black_box;
@@ -21,6 +22,7 @@ const ROOMS: &[Room] = &[
     ("extract", extract::run),
     ("cache", caches::run),
     ("forward", caches::forwarding),
+    ("rings", rings::run),
 ];
 
 type Room = (&'static str, fn(&mut Harness));

@@ -1,4 +1,4 @@
-//! A hostile guest for fuzzing: bytes choose what it does with its ring and its memory.
+//! A hostile guest for fuzzing: bytes choose the layout of its ring and what it does with it and with its memory.
 //!
 //! Bytes alone seldom make a chain of descriptors that leads anywhere, so most of what they choose are the
 //! [driver](super::testing)'s own operations (offer a frame, a chain, an indirect table) with lengths, flags and places from the
@@ -173,12 +173,22 @@ fn features(choice: u8) -> u64 {
 /// Lets `data` be a hostile guest: its first bytes choose features and the shape of the memory, the rest what is done. Panics
 /// or faults are bugs; so is a queue that returns more than it was given, or tells less than everything of what it sends.
 pub fn fuzz_ring(data: &[u8]) {
-    let Ok(mut driver) = Driver::new(SIZE, MEMORY) else {
-        return;
-    };
     let mut choices = Choices(data);
     let features = features(choices.u8());
-    if choices.u8() & 1 != 0 {
+    let shape = choices.u8();
+    let packed = shape & 2 != 0;
+    // A packed ring can have any size.
+    let size = if packed && shape & 4 != 0 { 13 } else { SIZE };
+    let made = if packed {
+        Driver::packed(size, MEMORY)
+    } else {
+        Driver::new(size, MEMORY)
+    };
+    let Ok(mut driver) = made else {
+        return;
+    };
+    let features = features | driver.layout_features();
+    if shape & 1 != 0 {
         driver = driver.divided(4096);
     }
     let memory = driver.memory();
@@ -258,8 +268,14 @@ pub fn fuzz_ring(data: &[u8]) {
             7 => {
                 honest = false;
                 let jump = u16::from(choices.u8());
-                let index = driver.layout().base.wrapping_add(jump);
-                driver.set_available_index(index);
+                if packed {
+                    // Whatever lies there is available, or used, or in another lap.
+                    let flags = u16::from(choices.u8()).rotate_right(1);
+                    let at = 16 * u64::from(jump % size) + 14;
+                    driver.write(at, &flags.to_le_bytes());
+                } else {
+                    driver.set_available_index(jump);
+                }
             }
             8 | 9 => {
                 let (h, frame) = (choices.header(), choices.frame());
@@ -287,11 +303,11 @@ pub fn fuzz_ring(data: &[u8]) {
             }
             13 if whole => {
                 let new = driver.collect();
-                assert!(new.len() <= usize::from(SIZE));
+                assert!(new.len() <= usize::from(size));
                 if honest {
                     returned += new.len();
                     assert!(
-                        new.iter().all(|(head, _)| *head < u32::from(SIZE)),
+                        new.iter().all(|(head, _)| *head < u32::from(size)),
                         "returned what was not given: {new:?}"
                     );
                     assert!(returned <= offered, "{returned} of {offered} returned");
@@ -309,19 +325,23 @@ pub fn fuzz_ring(data: &[u8]) {
                 let flags = choices.u8();
                 driver.set_descriptor(
                     0,
-                    u16::from(i) % SIZE,
+                    u16::from(i) % size,
                     addr,
                     len,
-                    u16::from(flags & 7),
+                    u16::from(flags & 7)
+                        | u16::from(flags >> 3 & 1) << 7
+                        | u16::from(flags) >> 4 << 15,
                     u16::from(to) % 18,
                 );
             }
             16 => {
-                // The switch comes back.
-                let layout = Layout {
-                    base: ring.base(),
-                    ..driver.layout()
-                };
+                // The switch comes back, told where it was or only where it began.
+                let mut layout = driver.layout();
+                if choices.u8() == 0xee {
+                    honest = false;
+                } else {
+                    layout.base = ring.base();
+                }
                 ring = start(&layout);
             }
             _ => {
