@@ -8,6 +8,7 @@ use datapath::packet::{BATCH, Batch};
 use datapath::port::TxOutcome;
 use datapath::ring::testing::{Driver, WRITE};
 use datapath::ring::{Ring, feature};
+use std::hint::black_box;
 
 const FEATURES: u64 = feature::VERSION_1
     | feature::MRG_RXBUF
@@ -167,7 +168,8 @@ fn memcpy(h: &mut Harness) {
                 let mut source = frame * pages * PAGE;
                 while left > 0 {
                     let n = left.min(MERGED as usize);
-                    to[at..at + n].copy_from_slice(&from[source..source + n]);
+                    black_box(&mut to[at..at + n])
+                        .copy_from_slice(black_box(&from[source..source + n]));
                     source += n;
                     left -= n;
                     at = (at + MERGED as usize) % to.len();
