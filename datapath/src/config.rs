@@ -1,9 +1,10 @@
 //! The door's types: what callers tell the datapath, and what it tells them.
 
 use crate::clock::Clock;
+pub use crate::engine::balance::Placing;
 use crate::port::InterfaceConfig;
 use openflow::{FlowRemoved, MacAddr, PacketIn, PortDesc, PortNo, PortReason};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,6 +137,8 @@ pub struct PortSpec {
     pub interface: InterfaceConfig,
     /// Protected ports do not talk to one another.
     pub protected: bool,
+    /// Processor by receive queue number: the thread there polls the queue.
+    pub rxq_affinity: BTreeMap<u16, usize>,
 }
 
 /// What the datapath tells.
@@ -245,6 +248,8 @@ pub struct CacheStats {
 pub struct ThreadStats {
     /// Its number.
     pub thread: usize,
+    /// The processor it is pinned to; its number if it is not pinned.
+    pub core: usize,
     /// Packets received.
     pub packets: u64,
     /// Batches.
@@ -255,6 +260,85 @@ pub struct ThreadStats {
     pub idle_cycles: u64,
     /// Times it slept.
     pub sleeps: u64,
-    /// Receive queues it polls.
+    /// Receive queues it has.
     pub queues: u64,
+    /// Packets whose exact key was cached.
+    pub exact_hits: u64,
+    /// Packets found in the wildcard cache.
+    pub wildcard_hits: u64,
+    /// Subtables looked into by wildcard lookups.
+    pub subtables: u64,
+    /// Packets that went through the tables.
+    pub misses: u64,
+}
+
+/// How many forwarding threads there are, where, and how receive queues are placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadSettings {
+    /// A thread pinned to each of these processors; `None` for as many as the datapath was started with.
+    pub cores: Option<Vec<usize>>,
+    /// How queues are placed.
+    pub placing: Placing,
+    /// Whether a thread with queues tied to its processor takes no others.
+    pub isolate: bool,
+    /// Whether queues are placed anew by themselves.
+    pub auto: Option<AutoBalance>,
+}
+
+impl Default for ThreadSettings {
+    fn default() -> ThreadSettings {
+        ThreadSettings {
+            cores: None,
+            placing: Placing::default(),
+            isolate: true,
+            auto: None,
+        }
+    }
+}
+
+/// When receive queues are placed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoBalance {
+    /// How often it is thought about.
+    pub interval: Duration,
+    /// Only if a thread is busy for this many percent of the time.
+    pub load: u8,
+    /// Only if the variance of the threads' loads becomes smaller by as many percent.
+    pub improvement: u8,
+}
+
+/// A receive queue and who polls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueReport {
+    /// Name of its port.
+    pub port: String,
+    /// Its number within the port.
+    pub number: u16,
+    /// The thread that polls it.
+    pub thread: usize,
+    /// The processor it is tied to.
+    pub affinity: Option<usize>,
+    /// Whether there is somebody behind it.
+    pub enabled: bool,
+    /// Cycles spent on it in the time asked about.
+    pub cycles: u64,
+    /// Packets received by it, ever.
+    pub packets: u64,
+}
+
+/// What a thread had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThreadLoad {
+    /// Its number.
+    pub thread: usize,
+    /// Its processor; its number if it is not pinned.
+    pub core: usize,
+    /// Whether it is pinned.
+    pub pinned: bool,
+    /// Whether it only takes queues tied to its processor.
+    pub isolated: bool,
+    /// Cycles of rounds with packets in the time asked about.
+    pub busy: u64,
+    /// Cycles that passed in that time; none if that is not known yet.
+    pub elapsed: Option<u64>,
 }

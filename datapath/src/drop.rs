@@ -50,6 +50,8 @@ reasons! {
     TxTooLong = "tx_too_long";
     /// The destination has no receiver.
     TxDown = "tx_down";
+    /// Another thread was sending to the destination for too long.
+    TxBusy = "tx_busy";
     /// The destination failed.
     TxError = "tx_error";
     /// No room before the headers for another tag.

@@ -4,7 +4,8 @@
 use crate::bridge::{Bridge, BridgeState, Epoch, PortEntry, World};
 use crate::config::{BridgeConfig, PortSpec, VlanConfig, VlanMode};
 use crate::engine::events::{self, Events};
-use crate::engine::forward::{Forwarder, Tx};
+use crate::engine::forward::Forwarder;
+use crate::engine::tx::Tx;
 use crate::packet::{Batch, Offload, OwnedPacket};
 use crate::port::{InterfaceConfig, TxOutcome, TxQueue};
 use crate::table::Limits;
@@ -134,7 +135,7 @@ impl Bench {
                 read_all,
                 ..Sink::default()
             };
-            forwarder.add_port(p.index, Tx::Own(Box::new(sink)), p.counters.clone());
+            forwarder.add_port(p.index, Tx::own(Box::new(sink)), p.counters.clone());
         }
         let bench = Bench {
             forwarder,

@@ -89,6 +89,11 @@ impl Switch {
         let mut state = self.state();
         let state = &mut *state;
         state.desired = desired;
+        if let Some(root) = &mut state.desired.root
+            && let Err(why) = self.plane.set_threads(&root.threads)
+        {
+            root.notes.push(why);
+        }
         let mut retry = retry;
         for round in 0.. {
             let todo = steps(&state.desired, &state.actual, retry);
@@ -364,6 +369,11 @@ pub fn number(n: PortNo) -> u32 {
 /// Logs what could not be made or is not obeyed, once for as long as it stays the same.
 fn log_notes(state: &mut State) {
     let mut now = BTreeMap::new();
+    if let Some(root) = &state.desired.root
+        && !root.notes.is_empty()
+    {
+        now.insert("Open_vSwitch".to_owned(), root.notes.join("; "));
+    }
     for (name, conf) in &state.desired.bridges {
         let mut add = |what: String, notes: &[String]| {
             if !notes.is_empty() {

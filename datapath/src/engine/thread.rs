@@ -1,51 +1,53 @@
-//! The forwarding thread: poll, forward, and sleep when there is nothing.
+//! The rest of the program's hold on a forwarding thread: starting and ending it, telling it things, and what it tells.
 //!
-//! Run to completion: a round asks every receive queue of the thread for a batch, forwards it, and
-//! notifies receivers once at its end. Rounds follow each other while packets come. When none came for
-//! [`SPIN`], the thread hands its counts on, asks all queues to notify it, looks once more, and
-//! sleeps in the kernel; the first packet wakes it. So an idle switch costs nothing, and a busy one no
-//! system calls.
-//!
-//! The rest of the program talks to it by messages; a flag says that there are some, so that a
-//! round without messages costs one load.
+//! A thread is talked to by messages; a flag says that there are some, so that a round without messages costs one load. It is
+//! woken only if it sleeps. What the thread itself does is in `run.rs`.
 
 use super::events::EventSender;
-use super::forward::{Dumped, Forwarder, Injected, Tx};
-use super::wake::{Waker, cycles};
+use super::forward::{Dumped, Injected};
+use super::rota::{Queue, Rota};
+use super::run::Thread;
+use super::tx::Tx;
+use super::wake::Waker;
 use crate::bridge::{Epoch, PortCounters, World};
 use crate::clock::Clock;
 use crate::config::{CacheStats, ThreadStats};
-use crate::packet::Batch;
-use crate::port::RxQueue;
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Sender, TrySendError, bounded};
 use crossbeam_utils::CachePadded;
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long a thread polls without packets before it sleeps.
-pub const SPIN: Duration = Duration::from_micros(40);
 /// Messages that may wait for a thread; packet-outs beyond half of it are dropped.
 pub const MESSAGES_MAX: usize = 2048;
 /// How long an answer of a thread is waited for.
 pub const ANSWER: Duration = Duration::from_millis(200);
-/// Flows looked at by one step of the sweep.
-const SWEEP: usize = 256;
 
 /// What a thread is told.
 pub enum Message {
-    /// A port came, with the receive queues that this thread polls.
+    /// A port came, or came to this thread.
     AddPort {
         /// Its index.
         port: u32,
-        /// Queues to poll.
-        rx: Vec<Box<dyn RxQueue>>,
         /// Way out.
         tx: Tx,
         /// Counters.
         counters: Arc<PortCounters>,
+    },
+    /// A receive queue to poll.
+    AddQueue(Queue),
+    /// Hand a receive queue to another thread, when nothing that came in by it waits any more. Answered when it is on its
+    /// way.
+    Move {
+        /// Its port.
+        port: u32,
+        /// Its number.
+        number: u16,
+        /// The other thread.
+        to: Arc<Handle>,
+        /// The answer.
+        done: Sender<()>,
     },
     /// A port goes; answered when nothing of it is in use any more.
     RemovePort(u32, Sender<()>),
@@ -57,31 +59,51 @@ pub enum Message {
     Dump(Sender<Vec<Dumped>>),
     /// A packet of a controller.
     Inject(Injected),
+    /// Run on this processor, or on any.
+    Pin(Option<usize>),
+    /// End, and give the ways out back.
+    Retire(Sender<Vec<(u32, Tx)>>),
     /// End.
     Quit,
 }
 
-/// What a thread tells of itself, written by it alone.
+/// What a thread tells of itself, written by it alone, about once a millisecond and before it sleeps.
 #[derive(Default)]
-struct Published {
-    packets: AtomicU64,
-    batches: AtomicU64,
-    busy: AtomicU64,
-    idle: AtomicU64,
-    sleeps: AtomicU64,
-    queues: AtomicU64,
-    exact: AtomicU64,
-    wildcard: AtomicU64,
-    misses: AtomicU64,
-    probed: AtomicU64,
-    revalidated: AtomicU64,
-    flows: AtomicU64,
+pub(super) struct Published {
+    pub packets: AtomicU64,
+    pub batches: AtomicU64,
+    pub busy: AtomicU64,
+    pub idle: AtomicU64,
+    pub sleeps: AtomicU64,
+    pub queues: AtomicU64,
+    pub exact: AtomicU64,
+    pub wildcard: AtomicU64,
+    pub misses: AtomicU64,
+    pub probed: AtomicU64,
+    pub revalidated: AtomicU64,
+    pub flows: AtomicU64,
 }
 
-struct Shared {
-    mail: AtomicBool,
-    waker: Waker,
-    published: CachePadded<Published>,
+pub(super) struct Shared {
+    /// There are messages.
+    pub mail: CachePadded<AtomicBool>,
+    /// The thread sleeps, or is about to: it has handed its counts on, and has to be woken for messages.
+    pub asleep: CachePadded<AtomicBool>,
+    pub waker: Waker,
+    pub published: CachePadded<Published>,
+}
+
+/// What all threads of a datapath work with.
+#[derive(Clone)]
+pub struct Common {
+    /// Ports and bridges.
+    pub world: Arc<ArcSwap<World>>,
+    /// The count of changes.
+    pub epoch: Arc<Epoch>,
+    /// The way out for events.
+    pub events: EventSender,
+    /// The clock.
+    pub clock: Clock,
 }
 
 /// The rest of the program's hold on a forwarding thread.
@@ -94,44 +116,19 @@ pub struct Handle {
 
 impl Handle {
     /// Starts thread `number`, on processor `cpu` if given.
-    pub fn start(
-        number: usize,
-        cpu: Option<usize>,
-        world: Arc<ArcSwap<World>>,
-        epoch: Arc<Epoch>,
-        events: EventSender,
-        clock: Clock,
-    ) -> std::io::Result<Handle> {
+    pub fn start(number: usize, cpu: Option<usize>, common: Common) -> std::io::Result<Handle> {
         let (messages, inbox) = bounded(MESSAGES_MAX);
         let shared = Arc::new(Shared {
-            mail: AtomicBool::new(false),
+            mail: CachePadded::default(),
+            asleep: CachePadded::default(),
             waker: Waker::new()?,
             published: CachePadded::default(),
         });
+        let rota = Rota::new(&shared.waker)?;
         let ours = shared.clone();
         let join = std::thread::Builder::new()
             .name(format!("forward-{number}"))
-            .spawn(move || {
-                if let Some(cpu) = cpu {
-                    let mut set = rustix::thread::CpuSet::new();
-                    set.set(cpu);
-                    if let Err(e) = rustix::thread::sched_setaffinity(None, &set) {
-                        tracing::warn!("Forwarding thread {number} stays unpinned: CPU {cpu}: {e}");
-                    }
-                }
-                Thread {
-                    forwarder: Forwarder::new(world, epoch, events),
-                    batch: Batch::new(),
-                    queues: Vec::new(),
-                    inbox,
-                    shared: ours,
-                    clock,
-                    clock_at: 0,
-                    settling: Vec::new(),
-                    fds: Vec::new(),
-                }
-                .run();
-            })?;
+            .spawn(move || Thread::new(number, common, inbox, ours, rota).run(cpu))?;
         Ok(Handle {
             number,
             messages,
@@ -147,22 +144,38 @@ impl Handle {
         sent
     }
 
+    /// Tells the thread something unless it has ended or too much waits; then the message comes back.
+    pub fn try_send(&self, message: Message) -> Result<(), Message> {
+        let sent = self.messages.try_send(message);
+        self.ring();
+        sent.map_err(TrySendError::into_inner)
+    }
+
     /// Gives it a packet; `false` if too many wait.
     pub fn inject(&self, injected: Injected) -> bool {
         if self.messages.len() >= MESSAGES_MAX / 2 {
             return false;
         }
-        let sent = match self.messages.try_send(Message::Inject(injected)) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        };
-        self.ring();
-        sent
+        self.try_send(Message::Inject(injected)).is_ok()
     }
 
     fn ring(&self) {
-        self.shared.mail.store(true, Ordering::Release);
-        self.shared.waker.wake();
+        // The thread says that it sleeps and then looks for mail; this is the same the other way round, so that one of the two
+        // sees the other.
+        self.shared.mail.store(true, Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            self.shared.waker.wake();
+        }
+    }
+
+    /// Asks it to hand its counts on; nothing to wait for if it sleeps, for then it has.
+    pub fn flush(&self) -> Option<crossbeam_channel::Receiver<()>> {
+        if self.shared.asleep.load(Ordering::SeqCst) {
+            return None;
+        }
+        let (tx, rx) = bounded(1);
+        self.send(Message::Flush(tx));
+        Some(rx)
     }
 
     /// Asks, and waits for the answer no longer than [`ANSWER`].
@@ -176,6 +189,11 @@ impl Handle {
     /// Ends the thread and waits for it.
     pub fn stop(&self) {
         self.send(Message::Quit);
+        self.join();
+    }
+
+    /// Waits for the end of a thread that was told to end.
+    pub fn join(&self) {
         if let Some(join) = self.join.lock().take() {
             let _ = join.join();
         }
@@ -187,12 +205,17 @@ impl Handle {
         let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
         ThreadStats {
             thread: self.number,
+            core: self.number,
             packets: get(&p.packets),
             batches: get(&p.batches),
             busy_cycles: get(&p.busy),
             idle_cycles: get(&p.idle),
             sleeps: get(&p.sleeps),
             queues: get(&p.queues),
+            exact_hits: get(&p.exact),
+            wildcard_hits: get(&p.wildcard),
+            subtables: get(&p.probed),
+            misses: get(&p.misses),
         }
     }
 
@@ -206,196 +229,5 @@ impl Handle {
         s.subtables += get(&p.probed);
         s.flows += get(&p.flows);
         s.revalidated += get(&p.revalidated);
-    }
-}
-
-struct Queue {
-    port: u32,
-    rx: Box<dyn RxQueue>,
-}
-
-struct Thread {
-    forwarder: Forwarder,
-    batch: Batch,
-    queues: Vec<Queue>,
-    inbox: Receiver<Message>,
-    shared: Arc<Shared>,
-    clock: Clock,
-    /// Cycles when the clock was last read.
-    clock_at: u64,
-    settling: Vec<Sender<()>>,
-    fds: Vec<RawFd>,
-}
-
-/// Cycles after which the clock is read again: well under a millisecond.
-const CLOCK_EVERY: u64 = 1 << 20;
-
-impl Thread {
-    fn run(mut self) {
-        let mut last = cycles();
-        let mut idle_since: Option<Instant> = None;
-        let mut idle_rounds = 0u32;
-        let add = |a: &AtomicU64, n: u64| a.store(a.load(Ordering::Relaxed) + n, Ordering::Relaxed);
-        let mut maintained = 0;
-        loop {
-            if self.shared.mail.load(Ordering::Acquire) {
-                self.shared.mail.store(false, Ordering::SeqCst);
-                self.read_clock(true);
-                if !self.messages() {
-                    self.publish();
-                    return;
-                }
-                idle_since = None;
-                idle_rounds = 0;
-            }
-            self.read_clock(false);
-            let (packets, batches) = self.round();
-            let now = cycles();
-            if packets > 0 {
-                add(&self.shared.published.busy, now - last);
-                add(&self.shared.published.packets, packets);
-                add(&self.shared.published.batches, batches);
-                idle_since = None;
-                idle_rounds = 0;
-            } else {
-                add(&self.shared.published.idle, now - last);
-                for s in self.settling.drain(..) {
-                    let _ = s.send(());
-                }
-            }
-            last = now;
-            if self.forwarder.now.wrapping_sub(maintained) > 1_000_000 {
-                maintained = self.forwarder.now;
-                self.forwarder.sweep(SWEEP);
-                self.publish();
-            }
-            if packets == 0 {
-                idle_rounds += 1;
-                if idle_rounds.is_multiple_of(16) {
-                    let since = *idle_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= SPIN {
-                        self.sleep();
-                        idle_since = None;
-                        idle_rounds = 0;
-                        last = cycles();
-                    }
-                } else {
-                    std::hint::spin_loop();
-                }
-            }
-        }
-    }
-
-    #[inline]
-    fn read_clock(&mut self, force: bool) {
-        let at = cycles();
-        if force || at.wrapping_sub(self.clock_at) > CLOCK_EVERY {
-            self.clock_at = at;
-            self.forwarder.now = self.clock.now().as_nanos() as u64;
-        }
-    }
-
-    #[inline]
-    fn round(&mut self) -> (u64, u64) {
-        let (mut packets, mut batches) = (0, 0);
-        for q in &mut self.queues {
-            self.batch.clear();
-            if q.rx.receive(&mut self.batch) == 0 {
-                continue;
-            }
-            packets += self.batch.len() as u64;
-            batches += 1;
-            self.forwarder.process(&mut self.batch, q.port);
-            q.rx.release();
-        }
-        self.forwarder.notify();
-        (packets, batches)
-    }
-
-    /// Reads the mail; `false` to end.
-    fn messages(&mut self) -> bool {
-        while let Ok(m) = self.inbox.try_recv() {
-            match m {
-                Message::AddPort {
-                    port,
-                    rx,
-                    tx,
-                    counters,
-                } => {
-                    self.forwarder.add_port(port, tx, counters);
-                    self.queues
-                        .extend(rx.into_iter().map(|rx| Queue { port, rx }));
-                }
-                Message::RemovePort(port, done) => {
-                    self.queues.retain(|q| q.port != port);
-                    self.forwarder.remove_port(port);
-                    let _ = done.send(());
-                }
-                Message::Flush(done) => {
-                    self.forwarder.flush();
-                    self.forwarder.refresh();
-                    self.publish();
-                    let _ = done.send(());
-                }
-                Message::Settle(done) => self.settling.push(done),
-                Message::Dump(to) => {
-                    let _ = to.send(self.forwarder.dump());
-                }
-                Message::Inject(i) => {
-                    self.batch.clear();
-                    self.forwarder.inject(&mut self.batch, &i);
-                }
-                Message::Quit => {
-                    self.forwarder.notify();
-                    self.forwarder.flush();
-                    return false;
-                }
-            }
-        }
-        self.forwarder.notify();
-        true
-    }
-
-    fn publish(&self) {
-        let p = &self.shared.published;
-        let c = &self.forwarder.counts;
-        for (to, n) in [
-            (&p.exact, c.exact),
-            (&p.wildcard, c.wildcard),
-            (&p.misses, c.misses),
-            (&p.probed, c.probed),
-            (&p.revalidated, c.revalidated),
-            (&p.flows, self.forwarder.flow_count() as u64),
-            (&p.queues, self.queues.len() as u64),
-        ] {
-            to.store(n, Ordering::Relaxed);
-        }
-    }
-
-    fn sleep(&mut self) {
-        self.forwarder.flush();
-        self.publish();
-        let mut busy = false;
-        for q in &mut self.queues {
-            busy |= q.rx.arm();
-        }
-        if !busy && !self.shared.mail.load(Ordering::SeqCst) {
-            self.fds.clear();
-            self.fds
-                .extend(self.queues.iter().filter_map(|q| q.rx.wake_fd()));
-            // Flows have to be swept out; without any there is nothing to wake for.
-            let flows = self.forwarder.flow_count() > 0;
-            let timeout = flows.then_some(Duration::from_millis(500));
-            self.shared.waker.sleep(&self.fds, timeout);
-            let p = &self.shared.published;
-            p.sleeps
-                .store(p.sleeps.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        }
-        for q in &mut self.queues {
-            q.rx.disarm();
-        }
-        self.read_clock(true);
-        let n = self.forwarder.flow_count();
-        self.forwarder.sweep(n.clamp(SWEEP, SWEEP * 16));
     }
 }

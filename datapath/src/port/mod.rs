@@ -29,8 +29,9 @@ pub trait RxQueue: Send {
     fn arm(&mut self) -> bool;
     /// Awake again: no notifications wanted.
     fn disarm(&mut self);
-    /// What to wait for in epoll while armed (readable = packets); `None` for nothing. May change
-    /// over time; it is asked for before each sleep.
+    /// What to wait for in epoll while armed; `None` for nothing. It is waited for edge triggered and never read: each
+    /// notification must signal it anew. Asked for whenever the queue was armed; may change, but not be closed before the
+    /// queue is dropped.
     fn wake_fd(&self) -> Option<RawFd>;
 }
 
@@ -49,6 +50,21 @@ pub struct TxOutcome {
     pub down: u32,
     /// Dropped: the system call failed, or the frame could not be segmented.
     pub error: u32,
+    /// Dropped: another thread was sending there, for too long for this one to hold more packets back.
+    pub busy: u32,
+}
+
+impl TxOutcome {
+    /// Adds what became of other packets.
+    pub fn add(&mut self, other: TxOutcome) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.full += other.full;
+        self.too_long += other.too_long;
+        self.down += other.down;
+        self.error += other.error;
+        self.busy += other.busy;
+    }
 }
 
 /// Where packets go out.
@@ -61,6 +77,11 @@ pub trait TxQueue: Send {
     fn send_owned(&mut self, packet: &OwnedPacket) -> TxOutcome;
     /// Once per round: notifies the receiver unless it does not want to be.
     fn flush(&mut self);
+    /// Whether `send` and `flush` would not have to wait for another thread that sends to the same place; holds on to it
+    /// until the next of them.
+    fn is_ready(&mut self) -> bool {
+        true
+    }
 }
 
 /// The control side of a port.

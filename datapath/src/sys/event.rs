@@ -64,7 +64,7 @@ impl From<EventFd> for OwnedFd {
     }
 }
 
-/// A set of descriptors to wait for (epoll(7)), level triggered.
+/// A set of descriptors to wait for (epoll(7)).
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
@@ -82,8 +82,18 @@ impl Epoll {
 
     /// Adds `fd`, to be reported as `token` when it can be read or is in error.
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control_add(fd, token, libc::EPOLLIN)
+    }
+
+    /// Adds `fd`, to be reported as `token` once each time something comes to be read there, and at once if it can be read
+    /// already.
+    pub fn add_edge(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        self.control_add(fd, token, libc::EPOLLIN | libc::EPOLLET)
+    }
+
+    fn control_add(&self, fd: RawFd, token: u64, events: i32) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
+            events: events as u32,
             u64: token,
         };
         // SAFETY: `event` is initialised and outlives the call.

@@ -4,10 +4,11 @@
 //! in `notes` of the thing it belongs to; a thing that cannot be made carries `refused`. Both reach
 //! the log and the database (`Interface.error`, `status:unsupported`).
 
+use super::threads;
 use super::value::Columns;
 use crate::agent::failmode::FailMode;
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
-use datapath::{PriorityTags, VlanConfig, VlanMode};
+use datapath::{PriorityTags, ThreadSettings, VlanConfig, VlanMode};
 use openflow::MacAddr;
 use ovsdb::{Replica, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,10 @@ pub struct Root {
     pub next_cfg: i64,
     /// How often statistics are written.
     pub stats_interval: Duration,
+    /// Forwarding threads.
+    pub threads: ThreadSettings,
+    /// Values that are not obeyed, and why.
+    pub notes: Vec<String>,
 }
 
 /// A bridge.
@@ -131,6 +136,8 @@ pub struct InterfaceConf {
     pub local: bool,
     /// `options:n_rxq`.
     pub n_rxq: Option<u16>,
+    /// `other_config:pmd-rxq-affinity`: processor by receive queue.
+    pub rxq_affinity: BTreeMap<u16, usize>,
     /// Why it cannot be made.
     pub refused: Option<String>,
     /// Values that are not obeyed, and why.
@@ -182,6 +189,8 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
         return desired;
     };
     let other = root.map("other_config");
+    let mut notes = Vec::new();
+    let threads = threads::read(&other, &mut notes);
     desired.root = Some(Root {
         uuid: root.uuid(),
         next_cfg: root.int("next_cfg").unwrap_or(0),
@@ -192,6 +201,8 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
                 .unwrap_or(5000)
                 .max(1000),
         ),
+        threads,
+        notes,
     });
     // An interface, like a port, belongs to one bridge; the first (by name) keeps it.
     let mut taken = BTreeSet::new();
@@ -542,6 +553,12 @@ fn interface(
             }
         },
     };
+    let affinity = row.map("other_config").get("pmd-rxq-affinity").cloned();
+    let rxq_affinity = affinity.map_or(Ok(BTreeMap::new()), |text| threads::affinity(&text));
+    let rxq_affinity = rxq_affinity.unwrap_or_else(|why| {
+        notes.push(why);
+        BTreeMap::new()
+    });
     InterfaceConf {
         uuid: row.uuid(),
         kind,
@@ -560,6 +577,7 @@ fn interface(
             .get("n_rxq")
             .and_then(|v| v.parse().ok())
             .filter(|n| *n > 0),
+        rxq_affinity,
         refused,
         notes,
         name,

@@ -200,6 +200,7 @@ fn port_params(port: &PortConf, interface: &InterfaceConf, bridge: &BridgeParams
         vlan: port.vlan.clone(),
         protected: port.protected,
         n_rxq: interface.n_rxq,
+        rxq_affinity: interface.rxq_affinity.clone(),
         number: if interface.local {
             Some(PortNo::LOCAL)
         } else {
@@ -245,6 +246,7 @@ pub(crate) mod tests {
             ofport_requested: false,
             local: false,
             n_rxq: None,
+            rxq_affinity: BTreeMap::new(),
             refused: None,
             notes: Vec::new(),
         }

@@ -8,4 +8,5 @@ pub mod desired;
 pub mod diff;
 pub mod identity;
 pub mod report;
+pub mod threads;
 pub mod value;

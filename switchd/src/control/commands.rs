@@ -1,7 +1,7 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
 use super::registry::{self, Command, command};
-use super::show;
+use super::{show, threads};
 use crate::log::Vlog;
 use crate::plane::door::Door;
 use crate::switch::Switch;
@@ -74,16 +74,42 @@ const COMMANDS: &[Command<Context>] = &[
         Ok(show::dpctl(&c.switch, statistics))
     }),
     command(
+        "dpif-netdev/pmd-perf-show",
+        "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]",
+        0,
+        8,
+        |_, _| {
+            Err("histories and histograms of iterations are not kept; dpif-netdev/pmd-stats-show and \
+                 dpif-netdev/pmd-rxq-show tell what threads and receive queues cost"
+                .to_owned())
+        },
+    ),
+    command("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0, 1, |c, a| {
+        a.first().map_or(Ok(()), |dp| show::check_dp(dp))?;
+        c.switch.plane().rebalance();
+        Ok("pmd rxq rebalance requested.\n".to_owned())
+    }),
+    command(
+        "dpif-netdev/pmd-rxq-show",
+        "[-pmd core] [-secs secs] [dp]",
+        0,
+        5,
+        |c, a| Ok(threads::queues(&c.switch, &threads::Options::parse(a)?)),
+    ),
+    command(
         "dpif-netdev/pmd-stats-clear",
         "[-pmd core] [dp]",
         0,
         3,
-        |c, _| {
-            let mut base = c
-                .thread_base
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            *base = c.switch.plane().thread_stats();
+        |c, a| {
+            let options = threads::Options::parse(a)?;
+            let mut base = base(c);
+            for t in c.switch.plane().thread_stats() {
+                if options.core.is_none_or(|core| core == t.core) {
+                    base.retain(|b| b.thread != t.thread);
+                    base.push(t);
+                }
+            }
             Ok(String::new())
         },
     ),
@@ -92,12 +118,12 @@ const COMMANDS: &[Command<Context>] = &[
         "[-pmd core] [dp]",
         0,
         3,
-        |c, _| {
-            let base = c
-                .thread_base
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            Ok(show::threads(&c.switch, &base))
+        |c, a| {
+            Ok(threads::stats(
+                &c.switch,
+                &base(c),
+                &threads::Options::parse(a)?,
+            ))
         },
     ),
     command("dpif/dump-dps", "", 0, 0, |c, _| {
@@ -231,6 +257,12 @@ const COMMANDS: &[Command<Context>] = &[
         },
     ),
 ];
+
+fn base(c: &Context) -> std::sync::MutexGuard<'_, Vec<crate::plane::ThreadStats>> {
+    c.thread_base
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 fn clock(c: &Context) -> Result<&datapath::Clock, String> {
     match &c.door {

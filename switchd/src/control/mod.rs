@@ -7,6 +7,7 @@
 pub mod commands;
 pub mod registry;
 pub mod show;
+pub mod threads;
 
 use serde_json::{Value, json};
 use std::io;

@@ -1,7 +1,6 @@
 //! The texts of the control socket, as `ovs-appctl` shows them for a userspace datapath.
 
 use crate::agent::TABLES;
-use crate::plane::ThreadStats;
 use crate::switch::{Switch, number};
 use openflow::{FlowFilter, PortNo, PortStats};
 use std::fmt::Write as _;
@@ -304,67 +303,6 @@ pub fn cached_flows(
             f.key, f.packets, f.bytes, f.actions
         );
     }
-    out
-}
-
-/// `dpif-netdev/pmd-stats-show`, counted from `base`.
-pub fn threads(switch: &Switch, base: &[ThreadStats]) -> String {
-    let mut out = String::new();
-    for t in switch.plane().thread_stats() {
-        let b = base
-            .iter()
-            .find(|b| b.thread == t.thread)
-            .copied()
-            .unwrap_or_default();
-        let packets = t.packets.saturating_sub(b.packets);
-        let batches = t.batches.saturating_sub(b.batches);
-        let busy = t.busy_cycles.saturating_sub(b.busy_cycles);
-        let idle = t.idle_cycles.saturating_sub(b.idle_cycles);
-        let all = busy + idle;
-        let share = |n: u64, of: u64| {
-            if of == 0 { 0.0 } else { n as f64 / of as f64 }
-        };
-        let _ = writeln!(out, "forwarding thread {}:", t.thread);
-        let _ = writeln!(out, "  packets received: {packets}");
-        let _ = writeln!(out, "  receive queues: {}", t.queues);
-        let _ = writeln!(out, "  sleeps: {}", t.sleeps.saturating_sub(b.sleeps));
-        let _ = writeln!(
-            out,
-            "  avg. packets per receive batch: {:.2}",
-            share(packets, batches)
-        );
-        if all > 0 {
-            let _ = writeln!(
-                out,
-                "  idle cycles: {idle} ({:.2}%)\n  processing cycles: {busy} ({:.2}%)",
-                share(idle, all) * 100.0,
-                share(busy, all) * 100.0
-            );
-        }
-        if packets > 0 && all > 0 {
-            let _ = writeln!(
-                out,
-                "  avg cycles per packet: {:.2} ({all}/{packets})\n  \
-                 avg processing cycles per packet: {:.2} ({busy}/{packets})",
-                share(all, packets),
-                share(busy, packets)
-            );
-        }
-    }
-    let s = switch.plane().cache_stats();
-    let _ = writeln!(
-        out,
-        "all threads:\n  emc hits: {}\n  megaflow hits: {}\n  \
-         avg. subtable lookups per megaflow hit: {:.2}\n  miss with success upcall: {}",
-        s.exact_hits,
-        s.wildcard_hits,
-        if s.wildcard_hits == 0 {
-            0.0
-        } else {
-            s.subtables as f64 / s.wildcard_hits as f64
-        },
-        s.misses
-    );
     out
 }
 

@@ -101,6 +101,7 @@ fn port_spec(p: &PortParams) -> PortSpec {
         local,
         vlan: p.vlan.clone(),
         protected: p.protected,
+        rxq_affinity: p.rxq_affinity.clone(),
         interface: InterfaceConfig {
             name: p.name.clone(),
             kind: p.kind.clone(),
@@ -342,6 +343,38 @@ impl Plane for Door {
 
     fn thread_stats(&self) -> Vec<ThreadStats> {
         self.datapath.thread_stats()
+    }
+
+    fn set_threads(&self, settings: &ThreadSettings) -> Result<(), String> {
+        let mut settings = settings.clone();
+        let mut problem = None;
+        if let Some(cores) = &mut settings.cores {
+            let there = Datapath::processors();
+            let (have, missing): (Vec<usize>, Vec<usize>) =
+                cores.iter().partition(|c| there.contains(c));
+            if !missing.is_empty() {
+                problem = Some(format!(
+                    "other_config:pmd-cpu-mask names CPUs that are not there ({missing:?}; there are {there:?})"
+                ));
+            }
+            settings.cores = (!have.is_empty()).then_some(have);
+        }
+        self.datapath
+            .set_threads(settings)
+            .map_err(|e| e.to_string())?;
+        problem.map_or(Ok(()), Err)
+    }
+
+    fn thread_loads(&self, secs: u32) -> Vec<ThreadLoad> {
+        self.datapath.thread_loads(secs)
+    }
+
+    fn queues(&self, secs: u32) -> Vec<QueueReport> {
+        self.datapath.queues(secs)
+    }
+
+    fn rebalance(&self) -> usize {
+        self.datapath.rebalance()
     }
 
     fn drop_stats(&self, bridge: &str) -> BTreeMap<String, u64> {

@@ -260,6 +260,51 @@ impl Plane for Fake {
         }]
     }
 
+    fn set_threads(&self, settings: &ThreadSettings) -> Result<(), String> {
+        match &settings.cores {
+            Some(c) if c.contains(&99) => Err("there is no CPU 99".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn thread_loads(&self, _: u32) -> Vec<ThreadLoad> {
+        vec![
+            ThreadLoad {
+                thread: 0,
+                core: 4,
+                pinned: true,
+                isolated: false,
+                busy: 600,
+                elapsed: Some(1000),
+            },
+            ThreadLoad {
+                thread: 1,
+                core: 5,
+                pinned: true,
+                isolated: true,
+                busy: 0,
+                elapsed: None,
+            },
+        ]
+    }
+
+    fn queues(&self, _: u32) -> Vec<QueueReport> {
+        let queue = |port: &str, thread, cycles| QueueReport {
+            port: port.to_owned(),
+            number: 0,
+            thread,
+            affinity: None,
+            enabled: thread == 0,
+            cycles,
+            packets: 1,
+        };
+        vec![queue("p1", 0, 550), queue("p2", 1, 0)]
+    }
+
+    fn rebalance(&self) -> usize {
+        1
+    }
+
     fn drop_stats(&self, _: &str) -> BTreeMap<String, u64> {
         BTreeMap::new()
     }

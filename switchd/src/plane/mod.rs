@@ -6,7 +6,8 @@ pub mod door;
 pub(crate) mod fake;
 
 pub use datapath::{
-    CacheStats, FdbEntry, FdbStats, Miss, PriorityTags, ThreadStats, VlanConfig, VlanMode,
+    CacheStats, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, ThreadLoad, ThreadSettings,
+    ThreadStats, VlanConfig, VlanMode,
 };
 use openflow::{
     AggregateStats, FlowFilter, FlowMod, FlowStats, MacAddr, OfError, PacketOut, PortDesc, PortMod,
@@ -53,6 +54,8 @@ pub struct PortParams {
     pub protected: bool,
     /// Receive queues asked for.
     pub n_rxq: Option<u16>,
+    /// Processor by receive queue (`pmd-rxq-affinity`).
+    pub rxq_affinity: BTreeMap<u16, usize>,
     /// Wanted number; [`PortNo::LOCAL`] for a bridge's own port.
     pub number: Option<PortNo>,
 }
@@ -154,6 +157,14 @@ pub trait Plane: Send + Sync {
     fn cache_stats(&self) -> CacheStats;
     /// Forwarding threads.
     fn thread_stats(&self) -> Vec<ThreadStats>;
+    /// Changes how many there are, where, and how receive queues are placed; an error says what of it cannot be.
+    fn set_threads(&self, settings: &ThreadSettings) -> Result<(), String>;
+    /// What threads had to do in the last so many seconds.
+    fn thread_loads(&self, secs: u32) -> Vec<ThreadLoad>;
+    /// Receive queues and their threads, and what they cost in the last so many seconds.
+    fn queues(&self, secs: u32) -> Vec<QueueReport>;
+    /// Places receive queues anew; how many moved.
+    fn rebalance(&self) -> usize;
     /// Packets dropped on the bridge, by reason.
     fn drop_stats(&self, bridge: &str) -> BTreeMap<String, u64>;
 }

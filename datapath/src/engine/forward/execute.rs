@@ -99,26 +99,33 @@ impl Forwarder {
         let Some(lane) = self.lanes.get_mut(to as usize) else {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         };
-        let Some(out) = lane.tx.with(|q| q.send(batch, which)) else {
+        let Some(out) = lane.tx.send(batch, which) else {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         };
         if !lane.sent {
             lane.sent = true;
             self.sent.push(to);
         }
-        let l = &mut lane.local;
+        self.sent_off(out, to, from);
+    }
+
+    /// Counts what became of packets from port `from` sent to `to`.
+    #[inline]
+    fn sent_off(&mut self, out: TxOutcome, to: u32, from: u32) {
+        let l = &mut self.lanes[to as usize].local;
         l.tx_packets += u64::from(out.packets);
         l.tx_bytes += out.bytes;
         self.touch(to);
-        if out.full | out.too_long | out.down | out.error != 0 {
+        if out.full | out.too_long | out.down | out.error | out.busy != 0 {
             let l = &mut self.lanes[to as usize].local;
-            l.tx_dropped += u64::from(out.full + out.too_long + out.down + out.error);
+            l.tx_dropped += u64::from(out.full + out.too_long + out.down + out.error + out.busy);
             l.tx_errors += u64::from(out.error);
             for (n, reason) in [
                 (out.full, DropReason::TxFull),
                 (out.too_long, DropReason::TxTooLong),
                 (out.down, DropReason::TxDown),
                 (out.error, DropReason::TxError),
+                (out.busy, DropReason::TxBusy),
             ] {
                 if n > 0 {
                     self.drop(from, reason, n);
@@ -127,17 +134,28 @@ impl Forwarder {
         }
     }
 
-    /// Notifies the receivers of what was sent. Once per round.
+    /// Notifies the receivers of what was sent. Once per round. `false` if packets are held back because somebody else
+    /// was sending: then there has to be another round.
     #[inline]
-    pub fn notify(&mut self) {
-        while let Some(to) = self.sent.pop() {
+    pub fn notify(&mut self) -> bool {
+        let mut left = 0;
+        for n in 0..self.sent.len() {
+            let to = self.sent[n];
             let lane = &mut self.lanes[to as usize];
-            lane.sent = false;
-            lane.tx.with(|q| {
-                q.flush();
-                TxOutcome::default()
-            });
+            let (out, done) = lane.tx.flush();
+            if done {
+                lane.sent = false;
+            } else {
+                self.sent[left] = to;
+                left += 1;
+            }
+            // Where they came from is not remembered: what is dropped now is told of the destination.
+            if out != TxOutcome::default() {
+                self.sent_off(out, to, to);
+            }
         }
+        self.sent.truncate(left);
+        left == 0
     }
 
     pub(super) fn packet_in(&mut self, batch: &Batch, i: usize, spec: &PacketInSpec, port: u32) {

@@ -11,8 +11,8 @@
 //! wait for the others of its batch: what was gathered for that destination is sent first, then
 //! the copy at once. So packets of one flow never overtake each other.
 //!
-//! All state is the thread's own: nothing here is locked or atomic but handing on counts, learning, and a
-//! destination that more threads share than it has queues.
+//! All state is the thread's own: nothing here is locked or atomic but handing on counts, learning, and
+//! once a batch a destination that more threads share than it has queues (`engine/tx.rs`).
 
 mod account;
 mod execute;
@@ -26,6 +26,7 @@ pub use inject::Injected;
 pub use lookup::Dumped;
 
 use super::events::EventSender;
+use super::tx::Tx;
 use crate::bridge::{Epoch, PortCounters, World};
 use crate::cache::exact::ExactCache;
 use crate::cache::wildcard::{First, PortCache, Wanted};
@@ -33,32 +34,8 @@ use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE
 use crate::drop::{DROP_REASONS, DropReason};
 use crate::flow::{Hasher, extract};
 use crate::packet::{BATCH, Batch};
-use crate::port::{TxOutcome, TxQueue};
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use std::sync::Arc;
-
-/// A transmit queue as one thread has it.
-#[derive(Default)]
-pub enum Tx {
-    /// No way out.
-    #[default]
-    None,
-    /// The thread's own.
-    Own(Box<dyn TxQueue>),
-    /// Shared with others: the port has fewer queues than there are threads.
-    Shared(Arc<Mutex<Box<dyn TxQueue>>>),
-}
-
-impl Tx {
-    fn with(&mut self, f: impl FnOnce(&mut dyn TxQueue) -> TxOutcome) -> Option<TxOutcome> {
-        match self {
-            Tx::None => None,
-            Tx::Own(q) => Some(f(&mut **q)),
-            Tx::Shared(q) => Some(f(&mut **q.lock())),
-        }
-    }
-}
 
 /// What a thread counted for one port since it last handed counts on.
 #[derive(Clone, Copy, Default)]
@@ -230,6 +207,15 @@ impl Forwarder {
         let lane = self.lane(port);
         lane.tx = Tx::None;
         lane.counters = None;
+    }
+
+    /// Before the thread ends: gives the ways out back, for another to use.
+    pub fn retire(&mut self) -> Vec<(u32, Tx)> {
+        self.flush();
+        let ways = self.lanes.iter_mut().enumerate();
+        ways.map(|(port, lane)| (port as u32, std::mem::take(&mut lane.tx)))
+            .filter(|(_, tx)| !matches!(tx, Tx::None))
+            .collect()
     }
 
     /// Notices changes, and lets go of what is no more. Before each batch.

@@ -37,7 +37,7 @@ type Got = Arc<Mutex<Vec<(u32, u16)>>>;
 
 fn record(bench: &mut Bench, port: u32) -> Got {
     let got = Got::default();
-    let tx = Tx::Own(Box::new(Recorder(got.clone())));
+    let tx = Tx::own(Box::new(Recorder(got.clone())));
     bench.forwarder.add_port(port, tx, Arc::default());
     got
 }

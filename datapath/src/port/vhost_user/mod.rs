@@ -97,15 +97,6 @@ impl Waker {
             let _ = self.epoll.remove(kick.as_raw_fd());
         }
     }
-
-    fn clear(&self) {
-        let kicks = self.kicks.lock();
-        let _ = self.epoll.wait(0, |token| match kicks.get(token as usize) {
-            Some(Some(kick)) => _ = kick.clear(),
-            Some(None) => {}
-            None => _ = self.control.clear(),
-        });
-    }
 }
 
 /// What the control thread knows, for people.
@@ -522,6 +513,10 @@ impl Port for Control {
     fn set_admin_up(&self, up: bool) -> Result<(), PortError> {
         if self.shared.admin_up.swap(up, Ordering::Relaxed) != up {
             self.shared.changes.fetch_add(1, Ordering::Relaxed);
+            // What the guest sent meanwhile waits, and nobody was asked to tell.
+            for waker in &self.shared.wakers {
+                let _ = waker.control.signal();
+            }
         }
         Ok(())
     }
@@ -670,7 +665,6 @@ impl RxQueue for Rx {
             }
             self.users[pair].let_go();
         }
-        self.shared.wakers[self.n].clear();
     }
 
     fn wake_fd(&self) -> Option<RawFd> {
@@ -685,6 +679,8 @@ struct Tx {
     users: Vec<RingUser>,
     /// Bit per queue pair to which something was sent since the last flush.
     dirty: u32,
+    /// The pair whose ring `is_ready` got hold of.
+    ready: Option<usize>,
 }
 
 impl Tx {
@@ -697,6 +693,7 @@ impl Tx {
             n: n as u32,
             users,
             dirty: 0,
+            ready: None,
         }
     }
 
@@ -711,6 +708,15 @@ impl Tx {
         Some(active.trailing_zeros() as usize)
     }
 
+    /// The queues in use may have changed since.
+    fn let_go_of_ready(&mut self, but: Option<usize>) {
+        if let Some(pair) = self.ready.take()
+            && but != Some(pair)
+        {
+            self.users[pair].let_go();
+        }
+    }
+
     fn with_ring(
         &mut self,
         count: u32,
@@ -718,6 +724,7 @@ impl Tx {
     ) -> TxOutcome {
         let mut out = TxOutcome::default();
         let picked = self.pick();
+        self.let_go_of_ready(picked);
         match picked.and_then(|pair| self.users[pair].hold().map(|ring| (pair, ring))) {
             Some((pair, ring)) => {
                 send(
@@ -747,6 +754,19 @@ impl TxQueue for Tx {
         })
     }
 
+    fn is_ready(&mut self) -> bool {
+        match self.pick() {
+            Some(pair) if self.users[pair].slot().is_ready() => {
+                self.let_go_of_ready(Some(pair));
+                let ready = self.users[pair].try_hold().is_some();
+                self.ready = ready.then_some(pair);
+                ready
+            }
+            // Nothing to wait for: there is nobody there.
+            _ => true,
+        }
+    }
+
     fn flush(&mut self) {
         while self.dirty != 0 {
             let pair = self.dirty.trailing_zeros() as usize;
@@ -757,5 +777,6 @@ impl TxQueue for Tx {
             }
             user.let_go();
         }
+        self.let_go_of_ready(None);
     }
 }
