@@ -26,9 +26,33 @@ pub(super) fn frame(h: &Header) -> OwnedPacket {
     OwnedPacket::new(f)
 }
 
+fn to(port: PortNo) -> Action {
+    Action::Output { port, max_len: 0 }
+}
+
+/// One rule in each table up to `last`, which does `actions`.
+fn chain(last: u8, actions: Vec<Action>) -> Vec<FlowMod> {
+    (0..=last)
+        .map(|table| {
+            let instructions = Instructions {
+                apply: if table == last {
+                    actions.clone()
+                } else {
+                    vec![]
+                },
+                goto_table: (table < last).then_some(table + 1),
+                ..Instructions::default()
+            };
+            FlowMod {
+                table,
+                ..FlowMod::add(Match::new(), instructions)
+            }
+        })
+        .collect()
+}
+
 fn output(port: PortNo) -> FlowMod {
-    let out = Action::Output { port, max_len: 0 };
-    let mut rest = FlowMod::add(Match::new(), Instructions::apply(vec![out]));
+    let mut rest = FlowMod::add(Match::new(), Instructions::apply(vec![to(port)]));
     rest.priority = 0;
     rest
 }
@@ -98,6 +122,22 @@ pub fn forwarding(h: &mut Harness) {
             &[output(PortNo::NORMAL)],
             any(100),
         );
+    }
+    for (name, last, actions) in [
+        (
+            "forward/three-tables-vlan-push/1-flows",
+            2,
+            vec![
+                Action::PushVlan(0x8100),
+                Action::SetVlanVid(10),
+                to(PortNo(4)),
+            ],
+        ),
+        ("forward/ten-tables/1-flows", 9, vec![to(PortNo(4))]),
+    ] {
+        if h.wants(name) {
+            forward(h, name, &chain(last, actions), any(1));
+        }
     }
     for (kind, n, flows) in [
         (Kind::Exact, 1_000, 1_000),
