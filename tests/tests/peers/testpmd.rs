@@ -20,6 +20,11 @@ pub struct Testpmd {
 impl Testpmd {
     /// Starts it.
     pub fn start(weir: &Weir) -> Testpmd {
+        Testpmd::start_with(weir, "")
+    }
+
+    /// Starts it with more arguments for its ports, each behind a comma.
+    pub fn start_with(weir: &Weir, extra: &str) -> Testpmd {
         let sockets = [weir.dir().join("v0.sock"), weir.dir().join("v1.sock")];
         let mut c = std::process::Command::new("stdbuf");
         c.args([
@@ -34,7 +39,7 @@ impl Testpmd {
         ]);
         c.arg(format!("--file-prefix=weir{}", tests::netns::unique()));
         for (i, s) in sockets.iter().enumerate() {
-            c.arg("--vdev").arg(format!("net_virtio_user{i},path={},server=1,queues=1,queue_size=256,mac=52:54:00:00:01:0{i}", s.display()));
+            c.arg("--vdev").arg(format!("net_virtio_user{i},path={},server=1,queues=1,queue_size=256,mac=52:54:00:00:01:0{i}{extra}", s.display()));
         }
         c.args([
             "--",
@@ -131,27 +136,69 @@ impl Drop for Testpmd {
     }
 }
 
+/// Lets the frames that come in on one port out of the other.
+fn cross(t: &Typed) {
+    t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v0,actions=output:v1");
+    t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v1,actions=output:v0");
+}
+
 #[test]
 fn frames_circle_between_two_virtio_user_ports() {
     need!(Root, Ovs, Testpmd);
-    let weir = Weir::start(&["--no-controller"]);
+    // Each kind of ring has its own code in the driver: merged buffers or not, used in order or not.
+    for (extra, packed) in [
+        ("", false),
+        (",mrg_rxbuf=0,in_order=0", false),
+        (",packed_vq=1", true),
+        (",packed_vq=1,mrg_rxbuf=0,in_order=0", true),
+    ] {
+        let weir = Weir::start(&["--no-controller"]);
+        let t = weir.typed(Tools::Stock);
+        t.ok("ovs-vsctl add-br br0");
+        let pmd = Testpmd::start_with(&weir, extra);
+        pmd.add_ports(&t, "br0");
+        cross(&t);
+        let features = t.ok("ovs-vsctl get interface v0 status:feature_names");
+        assert_eq!(features.contains("ring_packed"), packed, "{features}");
+        pmd.start_traffic();
+        wait::until("frames to circle", || pmd.rate() > 1000);
+        let sent = |port: &str| -> u64 {
+            t.ok(&format!(
+                "ovs-vsctl get interface {port} statistics:tx_packets"
+            ))
+            .trim()
+            .parse()
+            .unwrap_or(0)
+        };
+        wait::until("statistics to be written back", || {
+            sent("v0") > 0 && sent("v1") > 0
+        });
+    }
+}
+
+#[test]
+fn packed_rings_are_taken_up_again_after_a_kill() {
+    need!(Root, Ovs, Testpmd);
+    let mut weir = Weir::start(&["--no-controller"]);
     let t = weir.typed(Tools::Stock);
     t.ok("ovs-vsctl add-br br0");
-    let pmd = Testpmd::start(&weir);
+    let pmd = Testpmd::start_with(&weir, ",packed_vq=1");
     pmd.add_ports(&t, "br0");
-    t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v0,actions=output:v1");
-    t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v1,actions=output:v0");
+    cross(&t);
     pmd.start_traffic();
     wait::until("frames to circle", || pmd.rate() > 1000);
-    let sent = |port: &str| -> u64 {
-        t.ok(&format!(
-            "ovs-vsctl get interface {port} statistics:tx_packets"
-        ))
-        .trim()
-        .parse()
-        .unwrap_or(0)
-    };
-    wait::until("statistics to be written back", || {
-        sent("v0") > 0 && sent("v1") > 0
-    });
+    for _ in 0..3 {
+        weir.kill();
+        weir.spawn();
+        let t = weir.typed(Tools::Stock);
+        wait::until("both links to be up again", || {
+            (0..2).all(|i| {
+                let up = t.line(&format!("ovs-vsctl get interface v{i} link_state"));
+                up.stdout.trim() == "up"
+            })
+        });
+        cross(&t);
+        pmd.start_traffic();
+        wait::until("frames to circle again", || pmd.rate() > 1000);
+    }
 }
