@@ -168,20 +168,22 @@ pub fn forwarding(h: &mut Harness) {
             forward(h, &name, &mods, headers(&fresh, 1_000_000));
         }
     }
-    for attack in [false, true] {
-        let name = format!(
-            "forward/explosion/{}",
-            if attack { "attacked" } else { "clean" }
-        );
+    // Of a hundred packets, so many have headers chosen against the rules.
+    for attack in [0, 1, 10, 100] {
+        let name = format!("forward/explosion/{attack}-percent");
         if h.wants(&name) {
             let set = explosion(200);
             let mods: Vec<FlowMod> = set.rules.iter().map(|r| r.flow_mod(4)).collect();
             let clean = headers(&set.rules[..1], 10_000);
             let bad: Vec<OwnedPacket> = set.headers.iter().map(frame).collect();
+            let mut next = 0;
             let mixed = (0..clean.len() * 10)
-                .map(|i| match i % 100 {
-                    99 if attack => bad[i / 100 % bad.len()].clone(),
-                    _ => clean[i % clean.len()].clone(),
+                .map(|i| {
+                    if i % 100 < attack {
+                        next += 1;
+                        return bad[next % bad.len()].clone();
+                    }
+                    clean[i % clean.len()].clone()
                 })
                 .collect();
             forward(h, &name, &mods, mixed);
