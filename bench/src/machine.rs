@@ -1,6 +1,7 @@
 //! What the machine is doing while something is measured.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use datapath::engine::wake::cycles;
 use std::time::{Duration, Instant};
 
 /// The processor that the switch's forwarding thread has to itself.
@@ -8,21 +9,23 @@ pub const SWITCH_CPU: usize = 1;
 /// The processor of the traffic, and of everything slow.
 pub const TRAFFIC_CPU: usize = 0;
 
-/// Prints the machine as a JSON line.
-pub fn describe() {
+/// The machine in words.
+pub fn describe() -> String {
     let read = |p: &str| std::fs::read_to_string(p).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
     let model = cpu
         .lines()
         .find_map(|l| l.strip_prefix("model name"))
         .unwrap_or("")
-        .trim_start_matches([' ', '\t', ':']);
+        .trim_start_matches([' ', '\t', ':'])
+        .to_owned();
     let cpus = cpu.lines().filter(|l| l.starts_with("processor")).count();
     let kernel = read("/proc/sys/kernel/osrelease");
-    println!(
-        "{}",
-        serde_json::json!({"machine": {"cpu": model, "cpus": cpus, "kernel": kernel.trim()}})
-    );
+    format!(
+        "{cpus} processors of {model}, time stamp {:.2} GHz, Linux {}",
+        tsc_hz() / 1e9,
+        kernel.trim()
+    )
 }
 
 /// Nanoseconds on the processor so far, of every thread of a process.
@@ -84,5 +87,38 @@ pub fn pin(cpu: usize) {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set);
+    }
+}
+
+/// Nanoseconds that the calling thread has been on a processor.
+pub fn own_time() -> u64 {
+    let mut t = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure lives through the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Ticks of the time stamp counter per second, measured once.
+pub fn tsc_hz() -> f64 {
+    static HZ: std::sync::OnceLock<f64> = std::sync::OnceLock::new();
+    *HZ.get_or_init(|| {
+        let (start, from) = (Instant::now(), cycles());
+        while start.elapsed() < Duration::from_millis(100) {
+            std::hint::spin_loop();
+        }
+        (cycles() - from) as f64 / start.elapsed().as_secs_f64()
+    })
+}
+
+/// Keeps a thread of another process on one processor; one that has ended needs none.
+pub fn place(thread: u32, cpu: usize) {
+    // SAFETY: as in `pin`.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(thread as i32, size_of::<libc::cpu_set_t>(), &set);
     }
 }

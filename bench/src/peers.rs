@@ -1,9 +1,15 @@
-//! The switches: weir and its peers, each started in a private directory with two vhost-user ports.
+//! The switches: weir and its peers, each started in a private directory with vhost-user ports that connect to our sockets.
+//!
+//! A switch lives through all rounds of a scenario and is stopped (SIGSTOP) while another one is measured: loading a hundred
+//! thousand rules for every sample would take longer than measuring. Its forwarding thread has [`SWITCH_CPU`] to itself; everything
+//! else of it shares [`TRAFFIC_CPU`] with the traffic.
 
-use crate::machine::{SWITCH_CPU, TRAFFIC_CPU};
+use crate::cleanup::{self, Process};
+use crate::machine::{self, SWITCH_CPU, TRAFFIC_CPU};
 use anyhow::{Context, Result, bail, ensure};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -15,9 +21,17 @@ pub enum Peer {
     /// Debian's Open vSwitch with DPDK, one PMD thread.
     OvsDpdk,
     /// `dpdk-testpmd` passing frames between two vhost ports unseen: the practical limit.
+    #[value(name = "testpmd")]
     TestpmdForward,
+    /// Open vSwitch's plain userspace datapath (kernel-attached ports only).
+    Ovs,
+    /// The kernel's bridge (kernel-attached ports only).
+    LinuxBridge,
     /// Nobody.
     None,
+    /// Not a switch: what one core's memcpy moves.
+    #[value(skip)]
+    Memcpy,
 }
 
 impl Peer {
@@ -27,18 +41,80 @@ impl Peer {
             Peer::Weir => "weir",
             Peer::OvsDpdk => "ovs-dpdk",
             Peer::TestpmdForward => "testpmd",
+            Peer::Ovs => "ovs",
+            Peer::LinuxBridge => "linux-bridge",
             Peer::None => "none",
+            Peer::Memcpy => "memcpy",
+        }
+    }
+
+    /// Whether it has vhost-user ports.
+    pub fn has_vhost(self) -> bool {
+        matches!(self, Peer::Weir | Peer::OvsDpdk | Peer::TestpmdForward)
+    }
+
+    /// What was installed, as it says itself.
+    pub fn version(self) -> String {
+        let first = |program: &str, args: &[&str]| {
+            run(program, args, &[])
+                .ok()
+                .and_then(|t| t.lines().next().map(str::to_owned))
+                .unwrap_or_else(|| format!("{program} is not there"))
+        };
+        match self {
+            Peer::Weir => weir_binary()
+                .map(|w| first(&w.display().to_string(), &["--version"]))
+                .unwrap_or_else(|e| e.to_string()),
+            Peer::OvsDpdk => {
+                let text = run(OVS_DPDK, &["--version"], &[]).unwrap_or_default();
+                text.lines().take(2).collect::<Vec<_>>().join(", ")
+            }
+            Peer::TestpmdForward => {
+                first("dpkg-query", &["-W", "-f=${Package} ${Version}\n", "dpdk"])
+            }
+            Peer::Ovs => first("/usr/lib/openvswitch-switch/ovs-vswitchd", &["--version"]),
+            Peer::LinuxBridge | Peer::Memcpy => "the kernel's".into(),
+            Peer::None => String::new(),
         }
     }
 }
 
-/// A started switch. Its two ports connect, as vhost-user clients, to `sockets`.
+const OVS_DPDK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+
+/// A port that carries no traffic of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// vhost-user, to a socket where perhaps somebody listens.
+    Vhost(PathBuf),
+    /// A tap device, made by the switch.
+    Tap,
+    /// An internal port.
+    Internal,
+}
+
+/// What a switch is started with.
+#[derive(Clone, Default)]
+pub struct Setup {
+    /// Flows, as `ofctl add-flows` takes them.
+    pub rules: Vec<String>,
+    /// Unsegmented TCP frames between guests.
+    pub tso: bool,
+    /// Run in a network namespace of its own.
+    pub private: bool,
+    /// More ports.
+    pub extra: Vec<Extra>,
+}
+
+/// A started switch. Its ports connect, as vhost-user clients, to `sockets`.
 pub struct Switch {
-    kind: Peer,
-    processes: Vec<Child>,
+    /// Which.
+    pub kind: Peer,
+    processes: Vec<Process>,
     directory: TempDir,
+    private: bool,
+    stopped: bool,
     /// Where the traffic's side listens.
-    pub sockets: [PathBuf; 2],
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Huge pages for DPDK (weir needs none): a file system of our own, kept mounted for the run.
@@ -53,6 +129,7 @@ pub fn huge_pages() -> Result<PathBuf> {
                 .context("1024 huge pages of 2 MiB are needed for DPDK; run as root")?;
         }
         std::fs::create_dir(&path)?;
+        cleanup::mount(&path);
         run(
             "mount",
             &["-t", "hugetlbfs", "none", path.to_str().expect("utf-8")],
@@ -62,7 +139,8 @@ pub fn huge_pages() -> Result<PathBuf> {
     Ok(path)
 }
 
-fn run(program: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<String> {
+/// Runs a program to its end and returns what it said.
+pub fn run(program: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<String> {
     let out = Command::new(program)
         .args(args)
         .envs(env.iter().copied())
@@ -77,7 +155,8 @@ fn run(program: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
-fn wait_for(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
+/// Waits for a condition, a deadline long.
+pub fn wait_for(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + limit;
     while !ready() {
         if Instant::now() > end {
@@ -88,23 +167,8 @@ fn wait_for(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Res
     Ok(())
 }
 
-/// A command pinned to one processor.
-fn pinned(cpu: usize, program: &Path, log: &Path) -> Result<Command> {
-    let out = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(log)?;
-    let mut c = Command::new("taskset");
-    c.args(["-c", &cpu.to_string()])
-        .arg(program)
-        .stdin(Stdio::null())
-        .stdout(out.try_clone()?)
-        .stderr(out);
-    Ok(c)
-}
-
 /// The weir binary beside this one, from the same profile.
-fn weir_binary() -> Result<PathBuf> {
+pub fn weir_binary() -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name("weir");
     ensure!(
         path.exists(),
@@ -115,53 +179,79 @@ fn weir_binary() -> Result<PathBuf> {
 }
 
 impl Switch {
-    /// Starts a switch with a bridge `br0`, ports `p0` (1) and `p1` (2) and the given flows.
-    pub fn start(kind: Peer, flows: &[&str]) -> Result<Switch> {
+    /// A directory and sockets for a switch with so many vhost-user ports, which is not started yet.
+    pub fn prepare(kind: Peer, ports: usize) -> Result<Switch> {
         let directory = tempfile::Builder::new().prefix("wb").tempdir()?;
-        let sockets = [
-            directory.path().join("p0.sock"),
-            directory.path().join("p1.sock"),
-        ];
-        let mut s = Switch {
+        cleanup::directory(directory.path());
+        let sockets = (0..ports)
+            .map(|i| directory.path().join(format!("p{i}.sock")))
+            .collect();
+        Ok(Switch {
             kind,
             processes: vec![],
             directory,
+            private: false,
+            stopped: false,
             sockets,
-        };
-        match kind {
-            Peer::Weir => s.start_weir()?,
-            Peer::OvsDpdk => s.start_ovs_dpdk()?,
-            Peer::TestpmdForward => s.start_testpmd()?,
-            Peer::None => bail!("no switch"),
-        }
-        if kind != Peer::TestpmdForward {
-            s.configure(flows)?;
-        }
-        Ok(s)
+        })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Starts it with a bridge `br0`, ports `p0` (number 1), `p1` (2), ... and the flows.
+    pub fn start(&mut self, setup: &Setup) -> Result<()> {
+        self.private = setup.private;
+        match self.kind {
+            Peer::Weir => self.start_weir(),
+            Peer::OvsDpdk => self.start_ovs_dpdk(setup.tso),
+            Peer::TestpmdForward => return self.start_testpmd(setup.tso),
+            _ => bail!("{} has no vhost-user ports", self.kind.name()),
+        }?;
+        self.configure(setup)?;
+        self.place();
+        Ok(())
+    }
+
+    /// A file in its directory.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
+    /// A command on one processor, its output in the log.
+    fn command(&self, cpu: usize, program: &Path) -> Result<Command> {
+        let out = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))?;
+        let mut c = Command::new("taskset");
+        c.args(["-c", &cpu.to_string()])
+            .arg(program)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out);
+        if self.private {
+            // SAFETY: unshare is a plain system call, fit to be made between fork and exec.
+            unsafe {
+                c.pre_exec(|| match libc::unshare(libc::CLONE_NEWNET) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                });
+            }
+        }
+        Ok(c)
+    }
+
     fn start_weir(&mut self) -> Result<()> {
-        let mut c = pinned(SWITCH_CPU, &weir_binary()?, &self.path("log"))?;
-        c.args([
-            "up",
-            "--no-controller",
-            "--forwarding-threads",
-            "1",
-            "--run-dir",
-        ])
-        .arg(self.directory.path())
-        .arg("--db")
-        .arg(self.path("conf.db"));
-        self.processes.push(c.spawn()?);
+        let mut c = self.command(TRAFFIC_CPU, &weir_binary()?)?;
+        c.args(["up", "--no-controller", "--forwarding-threads", "1"])
+            .arg("--run-dir")
+            .arg(self.directory.path())
+            .arg("--db")
+            .arg(self.path("conf.db"));
+        self.processes.push(Process::start(&mut c)?);
         let pid = self.path("ovs-vswitchd.pid");
         wait_for("weir", Duration::from_secs(10), || pid.exists())
     }
 
-    fn start_ovs_dpdk(&mut self) -> Result<()> {
+    fn start_ovs_dpdk(&mut self, tso: bool) -> Result<()> {
         let huge = huge_pages()?;
         let db = self.path("conf.db");
         let db = db.to_str().expect("utf-8");
@@ -171,10 +261,10 @@ impl Switch {
             &[],
         )?;
         let sock = self.path("db.sock");
-        let mut c = pinned(TRAFFIC_CPU, Path::new("ovsdb-server"), &self.path("log"))?;
+        let mut c = self.command(TRAFFIC_CPU, Path::new("ovsdb-server"))?;
         c.arg(format!("--remote=punix:{}", sock.display())).arg(db);
         self.set_dirs(&mut c);
-        self.processes.push(c.spawn()?);
+        self.processes.push(Process::start(&mut c)?);
         wait_for("ovsdb-server", Duration::from_secs(10), || sock.exists())?;
         let other = format!(
             "other_config:pmd-cpu-mask={:#x} other_config:dpdk-lcore-mask={:#x} other_config:dpdk-hugepage-dir={}",
@@ -183,8 +273,13 @@ impl Switch {
             huge.display()
         );
         let extra = format!(
-            "other_config:dpdk-extra=--file-prefix=wb{} --no-pci",
-            std::process::id()
+            "other_config:dpdk-extra=--file-prefix=wb{}-{} --no-pci --in-memory",
+            std::process::id(),
+            self.directory
+                .path()
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default()
         );
         let mut words = vec![
             "--no-wait",
@@ -198,25 +293,21 @@ impl Switch {
         ];
         words.extend(other.split(' '));
         words.push(&extra);
+        if tso {
+            words.push("other_config:userspace-tso-enable=true");
+        }
         self.vsctl(&words)?;
         let pid = self.path("ovs-vswitchd.pid");
-        let mut c = Command::new("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk");
-        let out = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))?;
+        let mut c = self.command(TRAFFIC_CPU, Path::new(OVS_DPDK))?;
         c.arg(format!("unix:{}", sock.display()))
             .arg(format!("--pidfile={}", pid.display()))
-            .arg(format!("--unixctl={}", self.path("ctl").display()))
-            .stdin(Stdio::null())
-            .stdout(out.try_clone()?)
-            .stderr(out);
+            .arg(format!("--unixctl={}", self.path("ctl").display()));
         self.set_dirs(&mut c);
-        self.processes.push(c.spawn()?);
-        wait_for("ovs-vswitchd", Duration::from_secs(30), || pid.exists())
+        self.processes.push(Process::start(&mut c)?);
+        wait_for("ovs-vswitchd", Duration::from_secs(60), || pid.exists())
     }
 
-    fn start_testpmd(&mut self) -> Result<()> {
+    fn start_testpmd(&mut self, tso: bool) -> Result<()> {
         let mut c = Command::new("dpdk-testpmd");
         let out = std::fs::File::create(self.path("log"))?;
         c.args([
@@ -229,11 +320,11 @@ impl Switch {
             "--huge-dir",
         ])
         .arg(huge_pages()?);
-        for s in &self.sockets {
-            let n = if *s == self.sockets[0] { 0 } else { 1 };
+        for (n, s) in self.sockets.iter().enumerate() {
             c.arg("--vdev").arg(format!(
-                "net_vhost{n},iface={},queues=1,client=1",
-                s.display()
+                "net_vhost{n},iface={},queues=1,client=1{}",
+                s.display(),
+                if tso { ",tso=1" } else { "" }
             ));
         }
         c.args([
@@ -246,14 +337,10 @@ impl Switch {
             "-i",
         ]);
         // Its standard input stays open for as long as we have the child.
-        self.processes.push(
-            c.stdin(Stdio::piped())
-                .stdout(out.try_clone()?)
-                .stderr(out)
-                .spawn()?,
-        );
+        c.stdin(Stdio::piped()).stdout(out.try_clone()?).stderr(out);
+        self.processes.push(Process::start(&mut c)?);
         let log = self.path("log");
-        wait_for("testpmd", Duration::from_secs(20), || {
+        wait_for("testpmd", Duration::from_secs(30), || {
             std::fs::read_to_string(&log).is_ok_and(|l| l.contains("testpmd>"))
         })
     }
@@ -267,12 +354,12 @@ impl Switch {
     fn vsctl(&self, args: &[&str]) -> Result<String> {
         run(
             "ovs-vsctl",
-            &[&["--timeout=20"], args].concat(),
+            &[&["--timeout=60"], args].concat(),
             &[("OVS_RUNDIR", self.directory.path())],
         )
     }
 
-    fn configure(&self, flows: &[&str]) -> Result<()> {
+    fn configure(&self, setup: &Setup) -> Result<()> {
         self.vsctl(&[
             "add-br",
             "br0",
@@ -282,40 +369,115 @@ impl Switch {
             "br0",
             "datapath_type=netdev",
         ])?;
-        for (i, s) in self.sockets.iter().enumerate() {
-            let path = format!("options:vhost-server-path={}", s.display());
-            let port = format!("p{i}");
-            self.vsctl(&[
-                "add-port",
-                "br0",
-                &port,
-                "--",
-                "set",
-                "interface",
-                &port,
-                "type=dpdkvhostuserclient",
-                &path,
-                &format!("ofport_request={}", i + 1),
-            ])?;
+        let vhost = |s: &Path| {
+            vec![
+                "type=dpdkvhostuserclient".to_owned(),
+                format!("options:vhost-server-path={}", s.display()),
+            ]
+        };
+        let mut ports: Vec<(String, Vec<String>)> = self
+            .sockets
+            .iter()
+            .enumerate()
+            .map(|(i, s)| (format!("p{i}"), vhost(s)))
+            .collect();
+        ports.extend(setup.extra.iter().enumerate().map(|(i, e)| match e {
+            Extra::Vhost(s) => (format!("v{i}"), vhost(s)),
+            Extra::Tap => (format!("t{i}"), vec!["type=tap".into()]),
+            Extra::Internal => (format!("i{i}"), vec!["type=internal".into()]),
+        }));
+        // One by one, so that numbers are as asked for even where nobody asks.
+        for (i, (name, settings)) in ports.iter().enumerate() {
+            let number = format!("ofport_request={}", i + 1);
+            let mut words = vec!["add-port", "br0", name, "--", "set", "interface", name];
+            words.extend(settings.iter().map(String::as_str));
+            words.push(&number);
+            self.vsctl(&words)?;
         }
-        run(
-            "ovs-ofctl",
-            &["-O", "OpenFlow13", "del-flows", "br0"],
-            &[("OVS_RUNDIR", self.directory.path())],
-        )?;
-        for f in flows {
+        let env = [("OVS_RUNDIR", self.directory.path())];
+        let ofctl = |args: &[&str]| {
             run(
                 "ovs-ofctl",
-                &["-O", "OpenFlow13", "add-flow", "br0", f],
-                &[("OVS_RUNDIR", self.directory.path())],
-            )?;
-        }
+                &[&["--timeout=300", "-O", "OpenFlow13"], args].concat(),
+                &env,
+            )
+        };
+        ofctl(&["del-flows", "br0"])?;
+        let file = self.path("flows");
+        std::fs::write(&file, setup.rules.join("\n") + "\n")?;
+        ofctl(&["add-flows", "br0", file.to_str().expect("utf-8")])?;
         Ok(())
+    }
+
+    /// Puts the forwarding thread on its processor and all others on the other one: peers do so by themselves.
+    pub fn place(&self) {
+        if self.kind != Peer::Weir {
+            return;
+        }
+        let pid = self.pid();
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
+            return;
+        };
+        for tid in tasks.filter_map(|t| t.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))
+                .unwrap_or_default();
+            let forwards = name.starts_with("forward") || name.starts_with("pmd");
+            machine::place(tid, if forwards { SWITCH_CPU } else { TRAFFIC_CPU });
+        }
     }
 
     /// The process with the forwarding thread.
     pub fn pid(&self) -> u32 {
         self.processes.last().expect("started").id()
+    }
+
+    /// Time on a processor of every thread of every process of it.
+    pub fn times(&self) -> Vec<(u32, u64)> {
+        self.processes
+            .iter()
+            .flat_map(|p| machine::thread_times(p.id()))
+            .collect()
+    }
+
+    /// Where its bridge speaks OpenFlow.
+    pub fn openflow(&self) -> PathBuf {
+        self.path("br0.mgmt")
+    }
+
+    /// Stops it where it is.
+    pub fn pause(&mut self) {
+        if !self.stopped {
+            self.processes
+                .last()
+                .expect("started")
+                .signal(libc::SIGSTOP);
+            self.stopped = true;
+        }
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended meanwhile.
+    pub fn resume(&mut self) -> Result<()> {
+        let last = self.processes.last_mut().expect("started");
+        if let Some(status) = last.ended() {
+            bail!("{} has ended ({status}): {}", self.kind.name(), self.tail());
+        }
+        self.processes
+            .last()
+            .expect("started")
+            .signal(libc::SIGCONT);
+        self.stopped = false;
+        self.place();
+        Ok(())
+    }
+
+    /// The end of its log.
+    pub fn tail(&self) -> String {
+        let log = std::fs::read_to_string(self.path("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(3)..].join(" / ")
     }
 
     /// Forget the cycles counted so far.
@@ -350,7 +512,7 @@ impl Switch {
         };
         run(
             "ovs-appctl",
-            &["-t", target, command],
+            &["--timeout=30", "-t", target, command],
             &[("OVS_RUNDIR", self.directory.path())],
         )
     }
@@ -358,9 +520,8 @@ impl Switch {
 
 impl Drop for Switch {
     fn drop(&mut self) {
-        for p in self.processes.iter_mut().rev() {
-            let _ = p.kill();
-            let _ = p.wait();
+        while let Some(p) = self.processes.pop() {
+            drop(p);
         }
         if std::thread::panicking() || std::env::var_os("BENCH_LOGS").is_some() {
             eprintln!(
@@ -368,6 +529,7 @@ impl Drop for Switch {
                 std::fs::read_to_string(self.path("log")).unwrap_or_default()
             );
         }
+        cleanup::forget(self.directory.path());
     }
 }
 
@@ -377,5 +539,6 @@ pub fn release_huge_pages() {
     if path.exists() {
         let _ = Command::new("umount").arg(&path).status();
         let _ = std::fs::remove_dir(&path);
+        cleanup::forget(&path);
     }
 }

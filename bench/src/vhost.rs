@@ -3,12 +3,14 @@
 //! testpmd passes every frame it gets on one port out of the other, so a fixed number of frames circles
 //! through the switch and none is lost: the figure is frames received per second on both ports.
 
+use crate::cleanup::Process;
 use crate::machine::{self, TRAFFIC_CPU};
-use crate::metric::Table;
-use crate::peers::{Peer, Switch, huge_pages, release_huge_pages};
+use crate::metric::{Table, Want};
+use crate::peers::{Peer, Setup, Switch, huge_pages, release_huge_pages};
+use crate::scenario::{Run, WHOLE, WINDOW};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ pub struct Scenario {
     pub about: &'static str,
     size: usize,
     flows: &'static [&'static str],
+    /// What weir's rate should be, beside blind forwarding.
+    wanted: f64,
 }
 
 const ONE_RULE: &[&str] = &["in_port=1,actions=output:2", "in_port=2,actions=output:1"];
@@ -32,39 +36,36 @@ pub const SCENARIOS: &[Scenario] = &[
         about: "64-byte frames, one rule a port",
         size: 64,
         flows: ONE_RULE,
+        wanted: 1.0,
     },
     Scenario {
         name: "vhost-64-normal",
         about: "64-byte frames, NORMAL",
         size: 64,
         flows: NORMAL,
+        wanted: 1.0,
     },
     Scenario {
         name: "vhost-1500",
         about: "1500-byte frames, one rule a port",
         size: 1500,
         flows: ONE_RULE,
+        wanted: 1.25,
     },
     Scenario {
         name: "vhost-1500-normal",
         about: "1500-byte frames, NORMAL",
         size: 1500,
         flows: NORMAL,
+        wanted: 1.25,
     },
 ];
 
-/// The name of the scenario without traffic.
-pub const IDLE: &str = "vhost-idle";
-
-const WINDOW: Duration = Duration::from_secs(1);
 /// Windows tried for one good one.
 const TRIES: usize = 30;
-/// A window counts if both busy threads had at least this share of their processor.
-const WHOLE: f64 = 0.97;
-
 /// testpmd with two virtio-user ports that listen on the switch's sockets.
 struct Traffic {
-    child: Child,
+    child: Process,
     stdin: ChildStdin,
     lines: Receiver<String>,
 }
@@ -103,14 +104,12 @@ impl Traffic {
             "--eth-peer=0,52:54:00:00:00:02",
             "--eth-peer=1,52:54:00:00:00:01",
         ]);
-        let mut child = c
-            .stdin(Stdio::piped())
+        c.stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot start dpdk-testpmd")?;
-        let stdin = child.stdin.take().expect("piped");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+            .stderr(Stdio::null());
+        let mut child = Process::start(&mut c)?;
+        let stdin = child.child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.child.stdout.take().expect("piped"));
         let (tell, lines) = channel();
         std::thread::spawn(move || {
             stdout
@@ -191,30 +190,44 @@ impl Traffic {
     }
 }
 
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Alternating rounds of one scenario over the switches.
-pub fn run(scenario: &Scenario, switches: &[Peer], rounds: usize, table: &mut Table) -> Result<()> {
-    for _ in 0..rounds {
-        for &kind in switches {
-            sample(scenario, kind, table)
-                .with_context(|| format!("{} {}", kind.name(), scenario.name))?;
-        }
+pub fn run(name: &str, run: &mut Run) {
+    let scenario = SCENARIOS
+        .iter()
+        .find(|s| s.name == name)
+        .expect("one of ours");
+    run.table.want(
+        &format!("{name}.mpps"),
+        Want::Ratio(Peer::TestpmdForward, scenario.wanted),
+    );
+    let mut left: Vec<Peer> = run
+        .switches
+        .iter()
+        .copied()
+        .filter(|k| k.has_vhost())
+        .collect();
+    for _ in 0..run.rounds {
+        left.retain(|&kind| match sample(scenario, kind, run.table) {
+            Ok(()) => true,
+            Err(e) => {
+                run.table.failed(name, kind, &e);
+                false
+            }
+        });
     }
     release_huge_pages();
-    Ok(())
 }
 
 fn sample(scenario: &Scenario, kind: Peer, table: &mut Table) -> Result<()> {
-    let switch = Switch::start(kind, scenario.flows)?;
+    let mut switch = Switch::prepare(kind, 2)?;
+    switch.start(&Setup {
+        rules: scenario.flows.iter().map(|s| (*s).to_owned()).collect(),
+        ..Setup::default()
+    })?;
     let mut traffic = Traffic::start(&switch, scenario.size)?;
     for _ in 0..TRIES {
         let near = machine::cpu_distance();
+        switch.place();
         let before = (
             machine::thread_times(switch.pid()),
             machine::thread_times(traffic.child.id()),
@@ -242,46 +255,14 @@ fn sample(scenario: &Scenario, kind: Peer, table: &mut Table) -> Result<()> {
             );
             continue;
         }
-        table.add(&format!("{}.mpps", scenario.name), "Mpps", kind, rate);
-        table.add(
-            &format!("{}.distance", scenario.name),
-            "ns",
-            kind,
-            f64::midpoint(near, far),
-        );
+        let distance = Some(f64::midpoint(near, far));
+        table.add(&format!("{}.mpps", scenario.name), "Mpps", kind, rate, distance);
         if let Some(c) = cycles {
-            table.add(
-                &format!("{}.cycles", scenario.name),
-                "cycles/packet",
-                kind,
-                c,
-            );
+            let metric = format!("{}.cycles", scenario.name);
+            table.add(&metric, "cycles/packet", kind, c, distance);
         }
         return Ok(());
     }
     bail!("no window of {TRIES} had both processors to itself: something else is running")
 }
 
-/// CPU use with two connected vhost-user ports and no frame.
-pub fn run_idle(switches: &[Peer], rounds: usize, table: &mut Table) -> Result<()> {
-    for _ in 0..rounds {
-        for &kind in switches {
-            let switch = Switch::start(kind, NORMAL)?;
-            let mut traffic = Traffic::start(&switch, 64)?;
-            traffic.say("stop")?;
-            traffic.received()?;
-            std::thread::sleep(WINDOW);
-            let before = machine::thread_times(switch.pid());
-            let start = Instant::now();
-            std::thread::sleep(3 * WINDOW);
-            let (_, all) = machine::shares(
-                &before,
-                &machine::thread_times(switch.pid()),
-                start.elapsed(),
-            );
-            table.add(&format!("{IDLE}.cpu"), "% of a core", kind, all * 100.0);
-        }
-    }
-    release_huge_pages();
-    Ok(())
-}
