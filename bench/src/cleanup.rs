@@ -25,8 +25,9 @@ enum Kind {
 static LEFT: Mutex<Option<Left>> = Mutex::new(None);
 
 fn left(f: impl FnOnce(&mut Left)) {
-    let mut guard: MutexGuard<'_, Option<Left>> =
-        LEFT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut guard: MutexGuard<'_, Option<Left>> = LEFT
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     f(guard.get_or_insert_default());
 }
 

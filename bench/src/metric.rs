@@ -48,7 +48,9 @@ impl Table {
     /// When the file cannot be made.
     pub fn new(json: Option<&std::path::Path>) -> Result<Table> {
         let json = json
-            .map(|p| std::fs::File::create(p).with_context(|| format!("cannot write {}", p.display())))
+            .map(|p| {
+                std::fs::File::create(p).with_context(|| format!("cannot write {}", p.display()))
+            })
             .transpose()?;
         Ok(Table {
             json,
@@ -65,7 +67,14 @@ impl Table {
     }
 
     /// Keeps a sample and prints it.
-    pub fn add(&mut self, metric: &str, unit: &'static str, switch: Peer, value: f64, distance: Option<f64>) {
+    pub fn add(
+        &mut self,
+        metric: &str,
+        unit: &'static str,
+        switch: Peer,
+        value: f64,
+        distance: Option<f64>,
+    ) {
         self.line(&serde_json::json!({
             "metric": metric, "switch": switch.name(), "value": value, "unit": unit, "distance": distance
         }));
@@ -90,7 +99,9 @@ impl Table {
     pub fn failed(&mut self, scenario: &str, switch: Peer, error: &anyhow::Error) {
         let error = format!("{error:#}");
         eprintln!("{scenario} {}: FAILED: {error}", switch.name());
-        self.line(&serde_json::json!({"failed": scenario, "switch": switch.name(), "error": error}));
+        self.line(
+            &serde_json::json!({"failed": scenario, "switch": switch.name(), "error": error}),
+        );
         self.failures.push((scenario.to_owned(), switch, error));
     }
 
@@ -118,7 +129,11 @@ impl Table {
         if !self.failures.is_empty() {
             s += "\nNot measured:\n\n";
             for (scenario, switch, error) in &self.failures {
-                s += &format!("- {scenario}, {}: {}\n", switch.name(), error.replace('\n', " "));
+                s += &format!(
+                    "- {scenario}, {}: {}\n",
+                    switch.name(),
+                    error.replace('\n', " ")
+                );
             }
         }
         if !self.notes.is_empty() {
@@ -145,7 +160,13 @@ impl Table {
             .map(|s| s.switch)
             .collect();
         // The state of the machine that most switches were measured in, if all were.
-        let fewest = |far| switches.iter().map(|&p| of(p, Some(far)).len()).min().unwrap_or(0);
+        let fewest = |far| {
+            switches
+                .iter()
+                .map(|&p| of(p, Some(far)).len())
+                .min()
+                .unwrap_or(0)
+        };
         let (near, distant) = (fewest(false), fewest(true));
         let state = match (near, distant) {
             (0, 0) => None,
@@ -256,7 +277,12 @@ mod tests {
         t.want("x", Want::Ratio(Peer::OvsDpdk, 2.0));
         t.want("x", Want::AtLeast(30.0));
         let m = t.markdown();
-        assert!(m.contains("| x | weir | 20.50 | 20.00..21.00 | Mpps | 2 of 3 | 30 ns |  | >= 30 (NOT met) |"), "{m}");
+        assert!(
+            m.contains(
+                "| x | weir | 20.50 | 20.00..21.00 | Mpps | 2 of 3 | 30 ns |  | >= 30 (NOT met) |"
+            ),
+            "{m}"
+        );
         assert!(m.contains("| x | ovs-dpdk | 10.00 | 10.00..10.00 | Mpps | 1 of 2 | 30 ns | 2.05x | 2.00x (met) |"), "{m}");
     }
 }

@@ -419,8 +419,8 @@ impl Switch {
             return;
         };
         for tid in tasks.filter_map(|t| t.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))
-                .unwrap_or_default();
+            let name =
+                std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
             let forwards = name.starts_with("forward") || name.starts_with("pmd");
             machine::place(tid, if forwards { SWITCH_CPU } else { TRAFFIC_CPU });
         }

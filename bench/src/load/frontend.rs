@@ -4,9 +4,9 @@ use super::memory::Memory;
 use super::ring::Ring;
 use anyhow::{Context, Result, ensure};
 use std::os::unix::net::UnixStream;
+use vhost::VhostBackend;
 use vhost::vhost_user::message::{VhostUserHeaderFlag, VhostUserProtocolFeatures as Proto};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
-use vhost::VhostBackend;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Feature bits (virtio 1.2 5.1.3, 6; vhost-user for the protocol features).

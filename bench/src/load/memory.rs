@@ -41,11 +41,7 @@ impl Memory {
         // SAFETY: a name and flags.
         let fd =
             unsafe { libc::memfd_create(c"weir-bench".as_ptr(), libc::MFD_CLOEXEC | fd_flags) };
-        ensure!(
-            fd >= 0,
-            "memfd_create: {}",
-            std::io::Error::last_os_error()
-        );
+        ensure!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: a plain call on our own descriptor.

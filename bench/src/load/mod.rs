@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail, ensure};
 use frame::{Flows, Patch, STAMP_AT, VNET};
 use frontend::{Session, feature};
 use histogram::Histogram;
-pub use memory::private;
 use memory::Memory;
+pub use memory::private;
 use ring::{Buffer, Descriptor, INDIRECT, Packed, Ring, Split, WRITE};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -142,6 +142,8 @@ pub enum Pace {
     Open,
     /// So many per second, all ports together.
     PerSecond(f64),
+    /// The first port that sends: so many per second; the others as fast as the switch takes them.
+    First(f64),
 }
 
 /// What a window of time brought.
@@ -177,7 +179,13 @@ pub trait Traffic: Send {
     /// Sends some of each flow and compares what comes with what should.
     fn verify(&mut self) -> Result<()>;
     /// Sends and receives for a time. `edge` is called when it begins and when it ends.
-    fn run(&mut self, time: Duration, pace: Pace, latency: bool, edge: &mut (dyn FnMut() + Send)) -> Result<Window>;
+    fn run(
+        &mut self,
+        time: Duration,
+        pace: Pace,
+        latency: bool,
+        edge: &mut (dyn FnMut() + Send),
+    ) -> Result<Window>;
     /// Sleeps, sends a frame by the first port that sends, waits for it: cycles until it came. `times` times.
     fn wake(&mut self, sleep: Duration, times: usize) -> Result<Vec<f64>>;
     /// Whether its memory is in huge pages.
@@ -423,7 +431,11 @@ impl<R: Ring> Port<R> {
     /// Sends up to `most` packets; returns how many.
     #[inline(always)]
     fn transmit(&mut self, index: usize, most: u32, all_or_none: bool, attack: bool) -> u32 {
-        let size = if self.send_stride == STRIDE { RING } else { BIG_RING } as u32;
+        let size = if self.send_stride == STRIDE {
+            RING
+        } else {
+            BIG_RING
+        } as u32;
         let mut free = size - self.send.outstanding();
         if free < most {
             let n = self.send.used(size);
@@ -542,10 +554,7 @@ impl<R: Ring> Port<R> {
                 let len = (self.receive.used_len(b) as usize).min(self.receive_stride);
                 // SAFETY: a buffer that the device has returned, no more than its length.
                 bytes.extend(unsafe {
-                    std::slice::from_raw_parts(
-                        self.receive_buffer(self.receive.used_slot(b)),
-                        len,
-                    )
+                    std::slice::from_raw_parts(self.receive_buffer(self.receive.used_slot(b)), len)
                 });
             }
             frames.push(bytes.split_off(VNET.min(bytes.len())));
@@ -567,7 +576,9 @@ fn set_pseudo_checksum(template: &mut [u8], source: Option<&Source>) {
         return;
     };
     let ends = &list[0].0[4..12];
-    let words = ends.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
+    let words = ends
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
     let mut sum = words.sum::<u32>() + 6 + (template.len() - 34) as u32;
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -632,9 +643,18 @@ impl<R: Ring> Load<R> {
     }
 
     /// Sends and receives until the time stamp counter says `end`.
-    fn turn<const LATENCY: bool>(&mut self, pace: Pace, start: u64, end: u64, hz: f64, latency: &mut Histogram) {
+    fn turn<const LATENCY: bool>(
+        &mut self,
+        pace: Pace,
+        start: u64,
+        end: u64,
+        hz: f64,
+        latency: &mut Histogram,
+    ) {
         let attack = self.attack;
-        let senders: Vec<usize> = (0..self.ports.len()).filter(|&i| self.ports[i].on).collect();
+        let senders: Vec<usize> = (0..self.ports.len())
+            .filter(|&i| self.ports[i].on)
+            .collect();
         let mut paced = 0u64;
         loop {
             let now = cycles();
@@ -642,23 +662,30 @@ impl<R: Ring> Load<R> {
                 return;
             }
             self.fetch_all::<LATENCY>(latency);
+            // What the ring does not take is late, not lost: the rate is an average.
+            let mut steady = |load: &mut Load<R>, senders: &[usize], rate: f64| {
+                let due = ((now - start) as f64 * rate / hz) as u64;
+                while paced < due {
+                    let i = senders[(paced % senders.len() as u64) as usize];
+                    let n = (due - paced).min(u64::from(BURST)) as u32;
+                    let n = load.ports[i].transmit(i, n, false, attack);
+                    if n == 0 {
+                        break;
+                    }
+                    paced += u64::from(n);
+                }
+            };
             match pace {
                 Pace::Open => {
                     for &i in &senders {
                         self.ports[i].transmit(i, BURST, true, attack);
                     }
                 }
-                Pace::PerSecond(rate) => {
-                    let due = ((now - start) as f64 * rate / hz) as u64;
-                    while paced < due {
-                        let i = senders[(paced % senders.len() as u64) as usize];
-                        let n = (due - paced).min(u64::from(BURST)) as u32;
-                        // What the ring does not take is late, not lost: the rate is an average.
-                        let n = self.ports[i].transmit(i, n, false, attack);
-                        if n == 0 {
-                            break;
-                        }
-                        paced += u64::from(n);
+                Pace::PerSecond(rate) => steady(self, &senders, rate),
+                Pace::First(rate) => {
+                    steady(self, &senders[..1], rate);
+                    for &i in &senders[1..] {
+                        self.ports[i].transmit(i, BURST, true, attack);
                     }
                 }
             }
@@ -681,7 +708,13 @@ impl<R: Ring> Load<R> {
         }
     }
 
-    fn window(&mut self, time: Duration, pace: Pace, latency: bool, edge: &mut (dyn FnMut() + Send)) -> Window {
+    fn window(
+        &mut self,
+        time: Duration,
+        pace: Pace,
+        latency: bool,
+        edge: &mut (dyn FnMut() + Send),
+    ) -> Window {
         machine::pin(TRAFFIC_CPU);
         let hz = machine::tsc_hz();
         let before: Vec<(u64, u64)> = self.ports.iter().map(|p| (p.sent, p.received)).collect();
@@ -698,12 +731,27 @@ impl<R: Ring> Load<R> {
         }
         w.time = from.elapsed();
         w.on_cpu = (machine::own_time() - on_cpu) as f64 / 1e9;
-        w.sent = self.ports.iter().zip(&before).map(|(p, b)| p.sent - b.0).collect();
-        w.received = self.ports.iter().zip(&before).map(|(p, b)| p.received - b.1).collect();
+        w.sent = self
+            .ports
+            .iter()
+            .zip(&before)
+            .map(|(p, b)| p.sent - b.0)
+            .collect();
+        w.received = self
+            .ports
+            .iter()
+            .zip(&before)
+            .map(|(p, b)| p.received - b.1)
+            .collect();
         edge();
         self.drain();
         w.bad = self.bad - bad;
-        let arrived: u64 = self.ports.iter().zip(&before).map(|(p, b)| p.received - b.1).sum();
+        let arrived: u64 = self
+            .ports
+            .iter()
+            .zip(&before)
+            .map(|(p, b)| p.received - b.1)
+            .sum();
         w.lost = w.sent.iter().sum::<u64>().saturating_sub(arrived + w.bad);
         w
     }
@@ -769,12 +817,21 @@ impl<R: Ring> Load<R> {
         if let Some((i, f)) = wrong
             && right < total
         {
-            let head = |f: &[u8]| f.iter().take(64).map(|b| format!("{b:02x}")).collect::<String>();
+            let head = |f: &[u8]| {
+                f.iter()
+                    .take(64)
+                    .map(|b| format!("{b:02x}"))
+                    .collect::<String>()
+            };
             bail!(
                 "port {i} got {} bytes {}, where {} were expected",
                 f.len(),
                 head(&f),
-                expected[i].first().map_or("none".into(), |e| format!("{} bytes like {}", e.len(), head(e)))
+                expected[i].first().map_or("none".into(), |e| format!(
+                    "{} bytes like {}",
+                    e.len(),
+                    head(e)
+                ))
             );
         }
         Ok((right, total))
@@ -817,9 +874,8 @@ impl<R: Ring> Traffic for Load<R> {
     fn connect(&mut self) -> Result<()> {
         for (i, p) in self.ports.iter_mut().enumerate() {
             let stream = accept(&p.listener).with_context(|| format!("port {i}"))?;
-            let session =
-                frontend::connect(stream, &p.memory, &p.receive, &p.send, p.features)
-                    .with_context(|| format!("port {i}"))?;
+            let session = frontend::connect(stream, &p.memory, &p.receive, &p.send, p.features)
+                .with_context(|| format!("port {i}"))?;
             p.session = Some(session);
         }
         Ok(())
@@ -842,7 +898,13 @@ impl<R: Ring> Traffic for Load<R> {
         }
     }
 
-    fn run(&mut self, time: Duration, pace: Pace, latency: bool, edge: &mut (dyn FnMut() + Send)) -> Result<Window> {
+    fn run(
+        &mut self,
+        time: Duration,
+        pace: Pace,
+        latency: bool,
+        edge: &mut (dyn FnMut() + Send),
+    ) -> Result<Window> {
         let w = std::thread::scope(|s| {
             std::thread::Builder::new()
                 .name("traffic".into())

@@ -157,8 +157,8 @@ impl Ring for Split {
         for i in 0..n {
             let at = self.taken.wrapping_add(i as u16);
             // SAFETY: an element of the used ring, below the index that the device published.
-            wrong |= unsafe { self.element(at).read_volatile() }
-                ^ (u32::from(at) & (self.size - 1));
+            wrong |=
+                unsafe { self.element(at).read_volatile() } ^ (u32::from(at) & (self.size - 1));
         }
         self.disorder |= wrong != 0;
         n
@@ -193,8 +193,7 @@ impl Ring for Split {
     fn post(&mut self, n: u32) -> bool {
         self.posted = self.posted.wrapping_add(n as u16);
         // SAFETY: the available ring's second word, aligned; the device reads it.
-        unsafe { AtomicU16::from_ptr(self.available.add(1)) }
-            .store(self.posted, Ordering::Release);
+        unsafe { AtomicU16::from_ptr(self.available.add(1)) }.store(self.posted, Ordering::Release);
         fence(Ordering::SeqCst);
         // SAFETY: the used ring's flags; the device writes them.
         unsafe { AtomicU16::from_ptr(self.used) }.load(Ordering::Relaxed) & 1 == 0
@@ -233,14 +232,7 @@ impl Packed {
     /// The second half of a descriptor, written and read at once: length, id, flags.
     fn second(&self, slot: u32) -> &AtomicU64 {
         // SAFETY: the slot is inside the ring, its second half is aligned, and both sides access it by this word or parts.
-        unsafe {
-            AtomicU64::from_ptr(
-                self.descriptors
-                    .add(slot as usize)
-                    .cast::<u64>()
-                    .add(1),
-            )
-        }
+        unsafe { AtomicU64::from_ptr(self.descriptors.add(slot as usize).cast::<u64>().add(1)) }
     }
 
     fn wrap(&self, at: u32) -> bool {
@@ -360,9 +352,7 @@ impl Ring for Packed {
             } else {
                 PACKED_USED
             };
-            let word = u64::from(b.len)
-                | u64::from(slot) << 32
-                | u64::from(b.flags | wrap) << 48;
+            let word = u64::from(b.len) | u64::from(slot) << 32 | u64::from(b.flags | wrap) << 48;
             self.second(slot).store(word, Ordering::Release);
         }
         self.posted += n;
@@ -414,7 +404,10 @@ mod tests {
                 r.used.add(1).write((round + 1) * 3);
             }
             assert_eq!((r.used(2), r.used(9)), (2, 3));
-            assert_eq!((r.used_len(2), r.used_slot(1)), (14, u32::from(round * 3 + 1) % 8));
+            assert_eq!(
+                (r.used_len(2), r.used_slot(1)),
+                (14, u32::from(round * 3 + 1) % 8)
+            );
             r.take(3);
             assert_eq!(r.outstanding(), 0);
         }

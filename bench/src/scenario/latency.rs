@@ -1,0 +1,161 @@
+//! How long a frame takes: at half of the slowest switch's rate, at ten thousand a second, and as the first after a silence.
+
+use super::{Scenario, Subject, Wanted, sweep};
+use crate::load::Pace;
+use crate::machine;
+use crate::metric::{Table, Want, median};
+use crate::peers::Peer;
+use anyhow::Result;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Frames per second of the slow pace.
+const SLOW: f64 = 10_000.0;
+/// Silence before a first frame, and how many of them make a sample.
+const SILENCE: Duration = Duration::from_millis(100);
+const FIRSTS: usize = 50;
+
+fn microseconds(cycles: f64) -> f64 {
+    cycles / machine::tsc_hz() * 1e6
+}
+
+fn quantiles(table: &mut Table, name: &str, kind: Peer, s: &super::Sampled) {
+    let d = Some(s.distance);
+    for (what, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let v = microseconds(s.window.latency.quantile(share));
+        table.add(&format!("{name}.{what}"), "us", kind, v, d);
+    }
+    let max = microseconds(s.window.latency.max());
+    table.add(&format!("{name}.max"), "us", kind, max, d);
+}
+
+fn half_load(name: &'static str, about: &'static str, bridge: sweep::Bridge) -> Scenario {
+    Scenario::new(name, about, move |run, name| {
+        // First round: what each can do. The pace is the same for all: half of what the slowest can.
+        let best: RefCell<BTreeMap<Peer, f64>> = RefCell::default();
+        let learn = |s: &mut Subject| -> Result<()> {
+            let w = s.measure(name, Wanted::OPEN)?;
+            best.borrow_mut().insert(s.kind, w.window.rate());
+            Ok(())
+        };
+        let rounds = run.rounds;
+        run.rounds += 1;
+        let mut turn = 0;
+        let switches = run.switches.iter().filter(|k| k.has_vhost()).count();
+        run.alternate(
+            name,
+            |kind| {
+                Ok(
+                    (kind != Peer::TestpmdForward || bridge != sweep::Bridge::ThreeTables)
+                        .then(|| bridge.build(64, false)),
+                )
+            },
+            |subject, table| {
+                turn += 1;
+                if turn <= switches && !best.borrow().contains_key(&subject.kind) {
+                    return learn(subject);
+                }
+                let pace = best.borrow().values().copied().fold(f64::MAX, f64::min) / 2.0;
+                let wanted = Wanted {
+                    pace: Pace::PerSecond(pace),
+                    latency: true,
+                    // A switch that sleeps between frames is welcome to.
+                    shares: (0.0, super::WHOLE),
+                    ..Wanted::OPEN
+                };
+                let s = subject.measure(name, wanted)?;
+                table.add(
+                    &format!("{name}.pace"),
+                    "Mpps",
+                    subject.kind,
+                    s.window.rate() / 1e6,
+                    Some(s.distance),
+                );
+                quantiles(table, name, subject.kind, &s);
+                Ok(())
+            },
+        );
+        run.rounds = rounds;
+        Ok(())
+    })
+}
+
+/// Half load, ten thousand a second, waking.
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        half_load(
+            "latency/one-rule",
+            "64-byte frames, one rule a port, at half of what the slowest switch can",
+            sweep::Bridge::OneRule(1),
+        ),
+        half_load(
+            "latency/rules-1k-flows-1k",
+            "1,000 flows over 1,000 exact rules, at half of what the slowest switch can",
+            sweep::Bridge::Exact(1000, 1000),
+        ),
+        Scenario::new(
+            "10kpps",
+            "10,000 frames a second: processors used by all of the switch's threads, and latency",
+            |run, name| {
+                run.table.want(&format!("{name}.cpu"), Want::AtMost(10.0));
+                run.table.want(&format!("{name}.p99"), Want::AtMost(100.0));
+                run.alternate(
+                    name,
+                    |_| Ok(Some(sweep::Bridge::OneRule(1).build(64, false))),
+                    |subject, table| {
+                        let wanted = Wanted {
+                            time: Duration::from_secs(3),
+                            pace: Pace::PerSecond(SLOW),
+                            latency: true,
+                            shares: (0.0, super::WHOLE),
+                            ..Wanted::OPEN
+                        };
+                        let s = subject.measure(name, wanted)?;
+                        table.add(
+                            &format!("{name}.cpu"),
+                            "% of a core",
+                            subject.kind,
+                            s.switch_cpu * 100.0,
+                            Some(s.distance),
+                        );
+                        quantiles(table, name, subject.kind, &s);
+                        Ok(())
+                    },
+                );
+                Ok(())
+            },
+        ),
+        Scenario::new(
+            "wake",
+            "the first frame after 100 ms of silence, 50 times a round",
+            |run, name| {
+                run.table.want(&format!("{name}.max"), Want::AtMost(200.0));
+                run.alternate(
+                    name,
+                    |_| Ok(Some(sweep::Bridge::OneRule(1).build(64, false))),
+                    |subject, table| {
+                        let d = machine::cpu_distance();
+                        subject.switch.resume()?;
+                        let took = subject
+                            .load
+                            .wake(SILENCE, if subject.smoke { 5 } else { FIRSTS });
+                        subject.switch.pause();
+                        let took: Vec<f64> = took?.into_iter().map(microseconds).collect();
+                        let max = took.iter().copied().fold(0.0, f64::max);
+                        table.add(
+                            &format!("{name}.median"),
+                            "us",
+                            subject.kind,
+                            median(&took),
+                            Some(d),
+                        );
+                        table.add(&format!("{name}.max"), "us", subject.kind, max, Some(d));
+                        Ok(())
+                    },
+                );
+                Ok(())
+            },
+        ),
+    ]
+}
