@@ -9,7 +9,7 @@ mod classifier;
 mod rule;
 
 pub use check::Limits;
-pub use classifier::Classifier;
+pub use classifier::{CELLS_MAX, Cells, Changes, Classifier};
 pub use rule::{Counters, Rule};
 
 use crate::clock::Now;
@@ -50,6 +50,8 @@ pub struct Tables {
     tables: Vec<Option<Arc<Table>>>,
     next_id: u64,
     len: usize,
+    /// Tables changed since the last publication, a bit each.
+    changed: [u64; 4],
 }
 
 impl Tables {
@@ -72,6 +74,7 @@ impl Tables {
     /// Makes sure the table exists, so that its lookups are counted.
     pub(crate) fn table_mut(&mut self, table: u8) -> &mut Table {
         let i = usize::from(table);
+        self.changed[i / 64] |= 1 << (i % 64);
         if self.tables.len() <= i {
             self.tables.resize(i + 1, None);
         }
@@ -119,15 +122,27 @@ impl Tables {
         self.tables[from..to].iter().flatten().map(|t| &**t)
     }
 
+    /// Tells cached flows of what changed since the last time: before this value is published as
+    /// `version`.
+    pub(crate) fn publish(&mut self, version: u64) {
+        let changed = std::mem::take(&mut self.changed);
+        for (i, table) in self.tables.iter_mut().enumerate() {
+            if let Some(t) = table
+                && changed[i / 64] >> (i % 64) & 1 != 0
+            {
+                Arc::make_mut(t).classifier.publish(version);
+            }
+        }
+    }
+
     /// The rules a filter selects (OpenFlow 1.3.5 7.3.5.2), by table, falling priority and age.
     pub fn select(&self, f: &FlowFilter) -> Vec<Arc<Rule>> {
         let mut rules: Vec<Arc<Rule>> = self
             .range(f.table)
-            .flat_map(|t| t.classifier.rules())
+            .flat_map(|t| t.classifier.within(&f.matching))
             .filter(|r| {
                 r.cookie & f.cookie_mask == f.cookie & f.cookie_mask
                     && outputs(r, f.out_port, f.out_group)
-                    && r.matching.is_within(&f.matching)
             })
             .cloned()
             .collect();
@@ -184,11 +199,7 @@ impl Tables {
     fn add(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
         let table = self.get(m.table);
         if m.flags.check_overlap
-            && let Some(r) = table.and_then(|t| {
-                t.classifier
-                    .rules()
-                    .find(|r| r.priority == m.priority && r.matching.overlaps(&m.matching))
-            })
+            && let Some(r) = table.and_then(|t| t.classifier.overlapping(&m.matching, m.priority))
         {
             return Err(OfError::new(
                 ErrorKind::Overlap,
@@ -269,8 +280,8 @@ impl Tables {
                 .collect();
         }
         self.range(m.table)
-            .flat_map(|t| t.classifier.rules())
-            .filter(|r| wanted(r) && r.matching.is_within(&m.matching))
+            .flat_map(|t| t.classifier.within(&m.matching))
+            .filter(|r| wanted(r))
             .cloned()
             .collect()
     }

@@ -1,0 +1,354 @@
+//! The classifier: which rule of a table a key matches.
+//!
+//! # What it is made of
+//!
+//! A table picks its structure from its rules, and changes it as they come and go:
+//!
+//! * few rules: one [leaf], scanned wide;
+//! * rules of other masks, any number: a [tree] with such leaves at its ends. Where they differ in
+//!   prefixes of one field only, it is a multibit trie;
+//! * a mask with many rules of its own (at least [`EXACT_MIN`], and a quarter of the table): a
+//!   [hash table](exact). At most [`EXACT_GROUPS`] of them stand beside the tree.
+//!
+//! A lookup visits these groups by falling highest priority, and ends at the first that could not hold
+//! anything better than what was found.
+//!
+//! # What a lookup tells
+//!
+//! The rule; the *mask*, that is the bits of the key that it took to find it: a packet that agrees on
+//! these would have found the same, which is what makes the answer good to cache; and the
+//! *cells* at which it ended, by which a cached flow learns of [changes] that concern it.
+//!
+//! # Versions
+//!
+//! All of it is persistent: a clone shares everything, and a change copies the path to what it
+//! changes. Writers work on a clone and publish it; readers keep what they hold. No locks, and
+//! nothing a reader sees ever changes.
+
+mod changes;
+mod chunk;
+mod exact;
+mod leaf;
+mod pattern;
+mod row;
+mod tree;
+
+pub use changes::{CELLS_MAX, Cells, Changes};
+
+use super::rule::Rule;
+use crate::flow::{FlowKey, FlowMask, place};
+use changes::Pending;
+use exact::{Exact, Map};
+use leaf::Item;
+use openflow::{Match, Slot};
+use pattern::{MaskWords, Pattern};
+use std::sync::Arc;
+use tree::{Best, Tree, Wanted, wants};
+
+/// Rules of one mask that may get a hash table.
+pub const EXACT_MIN: usize = 48;
+/// Rules with which a hash table goes back to the tree.
+const EXACT_FEW: usize = 8;
+/// Most hash tables of a table.
+pub const EXACT_GROUPS: usize = 4;
+
+/// The rules of one table.
+#[derive(Clone, Debug, Default)]
+pub struct Classifier {
+    tree: Tree,
+    /// By falling highest rank.
+    exact: Vec<Arc<Exact>>,
+    /// Matches of each mask.
+    masks: Map<MaskWords, u32>,
+    len: usize,
+    groups: u32,
+    pending: Pending,
+    changes: Arc<Changes>,
+}
+
+impl Classifier {
+    /// Number of rules.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of different masks.
+    pub fn masks(&self) -> usize {
+        self.masks.len()
+    }
+
+    /// What it is made of, for people.
+    pub fn describe(&self) -> String {
+        let (depth, longest) = self.tree.shape();
+        let exact: usize = self.exact.iter().map(|e| e.len()).sum();
+        format!(
+            "{} masks; {exact} matches in {} hash tables, the others in a tree {depth} high with leaves up to {longest}",
+            self.masks(),
+            self.exact.len(),
+        )
+    }
+
+    /// The best rule for `key`; `mask` gets the bits looked at added.
+    pub fn lookup(&self, key: &FlowKey, mask: &mut FlowMask) -> Option<&Arc<Rule>> {
+        self.lookup_noting(key, mask, &mut Cells::default())
+    }
+
+    /// As [`Classifier::lookup`]; `cells` gets added where it ended.
+    #[inline]
+    pub fn lookup_noting(
+        &self,
+        key: &FlowKey,
+        mask: &mut FlowMask,
+        cells: &mut Cells,
+    ) -> Option<&Arc<Rule>> {
+        let mut best = Best::default();
+        let mut tree = false;
+        let top = self.tree.max();
+        for e in &self.exact {
+            let max = e.max();
+            if !tree && top >= max {
+                self.look_in_tree(key, mask, cells, &mut best);
+                tree = true;
+            }
+            if max <= best.rank {
+                e.passed(cells);
+            } else {
+                e.lookup(key, mask, cells, &mut best);
+            }
+        }
+        if !tree {
+            self.look_in_tree(key, mask, cells, &mut best);
+        }
+        best.rule
+    }
+
+    #[inline]
+    fn look_in_tree<'a>(
+        &'a self,
+        key: &FlowKey,
+        mask: &mut FlowMask,
+        cells: &mut Cells,
+        best: &mut Best<'a>,
+    ) {
+        if self.tree.max() <= best.rank {
+            self.tree.passed(cells);
+        } else {
+            self.tree.lookup(key, mask, cells, best);
+        }
+    }
+
+    /// What is compared with the cells of a lookup.
+    #[inline]
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
+    }
+
+    /// Tells those who compare cells of what changed: before this value is published as `version`.
+    pub(crate) fn publish(&mut self, version: u64) {
+        self.pending.publish(&mut self.changes, self.len, version);
+    }
+
+    fn group(&self, pattern: &Pattern) -> Option<usize> {
+        self.exact.iter().position(|e| {
+            e.mask().len() == pattern.0.len()
+                && e.mask()
+                    .iter()
+                    .zip(&pattern.0)
+                    .all(|(&m, p)| m == (p.word, p.mask))
+        })
+    }
+
+    /// The rule of exactly this match and priority.
+    pub fn find(&self, matching: &Match, priority: u16) -> Option<&Arc<Rule>> {
+        let pattern = Pattern::new(matching);
+        match self.group(&pattern) {
+            Some(g) => self.exact[g].find(&pattern, priority),
+            None => self.tree.find(&pattern, priority),
+        }
+    }
+
+    /// Puts a rule in, in place of one of the same match and priority, which is returned.
+    pub fn insert(&mut self, rule: Arc<Rule>) -> Option<Arc<Rule>> {
+        let pattern = Pattern::new(&rule.matching);
+        let group = self.group(&pattern);
+        let (old, more) = match group {
+            Some(g) => {
+                let done =
+                    Arc::make_mut(&mut self.exact[g]).insert(&pattern, rule, &mut self.pending);
+                self.settle(g);
+                done
+            }
+            None => self.tree.insert(&pattern, rule, &mut self.pending),
+        };
+        self.len += usize::from(old.is_none());
+        if more {
+            let mask = pattern.mask_words();
+            let n = match self.masks.get_mut(&mask) {
+                Some(n) => {
+                    *n += 1;
+                    *n as usize
+                }
+                None => {
+                    self.masks.insert(mask.clone(), 1);
+                    1
+                }
+            };
+            if group.is_none()
+                && n >= EXACT_MIN
+                && n * 4 >= self.len
+                && self.exact.len() < EXACT_GROUPS
+            {
+                self.promote(mask);
+            }
+        }
+        old
+    }
+
+    /// Takes out the rule of this match and priority.
+    pub fn remove(&mut self, matching: &Match, priority: u16) -> Option<Arc<Rule>> {
+        let pattern = Pattern::new(matching);
+        let group = self.group(&pattern);
+        let (gone, last) = match group {
+            Some(g) => {
+                self.exact[g].find(&pattern, priority)?;
+                let e = Arc::make_mut(&mut self.exact[g]);
+                let before = e.len();
+                let gone = e.remove(&pattern, priority, &mut self.pending)?;
+                let after = e.len();
+                self.settle(g);
+                (gone, after < before)
+            }
+            None => {
+                let gone = self.tree.remove(&pattern, priority, &mut self.pending)?;
+                // Another rule of the match may be left.
+                (gone, !self.tree.has(&pattern))
+            }
+        };
+        self.len -= 1;
+        if last {
+            let mask = pattern.mask_words();
+            if let Some(n) = self.masks.get_mut(&mask) {
+                *n -= 1;
+                let left = *n as usize;
+                if left == 0 {
+                    self.masks.remove(&mask);
+                }
+                if left <= EXACT_FEW && group.is_some() {
+                    self.demote(&pattern);
+                }
+            }
+        }
+        Some(gone)
+    }
+
+    /// Gives a mask a hash table.
+    fn promote(&mut self, mask: MaskWords) {
+        self.groups += 1;
+        // Nodes of the tree count up from one, hash tables down from the top.
+        let mut e = Exact::new(u32::MAX - self.groups, mask);
+        let (ours, others): (Vec<Item>, Vec<Item>) = self
+            .tree
+            .items()
+            .into_iter()
+            .partition(|i| i.pattern.mask_words() == *e.mask());
+        ours.into_iter().for_each(|i| e.put(i));
+        self.tree = Tree::build(others);
+        self.exact.push(Arc::new(e));
+        self.settle(self.exact.len() - 1);
+        self.pending.note_all();
+    }
+
+    /// Puts the rules of a hash table back into the tree.
+    fn demote(&mut self, pattern: &Pattern) {
+        let Some(g) = self.group(pattern) else { return };
+        let e = self.exact.remove(g);
+        let mut items = self.tree.items();
+        items.extend(e.items());
+        self.tree = Tree::build(items);
+        self.pending.note_all();
+    }
+
+    /// Moves hash table `at` to its place in the order.
+    fn settle(&mut self, mut at: usize) {
+        let p = self.exact[at].max();
+        while at > 0 && self.exact[at - 1].max() < p {
+            self.exact.swap(at, at - 1);
+            at -= 1;
+        }
+        while at + 1 < self.exact.len() && self.exact[at + 1].max() > p {
+            self.exact.swap(at, at + 1);
+            at += 1;
+        }
+    }
+
+    fn visit<'a>(&'a self, wanted: Wanted<'_>, visit: &mut dyn FnMut(&'a Arc<Rule>)) {
+        self.tree.visit(wanted, visit);
+        for e in &self.exact {
+            e.visit(wanted, visit);
+        }
+    }
+
+    /// All rules, in no order.
+    pub fn rules(&self) -> Vec<&Arc<Rule>> {
+        let mut list = Vec::with_capacity(self.len);
+        self.visit(Wanted::All, &mut |r| list.push(r));
+        list
+    }
+
+    /// The rules that match no packet that `matching` does not (OpenFlow 1.3.5 6.4), in no order.
+    pub fn within(&self, matching: &Match) -> Vec<&Arc<Rule>> {
+        let pattern = Pattern::new(matching);
+        let mut list = Vec::new();
+        self.visit(Wanted::Within(&pattern), &mut |r| {
+            if wants(matching, r, true) {
+                list.push(r);
+            }
+        });
+        list
+    }
+
+    /// A rule of this priority that some packet matches together with `matching`.
+    pub fn overlapping(&self, matching: &Match, priority: u16) -> Option<&Arc<Rule>> {
+        let pattern = Pattern::new(matching);
+        let mut found = None;
+        self.visit(Wanted::Overlapping(&pattern), &mut |r| {
+            if found.is_none() && r.priority == priority && wants(matching, r, false) {
+                found = Some(r);
+            }
+        });
+        found
+    }
+}
+
+/// Whether a match can be carried out: its fields exist in keys.
+pub(crate) fn matchable(slot: Slot) -> bool {
+    let _ = place(slot);
+    !matches!(
+        slot,
+        Slot::ConjId
+            | Slot::DpHash
+            | Slot::CtState
+            | Slot::CtMark
+            | Slot::CtLabel
+            | Slot::CtZone
+            | Slot::CtNwProto
+            | Slot::CtTpSrc
+            | Slot::CtTpDst
+            | Slot::CtNwSrc
+            | Slot::CtNwDst
+            | Slot::CtIpv6Src
+            | Slot::CtIpv6Dst
+            | Slot::PbbIsid
+            | Slot::PbbUca
+            | Slot::Ipv6Exthdr
+            | Slot::ActsetOutput
+    )
+}
+
+#[cfg(test)]
+mod tests;
