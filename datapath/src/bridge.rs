@@ -3,12 +3,15 @@
 //!
 //! # Versions
 //!
-//! There are three kinds of change: of the *world* (ports, their settings; one version number), of
-//! a bridge's *state* (flows, settings; a version number a bridge), and of its learned addresses (a
+//! There are four kinds of change: of the *world* (ports, their settings; one version number), of
+//! a bridge's *settings* (and which ports and tables it has; a version number a bridge), of its rules (versions for the
+//! places of a table that lookups end at, see [`Changes`](crate::table::Changes)), and of its learned addresses (a
 //! generation for each of [`FDB_BUCKETS`] buckets). Each first publishes, then counts up the one global *epoch*.
 //! A cached flow remembers what it depended on. While the epoch stands, a cache hit costs one
 //! comparison; when it moved, a flow compares what it depended on and is translated again only if
-//! that changed. So a host that appears does not disturb flows between other hosts.
+//! that changed. So a host that appears does not disturb flows between other hosts, nor does a rule
+//! those that it could not match. What tells of a change of settings or rules is stored before
+//! the change is published: a flow made from the state before, at any time, has an older version than it.
 
 use crate::config::{BridgeConfig, PortSpec};
 use crate::drop::DROP_REASONS;
@@ -132,6 +135,7 @@ pub struct Bridge {
     /// Learned addresses.
     pub fdb: Mutex<MacTable>,
     generations: Box<[AtomicU32]>,
+    settings: AtomicU64,
     /// Shared by the whole datapath.
     pub epoch: Arc<Epoch>,
 }
@@ -141,12 +145,14 @@ pub struct Bridge {
 pub struct BridgeState {
     /// Counts replacements.
     pub version: u64,
+    /// The version in which settings, ports, or which tables there are last changed.
+    pub settings: u64,
     /// Settings.
-    pub config: BridgeConfig,
+    pub config: Arc<BridgeConfig>,
     /// Flows.
     pub tables: Tables,
     /// Index of each port by OpenFlow number.
-    pub ports: BTreeMap<u32, u32>,
+    pub ports: Arc<BTreeMap<u32, u32>>,
 }
 
 impl Bridge {
@@ -159,13 +165,15 @@ impl Bridge {
             name: name.to_string(),
             state: ArcSwap::from_pointee(BridgeState {
                 version: 1,
-                config,
+                settings: 1,
+                config: Arc::new(config),
                 tables,
                 ..BridgeState::default()
             }),
             writer: Mutex::new(()),
             fdb: Mutex::default(),
             generations: (0..FDB_BUCKETS).map(|_| AtomicU32::new(0)).collect(),
+            settings: AtomicU64::new(1),
             epoch,
         }
     }
@@ -176,12 +184,25 @@ impl Bridge {
         change: impl FnOnce(&mut BridgeState) -> Result<R, E>,
     ) -> Result<R, E> {
         let _writer = self.writer.lock();
-        let mut next = (**self.state.load()).clone();
+        let old = self.state.load_full();
+        let mut next = (*old).clone();
         let result = change(&mut next)?;
         next.version += 1;
+        let came = next.tables.publish(next.version);
+        if came || !Arc::ptr_eq(&next.config, &old.config) || !Arc::ptr_eq(&next.ports, &old.ports)
+        {
+            next.settings = next.version;
+            self.settings.store(next.settings, Ordering::Release);
+        }
         self.state.store(Arc::new(next));
         self.epoch.bump();
         Ok(result)
+    }
+
+    /// The version in which its settings last changed.
+    #[inline]
+    pub(crate) fn settings(&self) -> u64 {
+        self.settings.load(Ordering::Acquire)
     }
 
     /// The bucket of an address.

@@ -113,7 +113,7 @@ impl Bench {
         }
         let mut refused = Vec::new();
         let made: Result<(), openflow::OfError> = bridge.update(|s: &mut BridgeState| {
-            s.ports = (0..4).map(|n| (n + 1, n)).collect();
+            s.ports = Arc::new((0..4).map(|n| (n + 1, n)).collect());
             let limits = Limits { tables: 255 };
             for m in flows {
                 let now = Default::default();

@@ -246,14 +246,14 @@ impl Datapath {
             .bridge(bridge)
             .ok_or_else(|| DatapathError::Bridge(format!("There is no bridge {}", bridge.0)))?;
         b.update(|s| {
-            s.config = config;
+            s.config = Arc::new(config);
             Ok(())
         })
     }
 
     /// A bridge's settings.
     pub fn bridge_config(&self, bridge: BridgeId) -> Option<BridgeConfig> {
-        Some(self.bridge(bridge)?.state.load().config.clone())
+        Some((*self.bridge(bridge)?.state.load().config).clone())
     }
 
     /// Removes a bridge and its ports.

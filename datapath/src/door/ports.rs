@@ -80,7 +80,7 @@ impl Datapath {
             w.ports[index] = Some(Arc::new(entry));
         });
         let _: Result<(), ()> = b.update(|s| {
-            s.ports.insert(number.0, index as u32);
+            Arc::make_mut(&mut s.ports).insert(number.0, index as u32);
             Ok(())
         });
         self.spread(&mut control.crew, index as u32, open, &affinity, &counters);
@@ -148,7 +148,7 @@ impl Datapath {
         let Some(b) = self.bridge(bridge) else { return };
         let desc = describe(&entry);
         let _: Result<(), ()> = b.update(|s| {
-            s.ports.remove(&port.0);
+            Arc::make_mut(&mut s.ports).remove(&port.0);
             Ok(())
         });
         self.withdraw(&mut control.crew, entry.index);

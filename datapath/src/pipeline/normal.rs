@@ -156,7 +156,7 @@ impl Xlate<'_> {
     /// FLOOD and ALL: every port but the one it came in by, whatever the VLAN.
     pub(super) fn flood(&mut self, state: &Arc<BridgeState>, all: bool) {
         let from = self.key.get64(Slot::InPort) as u32;
-        for (&number, &index) in &state.ports {
+        for (&number, &index) in state.ports.iter() {
             if PortNo(number) == PortNo(from) {
                 continue;
             }

@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::config::Miss;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
-use crate::table::{Counters, Rule, TableCounters};
+use crate::table::{Cells, Changes, Counters, Rule, TableCounters};
 use openflow::action::PacketInReason;
 use openflow::{Action, FieldId, Match, PortNo, Slot, Subfield};
 use std::sync::Arc;
@@ -38,8 +38,17 @@ pub enum Credit {
 /// What a translation depended on.
 #[derive(Clone)]
 pub enum Dep {
-    /// A bridge's flows and settings.
+    /// A bridge's settings, its ports, and which tables it has.
     Bridge(Arc<Bridge>, u64),
+    /// Rules of a table, as far as they concern one lookup.
+    Rules {
+        /// The table's.
+        changes: Arc<Changes>,
+        /// The version that was looked at.
+        since: u64,
+        /// Where the lookup ended.
+        cells: Cells,
+    },
     /// A bucket of learned addresses.
     Mac {
         /// Where.
@@ -55,7 +64,12 @@ impl Dep {
     /// Whether it is still as it was.
     pub fn holds(&self) -> bool {
         match self {
-            Dep::Bridge(b, version) => b.state.load().version == *version,
+            Dep::Bridge(b, version) => b.settings() == *version,
+            Dep::Rules {
+                changes,
+                since,
+                cells,
+            } => changes.unchanged(cells, *since),
             Dep::Mac {
                 bridge,
                 bucket,
@@ -225,7 +239,7 @@ impl<'a> Xlate<'a> {
         let state = bridge.state.load_full();
         self.out
             .deps
-            .push(Dep::Bridge(bridge.clone(), state.version));
+            .push(Dep::Bridge(bridge.clone(), state.settings));
         self.states.push((bridge.id, state.clone()));
         state
     }
@@ -270,7 +284,16 @@ impl<'a> Xlate<'a> {
             };
             // What the table looks at counts only where the bits are the packet's own.
             let mut mask = FlowMask::default();
-            let rule = t.classifier.lookup(&self.key, &mut mask).cloned();
+            let mut cells = Cells::default();
+            let rule = t
+                .classifier
+                .lookup_noting(&self.key, &mut mask, &mut cells)
+                .cloned();
+            self.out.deps.push(Dep::Rules {
+                changes: t.classifier.changes().clone(),
+                since: here.1.version,
+                cells,
+            });
             for ((total, seen), touched) in
                 self.out.mask.0.iter_mut().zip(&mask.0).zip(&self.touched.0)
             {

@@ -52,6 +52,8 @@ pub struct Tables {
     len: usize,
     /// Tables changed since the last publication, a bit each.
     changed: [u64; 4],
+    /// Whether a table came since.
+    came: bool,
 }
 
 impl Tables {
@@ -78,6 +80,7 @@ impl Tables {
         if self.tables.len() <= i {
             self.tables.resize(i + 1, None);
         }
+        self.came |= self.tables[i].is_none();
         Arc::make_mut(self.tables[i].get_or_insert_default())
     }
 
@@ -123,8 +126,8 @@ impl Tables {
     }
 
     /// Tells cached flows of what changed since the last time: before this value is published as
-    /// `version`.
-    pub(crate) fn publish(&mut self, version: u64) {
+    /// `version`. Whether there is a table that was not there.
+    pub(crate) fn publish(&mut self, version: u64) -> bool {
         let changed = std::mem::take(&mut self.changed);
         for (i, table) in self.tables.iter_mut().enumerate() {
             if let Some(t) = table
@@ -133,6 +136,7 @@ impl Tables {
                 Arc::make_mut(t).classifier.publish(version);
             }
         }
+        std::mem::take(&mut self.came)
     }
 
     /// The rules a filter selects (OpenFlow 1.3.5 7.3.5.2), by table, falling priority and age.
@@ -347,5 +351,7 @@ pub(crate) fn check_actions(
     check::actions(actions, matching, None, limits, false)
 }
 
+#[cfg(test)]
+mod precise_tests;
 #[cfg(test)]
 mod tests;

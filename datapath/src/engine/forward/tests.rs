@@ -5,7 +5,7 @@ use crate::Bench;
 use crate::cache::{INSTALLS_AT_ONCE, PORT_FLOWS_MAX, PORT_MASKS_MAX};
 use crate::packet::{BATCH, Batch, OwnedPacket};
 use crate::port::{TxOutcome, TxQueue};
-use openflow::{Action, FieldId, FlowFilter, FlowMod, Instructions, Match, PortNo};
+use openflow::{Action, FieldId, FlowFilter, FlowMod, Instructions, Match, PortNo, Subfield};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -104,12 +104,32 @@ fn odd_and_even() -> Bench {
         m.set_slot(openflow::Slot::TpSrc, bits, 1, 0xffff);
         m
     };
+    // Copying a field looks at all of it, whatever it took to find the rule.
+    let reading = |mut f: FlowMod| {
+        let whole = |field, bits| Subfield {
+            field,
+            offset: 0,
+            bits,
+        };
+        let copy = |from, to, bits| Action::Move {
+            source: whole(from, bits),
+            target: whole(to, bits),
+        };
+        f.instructions.apply.splice(
+            0..0,
+            [
+                copy(FieldId::Ipv4Src, FieldId::Reg0, 32),
+                copy(FieldId::UdpSrc, FieldId::Reg1, 16),
+            ],
+        );
+        f
+    };
     Bench::new(
         &[
             rule(9, whole, 4),
             rule(8, masked(0), 4),
-            rule(2, any(1), 2),
-            rule(1, any(0), 3),
+            reading(rule(2, any(1), 2)),
+            reading(rule(1, any(0), 3)),
         ],
         false,
     )

@@ -36,10 +36,6 @@ impl Row {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        1 + self.below.as_ref().map_or(0, |b| b.len())
-    }
-
     pub(super) fn find(&self, priority: u16) -> Option<&Arc<Rule>> {
         if self.rule.priority == priority {
             return Some(&self.rule);

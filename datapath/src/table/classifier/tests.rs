@@ -330,7 +330,7 @@ fn changes_disturb_few() {
     for style in [Style::Exact, Style::Lists] {
         let (right, told) = run(style, 7, 900, 1800);
         // Growth itself rearranges; still almost all flows are left alone.
-        assert!(told * 8 < right, "{style:?}: {told} of {right}");
+        assert!(told * 6 < right, "{style:?}: {told} of {right}");
     }
 }
 

@@ -252,7 +252,7 @@ impl Edge {
         priority: u16,
         pending: &mut Pending,
     ) -> Option<Arc<Rule>> {
-        let gone = match &mut self.child {
+        match &mut self.child {
             Child::Leaf(l) => {
                 l.find(pattern, priority)?;
                 pending.note(at);
@@ -274,8 +274,7 @@ impl Edge {
                 }
                 gone
             }
-        };
-        gone
+        }
     }
 
     fn find(&self, pattern: &Pattern, priority: u16) -> Option<&Arc<Rule>> {
