@@ -22,9 +22,12 @@
 //! [`Segment::copy_to`], never looked at in place.
 
 pub mod checksum;
+pub(crate) mod copy;
 mod offload;
 pub mod segment;
 
+#[cfg(debug_assertions)]
+pub use copy::copied;
 pub use offload::{Checksum, Gso, GsoKind, Offload, VNET_HEADER, VnetError};
 
 /// Packets in a batch.
@@ -67,6 +70,7 @@ impl Segment {
     pub fn copy_to(&self, offset: usize, dst: &mut [u8]) -> usize {
         let n = self.len().saturating_sub(offset).min(dst.len());
         if n > 0 {
+            copy::count(n);
             // SAFETY: `Batch::push_segment` was promised that `len` bytes at `ptr` are readable
             // until the batch is released, and a `Segment` cannot leave its batch. `offset + n` is
             // within `len`; `dst` is ours alone. A guest may write the source meanwhile: the bytes
@@ -207,9 +211,9 @@ impl std::fmt::Debug for Packet {
 /// The packets that one receive queue gave at once. Reused: allocates when made, never after.
 #[derive(Debug)]
 pub struct Batch {
-    packets: Box<[Packet]>,
+    packets: Box<[Packet; BATCH]>,
     len: usize,
-    segments: Box<[Segment]>,
+    segments: Box<[Segment; SEGMENTS]>,
     segments_len: usize,
 }
 
@@ -227,9 +231,9 @@ impl Batch {
             len: 0,
         };
         Batch {
-            packets: (0..BATCH).map(|_| Packet::new()).collect(),
+            packets: Box::new(std::array::from_fn(|_| Packet::new())),
             len: 0,
-            segments: vec![none; SEGMENTS].into(),
+            segments: Box::new([none; SEGMENTS]),
             segments_len: 0,
         }
     }
@@ -275,6 +279,43 @@ impl Batch {
         p.offload = Offload::default();
         p.popped_tpid = 0;
         Some(p)
+    }
+
+    /// Appends a packet that lies at `at` in one piece: its first bytes are copied, what is behind them is borrowed.
+    /// `false` if the batch is full.
+    ///
+    /// # Safety
+    ///
+    /// `len` bytes at `at` must stay readable until the queue's `release()`. They may be written by others meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn push_run(&mut self, at: *const u8, len: usize, offload: Offload) -> bool {
+        let Some(p) = self.packets.get_mut(self.len) else {
+            return false;
+        };
+        debug_assert!(len <= PACKET_MAX);
+        let head = len.min(HEAD_MAX);
+        // SAFETY: `head <= len` bytes are readable, by the caller's promise; there is room for HEAD_MAX.
+        unsafe { copy::copy(at, p.head_space().as_mut_ptr(), head) };
+        p.start = HEADROOM as u16;
+        p.head_len = head as u16;
+        p.total = len as u32;
+        p.segment_first = self.segments_len as u16;
+        p.segment_count = 0;
+        p.offload = offload;
+        p.popped_tpid = 0;
+        if len > head {
+            let Some(segment) = self.segments.get_mut(self.segments_len) else {
+                return false;
+            };
+            *segment = Segment {
+                ptr: at.wrapping_add(head),
+                len: (len - head) as u32,
+            };
+            p.segment_count = 1;
+            self.segments_len += 1;
+        }
+        self.len += 1;
+        true
     }
 
     /// The packet that was begun and not yet committed.
@@ -331,6 +372,7 @@ impl Batch {
         let bytes = &packet.bytes;
         let Some(p) = self.begin() else { return false };
         let head = bytes.len().min(HEAD_MAX);
+        copy::count(head);
         p.head_space()[..head].copy_from_slice(&bytes[..head]);
         p.set_head(head);
         p.offload = packet.offload;
@@ -376,6 +418,7 @@ impl Batch {
         let head = self.packets[i].head();
         if offset < head.len() {
             let n = (head.len() - offset).min(dst.len());
+            copy::count(n);
             dst[..n].copy_from_slice(&head[offset..offset + n]);
             done = n;
             offset = 0;

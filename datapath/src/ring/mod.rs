@@ -1,7 +1,7 @@
 //! Virtqueues, seen from the device's side (virtio 1.2 2.6 to 2.8).
 //!
 //! `split` and `packed` keep the books of the two layouts; what packets have to do with buffers is the same for both:
-//! `receive`, `send`, `chain` (descriptors and what they point to), `copy`. [`Ring`] is the seam: its layout is chosen once
+//! `receive`, `send`, `chain` (descriptors and what they point to). [`Ring`] is the seam: its layout is chosen once
 //! when a queue starts and dispatched once a batch. [`slot`] is where a forwarding
 //! thread finds the ring of a queue, and where the control thread takes it away again. [`testing`] is the other
 //! side: a driver for tests and fuzzing.
@@ -10,7 +10,6 @@
 //! (`dequeue`), *sending* fills the buffers of the guest's receive queue (`enqueue`).
 
 mod chain;
-mod copy;
 pub mod fuzz;
 mod packed;
 mod queue;
@@ -75,6 +74,8 @@ pub mod feature {
     pub const VERSION_1: u64 = 1 << 32;
     /// Packed rings.
     pub const RING_PACKED: u64 = 1 << 34;
+    /// Buffers are used in the order in which they were made available.
+    pub const IN_ORDER: u64 = 1 << 35;
 
     /// Names for people, lowest bit first.
     pub const NAMES: &[(u64, &str)] = &[
@@ -98,6 +99,7 @@ pub mod feature {
         (PROTOCOL_FEATURES, "protocol_features"),
         (VERSION_1, "version_1"),
         (RING_PACKED, "ring_packed"),
+        (IN_ORDER, "in_order"),
     ];
 }
 

@@ -33,11 +33,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::chain::{Ahead, DESCRIPTOR, Descriptor, Each, INDIRECT, NEXT, WRITE, read};
-use super::copy::prefetch_write;
 use super::queue::{Common, Virtqueue};
 use super::{BadChain, Layout, MAX_SIZE, RingError, feature};
 use crate::memory::GuestMemory;
 use crate::packet::BATCH;
+use crate::packet::copy::prefetch_write;
 
 /// Descriptor flag: equal to the driver's wrap counter when made available.
 const AVAIL: u16 = 1 << 7;
@@ -353,6 +353,11 @@ impl Virtqueue for PackedRing {
                     prefetch(buffer);
                     // Header and first bytes of a frame seldom share one line.
                     prefetch(buffer.wrapping_add(64));
+                    if !writable && d.len > 128 {
+                        // The rest of what is copied at once.
+                        prefetch(buffer.wrapping_add(128));
+                        prefetch(buffer.wrapping_add(192));
+                    }
                 }
             } else if flags & NEXT != 0 {
                 let Some((slots, id)) = self.measure(at.index, room) else {
@@ -416,13 +421,21 @@ impl Virtqueue for PackedRing {
 
     #[inline(always)]
     fn give_back(&mut self) {
-        for k in 0..self.common.taken_len {
-            let taken = self.common.taken[k];
+        let taken = &self.common.taken[..self.common.taken_len];
+        let Some(last) = taken.last() else { return };
+        if self.common.in_order {
+            // One descriptor for all, in the place of the first (virtio 1.2 2.8.9).
             self.done.push(Done {
+                len: 0,
+                id: last.id,
+                slots: self.held,
+            });
+        } else {
+            self.done.extend(taken.iter().map(|taken| Done {
                 len: 0,
                 id: taken.id,
                 slots: taken.slots,
-            });
+            }));
         }
         self.common.taken_len = 0;
         self.publish();

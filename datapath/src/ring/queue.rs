@@ -58,6 +58,8 @@ pub(super) struct Common {
     pub(super) header: usize,
     /// A packet may be spread over several receive buffers.
     pub(super) mergeable: bool,
+    /// Buffers are used in order, so that the last of a batch speaks for all.
+    pub(super) in_order: bool,
     /// What was negotiated.
     pub(super) features: u64,
     /// Chains looked ahead at.
@@ -85,6 +87,7 @@ impl Common {
                 10
             },
             mergeable,
+            in_order: features & feature::IN_ORDER != 0,
             features,
             ahead: [NOTHING; BATCH],
             taken: [Taken::default(); BATCH],

@@ -2,9 +2,9 @@
 
 use super::BadChain;
 use super::chain::Ahead;
-use super::copy::{copy, prefetch_read};
 use super::queue::{Common, Taken, Virtqueue};
-use crate::packet::{BATCH, Batch, HEAD_MAX, PACKET_MAX};
+use crate::packet::copy::{copy, prefetch_read};
+use crate::packet::{BATCH, Batch, HEAD_MAX, Offload, PACKET_MAX};
 
 /// Shortest frame: an Ethernet header.
 pub(super) const MIN_FRAME: usize = 14;
@@ -26,13 +26,10 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
             take_chain(ring, ahead, batch)
         } else {
             // SAFETY: `at` was translated with `len` and lies in memory that the ring keeps.
-            unsafe { take_single(ring.common_mut(), ahead.at, ahead.len as usize, batch) }
+            unsafe { take_single(ring.common(), ahead.at, ahead.len as usize, batch) }
         };
         match taken {
-            Ok(()) => {
-                batch.commit();
-                good += 1;
-            }
+            Ok(()) => good += 1,
             Err(_) => bad += 1,
         }
         ring.take(ahead.slots);
@@ -53,7 +50,7 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
 /// `len` bytes at `at` must be inside memory that outlives the batch's use of them.
 #[inline(always)]
 unsafe fn take_single(
-    common: &mut Common,
+    common: &Common,
     at: *const u8,
     len: usize,
     batch: &mut Batch,
@@ -62,34 +59,19 @@ unsafe fn take_single(
     if len < common.header + MIN_FRAME || frame > PACKET_MAX {
         return Err(BadChain::Length);
     }
-    let Some(packet) = batch.begin() else {
-        return Err(BadChain::Length);
-    };
     // SAFETY: the header has 10 or 12 bytes, and `len` is more.
     let header = unsafe { at.cast::<[u8; 10]>().read_unaligned() };
-    if header[0] | header[1] != 0 {
-        packet.offload = common.offload(&header, frame)?;
-    }
-    let in_head = frame.min(HEAD_MAX);
-    // SAFETY: `in_head <= frame` bytes follow the header; the head has room for HEAD_MAX.
-    unsafe {
-        copy(
-            at.add(common.header),
-            packet.head_space().as_mut_ptr(),
-            in_head,
-        )
+    let offload = if header[0] | header[1] == 0 {
+        Offload::default()
+    } else {
+        common.offload(&header, frame)?
     };
-    packet.set_head(in_head);
-    if frame > in_head {
-        // SAFETY: the rest of the same buffer; it stays mapped until give_back, by the caller's promise.
-        let pushed = unsafe {
-            batch.push_segment(at.add(common.header + in_head), (frame - in_head) as u32)
-        };
-        if !pushed {
-            return Err(BadChain::Length);
-        }
+    // SAFETY: `frame` bytes follow the header; they stay mapped until give_back, by the caller's promise.
+    if unsafe { batch.push_run(at.add(common.header), frame, offload) } {
+        Ok(())
+    } else {
+        Err(BadChain::Length)
     }
-    Ok(())
 }
 
 /// A packet in any legal shape.
@@ -137,5 +119,6 @@ fn take_chain<Q: Virtqueue>(ring: &mut Q, ahead: Ahead, batch: &mut Batch) -> Re
     let ten = *header.first_chunk().expect("12 is more than 10");
     let packet = batch.current();
     packet.offload = ring.common().offload(&ten, packet.len())?;
+    batch.commit();
     Ok(())
 }

@@ -170,3 +170,153 @@ impl Drop for RingUser {
         self.let_go();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    /// The slot as its threads see it.
+    #[derive(Clone, PartialEq, Eq, Hash, Default)]
+    struct Shared {
+        locked: bool,
+        ready: bool,
+        ring: Option<u8>,
+        /// Which threads use the ring.
+        using: u8,
+    }
+
+    /// One thread: what it does, one atomic step at a time, and how often.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct Walker {
+        role: Role,
+        step: u8,
+        left: u8,
+        /// What the control thread took and holds: nobody else may use it.
+        took: Option<u8>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+    enum Role {
+        /// `try_hold`, use, `let_go`.
+        Try,
+        /// `hold`, use, `let_go`.
+        Wait,
+        /// `take`, then `put` of another ring.
+        Control,
+    }
+
+    impl Walker {
+        /// Takes a step; `false` if it is done. What waits takes steps that change nothing.
+        fn step(&mut self, me: usize, s: &mut Shared) -> bool {
+            if self.left == 0 {
+                return false;
+            }
+            let bit = 1 << me;
+            let done = |w: &mut Walker| (w.step, w.left) = (0, w.left - 1);
+            match (self.role, self.step) {
+                // is_ready
+                (Role::Try | Role::Wait, 0) if !s.ready => done(self),
+                (Role::Try | Role::Wait, 0) => self.step = 1,
+                // try_lock: the look, then the exchange.
+                (Role::Try, 1) if s.locked => done(self),
+                (Role::Wait, 1) | (Role::Control, 1 | 5) if s.locked => {}
+                (_, 1 | 5) => self.step += 1,
+                (Role::Try, 2) if s.locked => done(self),
+                (Role::Wait, 2) | (Role::Control, 2 | 6) if s.locked => self.step -= 1,
+                (_, 2 | 6) => {
+                    s.locked = true;
+                    self.step += 1;
+                }
+                // held: nothing there, or the ring, which is used.
+                (Role::Try | Role::Wait, 3) if s.ring.is_none() => self.step = 5 + 3,
+                (Role::Try | Role::Wait, 3) => {
+                    s.using |= bit;
+                    self.step = 4;
+                }
+                (Role::Try | Role::Wait, 4) => {
+                    s.using &= !bit;
+                    self.step = 8;
+                }
+                (Role::Try | Role::Wait, _) => {
+                    s.locked = false;
+                    done(self);
+                }
+                // take
+                (Role::Control, 0) => {
+                    s.ready = false;
+                    self.step = 1;
+                }
+                (Role::Control, 3) => {
+                    self.took = s.ring.take();
+                    self.step = 4;
+                }
+                (Role::Control, 4) => {
+                    s.locked = false;
+                    self.step = 5;
+                }
+                // put: here the old memory may be gone.
+                (Role::Control, 7) => {
+                    s.ring = Some(self.left);
+                    self.took = None;
+                    self.step = 8;
+                }
+                (Role::Control, 8) => {
+                    s.locked = false;
+                    self.step = 9;
+                }
+                (Role::Control, _) => {
+                    s.ready = true;
+                    done(self);
+                }
+            }
+            true
+        }
+    }
+
+    /// Every interleaving of a forwarding thread that receives, one that sends, another that waits to send, and the control thread.
+    #[test]
+    fn nobody_shares_a_ring_and_nobody_uses_one_that_was_taken() {
+        let walker = |role| Walker {
+            role,
+            step: 0,
+            left: 2,
+            took: None,
+        };
+        let roles = [Role::Try, Role::Wait, Role::Wait, Role::Control];
+        let mut open = vec![(
+            Shared {
+                ring: Some(9),
+                ready: true,
+                ..Shared::default()
+            },
+            roles.map(walker),
+        )];
+        let mut seen = HashSet::new();
+        let mut ended = 0;
+        while let Some((shared, walkers)) = open.pop() {
+            assert!(shared.using.count_ones() <= 1, "two use the ring");
+            if walkers[3].took.is_some() || shared.ring.is_none() {
+                assert_eq!(shared.using, 0, "used after it was taken");
+            }
+            let mut moved = false;
+            for me in 0..walkers.len() {
+                let (mut s, mut w) = (shared.clone(), walkers.clone());
+                if w[me].step(me, &mut s) {
+                    moved |= s != shared || w != walkers;
+                    if seen.insert((s.clone(), w.clone())) {
+                        open.push((s, w));
+                    }
+                }
+            }
+            if !moved {
+                assert!(
+                    walkers.iter().all(|w| w.left == 0),
+                    "somebody waits for ever"
+                );
+                assert!(!shared.locked);
+                ended += 1;
+            }
+        }
+        assert!(ended > 0 && seen.len() > 1000, "{} states", seen.len());
+    }
+}

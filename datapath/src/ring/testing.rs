@@ -36,8 +36,6 @@ struct Packed {
     wrap: bool,
     /// And of the next to become used.
     used_wrap: bool,
-    /// What was offered and not collected: number and descriptors.
-    offered: VecDeque<(u16, u16)>,
 }
 
 impl Packed {
@@ -45,7 +43,6 @@ impl Packed {
         Packed {
             wrap: true,
             used_wrap: true,
-            offered: VecDeque::new(),
         }
     }
 }
@@ -64,6 +61,9 @@ pub struct Driver {
     next_descriptor: u16,
     next_data: u64,
     packed: Option<Packed>,
+    in_order: bool,
+    /// What was offered and not collected, number and entries, where that has to be known.
+    offered: VecDeque<(u16, u16)>,
     /// By entry of a packed ring: length and flags as they were offered.
     lengths: Vec<(u32, u16)>,
 }
@@ -91,6 +91,8 @@ impl Driver {
             next_descriptor: 0,
             next_data: 0,
             packed: None,
+            in_order: false,
+            offered: VecDeque::new(),
             lengths: vec![(0, 0); size.into()],
         };
         driver.next_data = driver.ring_end();
@@ -107,6 +109,7 @@ impl Driver {
             next_descriptor: 0,
             next_data: data,
             packed: self.packed.as_ref().map(|_| Packed::new()),
+            offered: VecDeque::new(),
             lengths: self.lengths.clone(),
             ..*self
         })
@@ -117,6 +120,14 @@ impl Driver {
         self.write(self.ring, &vec![0; (self.ring_end() - self.ring) as usize]);
         (self.next_avail, self.next_used, self.next_descriptor) = (0, 0, 0);
         self.packed = self.packed.as_ref().map(|_| Packed::new());
+        self.offered.clear();
+    }
+
+    /// The driver negotiates that buffers are used in order.
+    #[must_use]
+    pub fn in_order(mut self) -> Driver {
+        self.in_order = true;
+        self
     }
 
     /// The memory as two regions, divided at this offset (a multiple of the page size).
@@ -191,11 +202,12 @@ impl Driver {
 
     /// The feature bits that belong to the layout.
     pub fn layout_features(&self) -> u64 {
-        if self.packed.is_some() {
+        let packed = if self.packed.is_some() {
             feature::RING_PACKED
         } else {
             0
-        }
+        };
+        packed | if self.in_order { feature::IN_ORDER } else { 0 }
     }
 
     /// Starts the device's side of this queue.
@@ -251,6 +263,9 @@ impl Driver {
 
     /// Puts a head into the available ring and moves the index.
     pub fn make_available(&mut self, head: u16) {
+        if self.in_order {
+            self.offered.push_back((head, 1));
+        }
         self.write(
             self.avail_at() + 4 + 2 * u64::from(self.next_avail % self.size),
             &head.to_le_bytes(),
@@ -344,8 +359,8 @@ impl Driver {
         }
         if let Some(packed) = &mut self.packed {
             packed.wrap = wrap;
-            packed.offered.push_back((head, entries.len() as u16));
         }
+        self.offered.push_back((head, entries.len() as u16));
     }
 
     /// Offers the pieces by an indirect table; returns the head.
@@ -394,35 +409,58 @@ impl Driver {
         while self.next_used != index && new.len() < usize::from(self.size) {
             let at = self.used_at() + 4 + 8 * u64::from(self.next_used % self.size);
             let b = self.read(at, 8);
-            new.push((
-                u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-                u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-            ));
-            self.next_used = self.next_used.wrapping_add(1);
+            let head = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            let len = u32::from_le_bytes([b[4], b[5], b[6], b[7]]);
+            if self.in_order {
+                let entries = self.retire(head, len, &mut new);
+                if entries == 0 {
+                    break;
+                }
+                self.next_used = self.next_used.wrapping_add(entries);
+            } else {
+                new.push((head, len));
+                self.next_used = self.next_used.wrapping_add(1);
+            }
         }
         new
+    }
+
+    /// What was offered up to this number, in order, or it alone, is used; says how many entries that are.
+    fn retire(&mut self, id: u32, len: u32, new: &mut Vec<(u32, u32)>) -> u16 {
+        let Some(at) = (self.offered.iter()).position(|(head, _)| u32::from(*head) == id) else {
+            return 0;
+        };
+        let mut entries = 0;
+        let first = if self.in_order { 0 } else { at };
+        for (head, n) in self.offered.drain(first..=at) {
+            let len = if u32::from(head) == id { len } else { 0 };
+            new.push((head.into(), len));
+            entries += n;
+        }
+        entries
     }
 
     fn collect_packed(&mut self) -> Vec<(u32, u32)> {
         let mut new = Vec::new();
         while new.len() < usize::from(self.size) {
             let b = self.read(self.ring + 16 * u64::from(self.next_used) + 8, 8);
-            let packed = self.packed.as_mut().expect("a packed ring");
+            let packed = self.packed.as_ref().expect("a packed ring");
             let flags = u16::from_le_bytes([b[6], b[7]]);
             let wanted = if packed.used_wrap { AVAIL | USED } else { 0 };
             if flags & (AVAIL | USED) != wanted {
                 break;
             }
-            let id = u16::from_le_bytes([b[4], b[5]]);
+            let id = u32::from(u16::from_le_bytes([b[4], b[5]]));
+            let len = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
             // Without such a chain somebody else wrote the descriptor, or nobody did yet.
-            let Some(at) = packed.offered.iter().position(|(head, _)| *head == id) else {
+            let entries = self.retire(id, len, &mut new);
+            if entries == 0 {
                 break;
-            };
-            let (_, entries) = packed.offered.remove(at).expect("just found");
-            new.push((id.into(), u32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+            }
             self.next_used += entries;
             if self.next_used >= self.size {
                 self.next_used -= self.size;
+                let packed = self.packed.as_mut().expect("a packed ring");
                 packed.used_wrap = !packed.used_wrap;
             }
         }

@@ -49,7 +49,8 @@ pub const FEATURES: u64 = feature::CSUM
     | feature::EVENT_IDX
     | feature::PROTOCOL_FEATURES
     | feature::VERSION_1
-    | feature::RING_PACKED;
+    | feature::RING_PACKED
+    | feature::IN_ORDER;
 
 /// vhost-user protocol features (vhost-user, "Protocol features").
 pub mod protocol_feature {

@@ -1,5 +1,6 @@
 //! Rings of both layouts against a driver, well-behaved and hostile, and against a naive model.
 
+mod models;
 mod packed;
 mod split;
 
@@ -21,7 +22,15 @@ const OFFLOADS: u64 = feature::CSUM
 /// Makes a driver: size of the queue, bytes of memory.
 type New = fn(u16, u64) -> std::io::Result<Driver>;
 
-/// Runs tests on both layouts.
+fn split_in_order(size: u16, memory: u64) -> std::io::Result<Driver> {
+    Driver::new(size, memory).map(Driver::in_order)
+}
+
+fn packed_in_order(size: u16, memory: u64) -> std::io::Result<Driver> {
+    Driver::packed(size, memory).map(Driver::in_order)
+}
+
+/// Runs tests on both layouts, in order and not.
 macro_rules! both {
     ($($name:ident,)*) => {
         mod of_split {
@@ -30,10 +39,17 @@ macro_rules! both {
         mod of_packed {
             $(#[test] fn $name() { super::$name(super::Driver::packed) })*
         }
+        mod of_split_in_order {
+            $(#[test] fn $name() { super::$name(super::split_in_order) })*
+        }
+        mod of_packed_in_order {
+            $(#[test] fn $name() { super::$name(super::packed_in_order) })*
+        }
     };
 }
 
 both! {
+    one_element_may_speak_for_a_batch,
     frames_of_every_length_come_in_whole,
     a_full_queue_comes_in_batches_and_the_index_wraps,
     chains_and_indirect_tables_and_divided_memory_are_put_together,
@@ -72,6 +88,32 @@ fn send(ring: &mut Ring, packets: &[OwnedPacket]) -> TxOutcome {
     let mut out = TxOutcome::default();
     ring.enqueue(&batch, &which, 1522, &mut out);
     out
+}
+
+/// What was taken together is given back together; used buffers are all told, whoever is told.
+fn one_element_may_speak_for_a_batch(new: New) {
+    let mut driver = new(8, 1 << 16).unwrap();
+    let mut ring = driver.start(MODERN);
+    for round in 0..50usize {
+        let n = round % 5 + 1;
+        let mut heads = Vec::new();
+        for k in 0..n {
+            let at = driver.room(72);
+            driver.write(at, &[0; 72]);
+            heads.push(if k == 3 {
+                driver.offer(&[(at, 20), (at + 20, 52)], 0)
+            } else {
+                driver.offer(&[(at, 72)], 0)
+            });
+        }
+        assert_eq!(receive(&mut ring).len(), n);
+        let used: Vec<u16> = driver
+            .collect()
+            .iter()
+            .map(|(head, _)| *head as u16)
+            .collect();
+        assert_eq!(used, heads, "round {round}");
+    }
 }
 
 fn frames_of_every_length_come_in_whole(new: New) {

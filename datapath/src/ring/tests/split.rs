@@ -164,7 +164,7 @@ fn a_stopped_ring_goes_on_where_it_was() {
 }
 
 /// What a chain means, by the simplest reading of the specification.
-fn model(driver: &Driver, head: u16, size: u16) -> Option<Vec<u8>> {
+pub(super) fn model(driver: &Driver, head: u16, size: u16) -> Option<Vec<u8>> {
     let read = |table: u64, i: u16| {
         let b = driver.read(table + 16 * u64::from(i), 16);
         let word = |at: usize, n: usize| {
@@ -221,7 +221,7 @@ fn model(driver: &Driver, head: u16, size: u16) -> Option<Vec<u8>> {
     Some(bytes.split_off(12))
 }
 
-const MODEL_MEMORY: u64 = 4 * 4096;
+pub(super) const MODEL_MEMORY: u64 = 4 * 4096;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
