@@ -28,26 +28,61 @@ pub fn describe() -> String {
     )
 }
 
-/// Nanoseconds on the processor so far, of every thread of a process.
-pub fn thread_times(pid: u32) -> Vec<(u32, u64)> {
+/// What a thread has had of processors so far, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// The thread.
+    pub thread: u32,
+    /// Time on a processor.
+    pub ran: u64,
+    /// Time it was ready to run and another had the processor.
+    pub waited: u64,
+}
+
+/// Of every thread of a process.
+pub fn thread_times(pid: u32) -> Vec<Used> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
         return vec![];
     };
     tasks
         .filter_map(|t| {
-            let tid: u32 = t.ok()?.file_name().to_str()?.parse().ok()?;
-            let s = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/schedstat")).ok()?;
-            Some((tid, s.split_whitespace().next()?.parse().ok()?))
+            let thread: u32 = t.ok()?.file_name().to_str()?.parse().ok()?;
+            let s = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat")).ok()?;
+            let mut numbers = s.split_whitespace().map(str::parse);
+            Some(Used {
+                thread,
+                ran: numbers.next()?.ok()?,
+                waited: numbers.next()?.ok()?,
+            })
         })
         .collect()
 }
 
-/// The share of one processor that the busiest thread had, and the whole process's share, over a window.
-pub fn shares(before: &[(u32, u64)], after: &[(u32, u64)], window: Duration) -> (f64, f64) {
-    let used = |tid: u32, t: u64| t - before.iter().find(|b| b.0 == tid).map_or(0, |b| b.1.min(t));
+/// Shares of one processor over a window.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shares {
+    /// What the busiest thread had.
+    pub busiest: f64,
+    /// How long the busiest thread had to wait for it.
+    pub waited: f64,
+    /// What all threads had.
+    pub all: f64,
+}
+
+/// From what threads had before and after a window.
+pub fn shares(before: &[Used], after: &[Used], window: Duration) -> Shares {
     let window = window.as_nanos() as f64;
-    let each = after.iter().map(|&(tid, t)| used(tid, t) as f64 / window);
-    (each.clone().fold(0.0, f64::max), each.sum())
+    let mut s = Shares::default();
+    for a in after {
+        let b = before.iter().find(|b| b.thread == a.thread);
+        let ran = (a.ran - b.map_or(0, |b| b.ran.min(a.ran))) as f64 / window;
+        s.all += ran;
+        if ran > s.busiest {
+            s.busiest = ran;
+            s.waited = (a.waited - b.map_or(0, |b| b.waited.min(a.waited))) as f64 / window;
+        }
+    }
+    s
 }
 
 /// How long a cache line takes from one processor to the other, in nanoseconds: the hypervisor moves the

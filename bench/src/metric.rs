@@ -2,7 +2,7 @@
 //!
 //! Every sample knows how far apart the two processors were when it was taken (see [`crate::machine::cpu_distance`]). A figure of two
 //! processors that are near each other cannot be compared with one of two that are not, so a metric's medians are
-//! taken over the samples of one state only, if every switch has some of it.
+//! taken over the samples of one state only, if every switch has some of it. (Samples without a distance do not depend on it.)
 
 use crate::peers::Peer;
 use anyhow::{Context, Result};
@@ -150,7 +150,10 @@ impl Table {
             self.samples
                 .iter()
                 .filter(|s| s.metric == metric && s.switch == p)
-                .filter(|s| far.is_none() || s.distance.map(|d| d > FAR) == far)
+                .filter(|s| match (far, s.distance) {
+                    (Some(far), Some(d)) => (d > FAR) == far,
+                    _ => true,
+                })
                 .collect()
         };
         let switches: BTreeSet<Peer> = self

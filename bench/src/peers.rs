@@ -432,7 +432,7 @@ impl Switch {
     }
 
     /// Time on a processor of every thread of every process of it.
-    pub fn times(&self) -> Vec<(u32, u64)> {
+    pub fn times(&self) -> Vec<machine::Used> {
         self.processes
             .iter()
             .flat_map(|p| machine::thread_times(p.id()))

@@ -238,13 +238,13 @@ fn sample(scenario: &Scenario, kind: Peer, smoke: bool, table: &mut Table) -> Re
         let (to, end) = traffic.received()?;
         let cycles = switch.cycles_per_packet()?;
         let window = end - start;
-        let busy = machine::shares(&before.0, &machine::thread_times(switch.pid()), window).0;
+        let busy = machine::shares(&before.0, &machine::thread_times(switch.pid()), window).busiest;
         let sending = machine::shares(
             &before.1,
             &machine::thread_times(traffic.child.id()),
             window,
         )
-        .0;
+        .busiest;
         let far = machine::cpu_distance();
         let rate = (to - from) as f64 / window.as_secs_f64() / 1e6;
         if !smoke && (busy < WHOLE || sending < WHOLE || near.max(far) > 2.0 * near.min(far)) {

@@ -19,7 +19,7 @@ fn look(table: &mut Table, name: &str, switch: &mut Switch) -> Result<()> {
     let before = switch.times();
     let start = Instant::now();
     std::thread::sleep(LOOK);
-    let (_, all) = machine::shares(&before, &switch.times(), start.elapsed());
+    let all = machine::shares(&before, &switch.times(), start.elapsed()).all;
     switch.pause();
     table.add(
         &format!("{name}.cpu"),

@@ -61,7 +61,8 @@ fn half_load(name: &'static str, about: &'static str, bridge: sweep::Bridge) -> 
                     pace: Pace::PerSecond(pace),
                     latency: true,
                     // A switch that sleeps between frames is welcome to.
-                    shares: (0.0, super::WHOLE),
+                    shares: (super::UNDISTURBED, super::UNDISTURBED),
+                    may_sleep: true,
                     ..Wanted::OPEN
                 };
                 let s = subject.measure(name, wanted)?;
@@ -108,7 +109,8 @@ pub fn scenarios() -> Vec<Scenario> {
                             time: Duration::from_secs(3),
                             pace: Pace::PerSecond(SLOW),
                             latency: true,
-                            shares: (0.0, super::WHOLE),
+                            shares: (super::UNDISTURBED, super::UNDISTURBED),
+                            may_sleep: true,
                             ..Wanted::OPEN
                         };
                         let s = subject.measure(name, wanted)?;

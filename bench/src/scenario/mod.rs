@@ -16,7 +16,7 @@ use crate::machine;
 use crate::metric::Table;
 use crate::peers::{Peer, Setup, Switch};
 use anyhow::{Context, Result, bail, ensure};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Something that can be measured.
 pub struct Scenario {
@@ -103,10 +103,12 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 const TRIES: usize = 20;
 /// The share of its processor that a busy thread must have had.
 pub const WHOLE: f64 = 0.97;
-/// Warming: so long at a time, so often at most, until the rate changes by less.
+/// The same where single delays matter: half a percent of waiting would be half a percent of the packets.
+pub const UNDISTURBED: f64 = 0.995;
+/// Warming: so long at a time, until every flow was there and the rate changes by less, but no longer than that.
 const WARM: Duration = Duration::from_millis(200);
-const WARM_TRIES: usize = 50;
 const WARM_CHANGE: f64 = 0.03;
+const WARM_MAX: Duration = Duration::from_secs(30);
 
 /// A switch with the traffic made for it.
 pub struct Subject {
@@ -131,6 +133,8 @@ pub struct Wanted {
     pub latency: bool,
     /// Shares of their processors that the forwarding thread and the traffic must have had.
     pub shares: (f64, f64),
+    /// The forwarding thread may sleep: what counts is only that it never had to wait for its processor.
+    pub may_sleep: bool,
     /// Whether to warm.
     pub warm: bool,
 }
@@ -142,6 +146,7 @@ impl Wanted {
         pace: Pace::Open,
         latency: false,
         shares: (WHOLE, WHOLE),
+        may_sleep: false,
         warm: true,
     };
 }
@@ -195,7 +200,12 @@ impl Subject {
             let sampled = self.once(wanted);
             self.switch.pause();
             let far = machine::cpu_distance();
-            let (mut s, busy) = sampled?;
+            let (mut s, shares) = sampled?;
+            let busy = if wanted.may_sleep {
+                1.0 - shares.waited
+            } else {
+                shares.busiest
+            };
             ensure!(
                 s.window.bad == 0,
                 "{} frames that were not what they should be",
@@ -221,10 +231,14 @@ impl Subject {
 
     /// Sends until the rate stays as it is: caches are filled, addresses learned.
     pub fn warm(&mut self, pace: Pace) -> Result<()> {
-        let mut last = 0.0;
-        for _ in 0..WARM_TRIES {
-            let rate = self.load.run(WARM, pace, false, &mut || ())?.rate();
-            if (rate - last).abs() <= WARM_CHANGE * rate {
+        let (mut last, mut sent) = (0.0, 0);
+        let end = Instant::now() + WARM_MAX;
+        while Instant::now() < end {
+            let w = self.load.run(WARM, pace, false, &mut || ())?;
+            sent += w.sent.iter().sum::<u64>();
+            let rate = w.rate();
+            let all = pace != Pace::Open || sent >= self.load.round();
+            if all && (rate - last).abs() <= WARM_CHANGE * rate {
                 break;
             }
             last = rate;
@@ -232,7 +246,7 @@ impl Subject {
         Ok(())
     }
 
-    fn once(&mut self, wanted: Wanted) -> Result<(Sampled, f64)> {
+    fn once(&mut self, wanted: Wanted) -> Result<(Sampled, machine::Shares)> {
         if self.smoke {
             self.load.run(WARM, wanted.pace, false, &mut || ())?;
         } else if wanted.warm {
@@ -247,17 +261,17 @@ impl Subject {
                 times.push(switch.times());
             })?;
         let cycles = self.switch.cycles_per_packet()?;
-        let (busy, all) = match &times[..] {
+        let shares = match &times[..] {
             [before, after] => machine::shares(before, after, window.time),
-            _ => (0.0, 0.0),
+            _ => machine::Shares::default(),
         };
         let sampled = Sampled {
             window,
             distance: 0.0,
             cycles,
-            switch_cpu: all,
+            switch_cpu: shares.all,
         };
-        Ok((sampled, busy))
+        Ok((sampled, shares))
     }
 }
 

@@ -105,13 +105,12 @@ fn scenario(name: &'static str, about: &'static str, mergeable: bool) -> Scenari
                 }
                 // All switches are paused now. Once a round is enough.
                 if subject.kind == Peer::Weir {
-                    let near = machine::cpu_distance();
                     table.add(
                         &metric,
                         "GB/s",
                         Peer::Memcpy,
                         memcpy(mergeable)? / 1e9,
-                        Some(near),
+                        None,
                     );
                 }
                 Ok(())
