@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// A transmit queue that reads every byte and keeps none.
 #[derive(Default)]
-struct Sink {
+pub(crate) struct Sink {
     buffer: Vec<u8>,
     read_all: bool,
 }

@@ -21,6 +21,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod port;
 pub mod ring;
+mod stage;
 pub mod sys;
 pub mod table;
 
@@ -32,3 +33,4 @@ pub use fuzz::{Bench, fuzz_packet};
 pub use port::vhost_user::fuzz::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
 pub use ring::fuzz::fuzz_ring;
+pub use stage::Stage;

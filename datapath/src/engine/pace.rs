@@ -60,10 +60,16 @@ impl Pace {
         self.gap = self.gap - (self.gap >> SHIFT) + (gap >> SHIFT);
     }
 
+    /// Whether packets are so far apart that there is no point in polling for the next.
+    #[inline]
+    pub fn is_sparse(&self) -> bool {
+        self.gap > POLL_GAP * self.us
+    }
+
     /// Whether polling in vain has gone on for long enough.
     #[inline]
     pub fn is_tired(&self, now: u64) -> bool {
-        self.gap > POLL_GAP * self.us || now.wrapping_sub(self.last) > SPIN * self.us
+        self.is_sparse() || now.saturating_sub(self.last) > SPIN * self.us
     }
 
     /// Whether it is time to look at the quiet queues, after a round that had packets or not.

@@ -131,7 +131,7 @@ impl Thread {
             if self.pace.is_look_due(now, packets == 0) {
                 self.rota.sleep(Some(Duration::ZERO), cycles);
             }
-            if packets == 0 {
+            if packets == 0 || self.pace.is_sparse() {
                 if self.pace.is_tired(now) {
                     self.sleep();
                 } else {
