@@ -58,7 +58,7 @@ impl Stage {
         });
         let entries = entries.collect();
         let made: Result<(), OfError> = bridge.update(|s: &mut BridgeState| {
-            s.ports = (0..ports).map(|n| (n + 1, n)).collect();
+            s.ports = Arc::new((0..ports).map(|n| (n + 1, n)).collect());
             let limits = Limits { tables: 255 };
             flows.iter().try_for_each(|m| {
                 s.tables
