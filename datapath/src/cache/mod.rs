@@ -182,11 +182,21 @@ impl Flow {
     }
 }
 
-/// The part of a mask that lies in the packet. Flows are kept by input port, so it is not part of their masks.
+/// The mask under which a flow is kept: that of its translation as far as it lies in the packet, by whole bytes. Finer ones
+/// would let more packets share a flow, but rules of many prefix lengths would make hundreds of masks of them, and each
+/// costs a probe; whole bytes leave a few dozen at worst. Flows are kept by input port, so it is not part of their masks.
 pub fn packet_mask(mask: &FlowMask) -> PacketKey {
-    let mut mask = *mask.packet_words();
+    let mut mask = mask.packet_words().map(whole_bytes);
     mask[0] = 0;
     mask
+}
+
+/// All bits of each byte in which there is one.
+fn whole_bytes(w: u64) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    // The top bit of each byte says whether any bit is set in it: the sum does not carry from byte to byte.
+    let some = ((w & LOW) + LOW | w) & !LOW;
+    (some >> 7) * 0xff
 }
 
 /// Whether sending to one port is all there is to do, and whether changes come first.
@@ -249,4 +259,23 @@ pub(crate) fn prefetch<T>(r: &T) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = r;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_bytes;
+
+    #[test]
+    fn bytes_are_taken_whole() {
+        assert_eq!(whole_bytes(0), 0);
+        assert_eq!(whole_bytes(u64::MAX), u64::MAX);
+        assert_eq!(whole_bytes(0xfff8_0000_0001_8000), 0xffff_0000_00ff_ff00);
+        for bit in 0..64 {
+            assert_eq!(whole_bytes(1 << bit), 0xff << (bit / 8 * 8));
+            assert_eq!(
+                whole_bytes(!(0xff << (bit / 8 * 8))),
+                !(0xff << (bit / 8 * 8))
+            );
+        }
+    }
 }
