@@ -55,6 +55,8 @@ pub struct Bench {
     /// The bridge, with its flows.
     #[cfg(test)]
     pub(crate) bridge: Arc<Bridge>,
+    world: Arc<ArcSwap<World>>,
+    epoch: Arc<Epoch>,
     events: Events,
 }
 
@@ -129,7 +131,7 @@ impl Bench {
         };
         let (sender, events) = events::channel().expect("an event queue");
         let world = Arc::new(ArcSwap::from_pointee(world));
-        let mut forwarder = Forwarder::new(world, epoch, sender);
+        let mut forwarder = Forwarder::new(world.clone(), epoch.clone(), sender);
         for p in ports.iter().flatten() {
             let sink = Sink {
                 read_all,
@@ -141,6 +143,8 @@ impl Bench {
             forwarder,
             #[cfg(test)]
             bridge,
+            world,
+            epoch,
             events,
         };
         (bench, refused)
@@ -162,6 +166,14 @@ impl Bench {
         self.forwarder.flush();
         self.events();
         batch.clear();
+    }
+
+    /// Publishes the ports again: all cached flows are translated again with their next packet.
+    pub fn republish(&self) {
+        let mut world = World::clone(&self.world.load());
+        world.version += 1;
+        self.world.store(Arc::new(world));
+        self.epoch.bump();
     }
 
     /// Drains and counts events.

@@ -170,6 +170,24 @@ impl Flow {
         }
     }
 
+    /// Its lists, for another translation: it must not be in use.
+    pub fn take(&mut self) -> Translation {
+        Translation {
+            actions: std::mem::take(&mut self.body.actions),
+            credits: std::mem::take(&mut self.body.credits),
+            deps: std::mem::take(&mut self.body.deps),
+            ..Translation::default()
+        }
+    }
+
+    /// Lists to take later.
+    pub fn give(&mut self, mut lists: Translation) {
+        lists.clear();
+        self.body.actions = lists.actions;
+        self.body.credits = lists.credits;
+        self.body.deps = lists.deps;
+    }
+
     /// Takes the answer of a translation, as of this epoch and world.
     pub fn set(&mut self, t: Translation, epoch: u64, world: u64) {
         (self.single, self.simple) = shape(&t.actions);

@@ -95,7 +95,7 @@ impl Xlate<'_> {
         };
         let pcp = tci & 0xe000;
         if let Some(index) = known
-            && let Some(p) = self.world.port(index).cloned()
+            && let Some(p) = self.world.port(index)
             && p.bridge == bridge.id
         {
             if in_port.is_some_and(|i| i.index == index) {
@@ -107,7 +107,7 @@ impl Xlate<'_> {
             if in_port.is_some_and(|i| i.index == index) {
                 continue;
             }
-            let Some(p) = self.world.port(index).cloned() else {
+            let Some(p) = self.world.port(index) else {
                 continue;
             };
             if !p.flags.no_flood && carries(&p.spec.vlan, vlan) {
@@ -160,7 +160,7 @@ impl Xlate<'_> {
             if PortNo(number) == PortNo(from) {
                 continue;
             }
-            if let Some(p) = self.world.port(index).cloned()
+            if let Some(p) = self.world.port(index)
                 && (all || !p.flags.no_flood)
             {
                 self.output_port(&p);

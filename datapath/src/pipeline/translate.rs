@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::config::Miss;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
-use crate::table::{Cells, Changes, Counters, Rule, TableCounters};
+use crate::table::{Cells, Changes, Counters, TableCounters};
 use openflow::action::PacketInReason;
 use openflow::{Action, FieldId, Match, PortNo, Slot, Subfield};
 use std::sync::Arc;
@@ -94,6 +94,17 @@ pub struct Translation {
     pub drop: Option<DropReason>,
 }
 
+impl Translation {
+    /// Empty, but for the memory of its lists: for another translation.
+    pub fn clear(&mut self) {
+        self.actions.clear();
+        self.mask = FlowMask::default();
+        self.credits.clear();
+        self.deps.clear();
+        self.drop = None;
+    }
+}
+
 /// A VLAN tag the pipeline knows of; tag protocol 0 is "as it came".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tag {
@@ -128,11 +139,15 @@ pub struct Xlate<'a> {
     pub(super) effects: bool,
     pub(super) key: FlowKey,
     touched: FlowMask,
+    /// Whether nothing was ever touched: most packets are only sent on.
+    clean: bool,
     wire: FlowKey,
     wire_touched: FlowMask,
     pub(super) tags: Vec<Tag>,
     wire_tags: Vec<Tag>,
     pub(super) out: Translation,
+    /// The states of the bridges it came to: most packets see one.
+    state: Option<(u32, Arc<BridgeState>)>,
     states: Vec<(u32, Arc<BridgeState>)>,
     set: ActionSet,
     depth: usize,
@@ -164,11 +179,13 @@ impl<'a> Xlate<'a> {
             effects,
             key,
             touched: FlowMask::default(),
+            clean: true,
             wire: key,
             wire_touched: FlowMask::default(),
             wire_tags: tags.clone(),
             tags,
             out: Translation::default(),
+            state: None,
             states: Vec::new(),
             set: ActionSet::default(),
             depth: 0,
@@ -181,6 +198,14 @@ impl<'a> Xlate<'a> {
             cookie: 0,
             miss_rule: false,
         }
+    }
+
+    /// Writes the answer into the lists of an old one, so that nothing is allocated for it.
+    #[must_use]
+    pub fn reusing(mut self, mut old: Translation) -> Xlate<'a> {
+        old.clear();
+        self.out = old;
+        self
     }
 
     /// A packet that came in by `port`.
@@ -233,14 +258,19 @@ impl<'a> Xlate<'a> {
 
     /// The state of a bridge: one throughout the translation.
     fn state_of(&mut self, bridge: &Arc<Bridge>) -> Arc<BridgeState> {
-        if let Some((_, s)) = self.states.iter().find(|(id, _)| *id == bridge.id) {
+        let mut known = self.state.iter().chain(&self.states);
+        if let Some((_, s)) = known.find(|(id, _)| *id == bridge.id) {
             return s.clone();
         }
         let state = bridge.state.load_full();
         self.out
             .deps
             .push(Dep::Bridge(bridge.clone(), state.settings));
-        self.states.push((bridge.id, state.clone()));
+        let first = (bridge.id, state.clone());
+        match self.state {
+            None => self.state = Some(first),
+            Some(_) => self.states.push(first),
+        }
         state
     }
 
@@ -283,35 +313,37 @@ impl<'a> Xlate<'a> {
                 return self.missed(here, table, miss);
             };
             // What the table looks at counts only where the bits are the packet's own.
-            let mut mask = FlowMask::default();
             let mut cells = Cells::default();
-            let rule = t
-                .classifier
-                .lookup_noting(&self.key, &mut mask, &mut cells)
-                .cloned();
+            let rule = if self.clean {
+                t.classifier
+                    .lookup_noting(&self.key, &mut self.out.mask, &mut cells)
+            } else {
+                let mut mask = FlowMask::default();
+                let rule = t.classifier.lookup_noting(&self.key, &mut mask, &mut cells);
+                for ((total, seen), touched) in
+                    self.out.mask.0.iter_mut().zip(&mask.0).zip(&self.touched.0)
+                {
+                    *total |= seen & !touched;
+                }
+                rule
+            };
             self.out.deps.push(Dep::Rules {
                 changes: t.classifier.changes().clone(),
                 since: here.1.version,
                 cells,
             });
-            for ((total, seen), touched) in
-                self.out.mask.0.iter_mut().zip(&mask.0).zip(&self.touched.0)
-            {
-                *total |= seen & !touched;
-            }
             self.out
                 .credits
                 .push(Credit::Table(t.counters.clone(), rule.is_some()));
             let Some(rule) = rule else {
                 return self.missed(here, table, miss);
             };
-            let rule: Arc<Rule> = rule;
             self.out.credits.push(Credit::Rule(rule.counters.clone()));
             let saved = (self.table, self.cookie, self.miss_rule);
             self.table = table;
             self.cookie = rule.cookie;
             self.miss_rule = rule.priority == 0 && rule.matching.is_empty();
-            let i = rule.instructions.clone();
+            let i = &rule.instructions;
             self.actions(here, &i.apply);
             if self.exit {
                 return;
@@ -356,6 +388,7 @@ impl<'a> Xlate<'a> {
     }
 
     fn write(&mut self, slot: Slot, value: u128, mask: u128) {
+        self.clean = false;
         self.key.set_masked(slot, value, mask);
         self.touched.look(slot, mask);
     }
@@ -528,20 +561,20 @@ impl<'a> Xlate<'a> {
         (self.table, self.cookie, self.miss_rule) = saved;
     }
 
-    fn port_at(&self, state: &BridgeState, number: PortNo) -> Option<Arc<PortEntry>> {
-        self.world.port(*state.ports.get(&number.0)?).cloned()
+    fn port_at(&self, state: &BridgeState, number: PortNo) -> Option<&'a Arc<PortEntry>> {
+        self.world.port(*state.ports.get(&number.0)?)
     }
 
     fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
         let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
         match port {
             PortNo::IN_PORT => match self.port_at(here.1, in_port) {
-                Some(p) => self.output_port(&p),
+                Some(p) => self.output_port(p),
                 None => self.dropped(DropReason::PortNoForward),
             },
             PortNo::NORMAL => {
                 let p = self.port_at(here.1, in_port);
-                self.normal(here.0, here.1, p.as_ref());
+                self.normal(here.0, here.1, p);
             }
             PortNo::FLOOD => self.flood(here.1, false),
             PortNo::ALL => self.flood(here.1, true),
@@ -559,7 +592,7 @@ impl<'a> Xlate<'a> {
             }),
             p if p == in_port => self.dropped(DropReason::ToInputPort),
             p => match self.port_at(here.1, p) {
-                Some(p) => self.output_port(&p),
+                Some(p) => self.output_port(p),
                 None => self.dropped(DropReason::PortNoForward),
             },
         }
@@ -574,7 +607,7 @@ impl<'a> Xlate<'a> {
             self.commit();
             return self.emit(DpAction::Output(port.index));
         };
-        let Some(peer) = peer.and_then(|i| self.world.port(i)).cloned() else {
+        let Some(peer) = peer.and_then(|i| self.world.port(i)) else {
             return self.dropped(DropReason::PortNoForward);
         };
         self.out
@@ -599,7 +632,7 @@ impl<'a> Xlate<'a> {
             self.write(slot, 0, u128::MAX);
         }
         self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
-        self.deeper(|x| x.enter(&peer));
+        self.deeper(|x| x.enter(peer));
         self.key = key;
         self.touched = touched;
         self.tags = tags;
@@ -618,6 +651,9 @@ impl<'a> Xlate<'a> {
     /// Makes the packet on the wire what the key says.
     fn commit(&mut self) {
         self.commit_tags();
+        if self.clean {
+            return;
+        }
         for slot in HEADER {
             let ours = self.touched.get(slot);
             let wires = self.wire_touched.get(slot);

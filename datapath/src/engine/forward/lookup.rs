@@ -48,18 +48,26 @@ impl Forwarder {
         self.install(i, &words, port)
     }
 
-    pub(super) fn translate(&self, words: &PacketKey, port: u32, effects: bool) -> Translation {
+    /// What is done with a packet; `old` is an answer nobody needs any more, whose memory is used.
+    pub(super) fn translate(
+        &self,
+        words: &PacketKey,
+        port: u32,
+        effects: bool,
+        mut old: Translation,
+    ) -> Translation {
         let mut key = FlowKey::from_packet(words, PACKET_WORDS);
         let Some(entry) = self.world.port(port) else {
-            return Translation {
-                drop: Some(DropReason::PortNoRecv),
-                ..Translation::default()
-            };
+            old.clear();
+            old.drop = Some(DropReason::PortNoRecv);
+            return old;
         };
         // Inside, the key's port is the datapath's own number; the tables see OpenFlow's.
         key.set(openflow::Slot::InPort, entry.number.0.into());
         let now = Duration::from_nanos(self.now);
-        Xlate::new(&self.world, key, now, effects).run(entry)
+        Xlate::new(&self.world, key, now, effects)
+            .reusing(old)
+            .run(entry)
     }
 
     /// Whether a flow is right as of now; if it is not, it is taken out.
@@ -76,7 +84,7 @@ impl Forwarder {
             return true;
         }
         self.counts.revalidated += 1;
-        let t = self.translate(&f.body.key, f.body.port, true);
+        let t = self.translate(&f.body.key, f.body.port, true, Translation::default());
         if packet_mask(&t.mask) != f.body.mask {
             self.remove_flow(flow);
             return false;
@@ -89,7 +97,9 @@ impl Forwarder {
 
     /// Translates packet `i` and makes a flow of the answer, for good if there is room.
     fn install(&mut self, i: usize, words: &PacketKey, port: u32) -> u32 {
-        let t = self.translate(words, port, true);
+        // Packet `i`'s own place is only used for what is not kept: its lists are free until then.
+        let spare = self.flows[i].take();
+        let t = self.translate(words, port, true, spare);
         let mask = packet_mask(&t.mask);
         let Some(at) = self.place(&mask, port) else {
             self.counts.unkept += 1;
@@ -110,7 +120,9 @@ impl Forwarder {
         f.body.key = *words;
         f.body.mask = mask;
         (f.body.total_packets, f.body.total_bytes) = (0, 0);
+        let old = f.take();
         f.set(t, self.epoch, self.world.version);
+        self.flows[i].give(old);
         let cache = &mut self.lanes[port as usize].cache;
         cache.insert(at, &self.hasher, &self.flows);
         at
