@@ -20,6 +20,7 @@ struct Left {
 enum Kind {
     Plain,
     Mount,
+    Namespace,
 }
 
 static LEFT: Mutex<Option<Left>> = Mutex::new(None);
@@ -101,6 +102,13 @@ pub fn mount(path: &Path) {
     });
 }
 
+/// A network namespace to be deleted at the end.
+pub fn namespace(name: &str) {
+    left(|l| {
+        l.directories.insert(PathBuf::from(name), Kind::Namespace);
+    });
+}
+
 /// It is gone already.
 pub fn forget(path: &Path) {
     left(|l| {
@@ -118,11 +126,21 @@ pub fn all() {
         unsafe { libc::waitpid(p as i32, std::ptr::null_mut(), 0) };
     }
     for (d, kind) in list.directories {
-        if kind == Kind::Mount {
-            let _ = Command::new("umount").arg(&d).status();
-            let _ = std::fs::remove_dir(&d);
-        } else {
-            let _ = std::fs::remove_dir_all(&d);
+        match kind {
+            Kind::Mount => {
+                let _ = Command::new("umount").arg(&d).status();
+                let _ = std::fs::remove_dir(&d);
+            }
+            Kind::Namespace => {
+                let _ = Command::new("ip")
+                    .args(["netns", "del"])
+                    .arg(&d)
+                    .stderr(std::process::Stdio::null())
+                    .status();
+            }
+            Kind::Plain => {
+                let _ = std::fs::remove_dir_all(&d);
+            }
         }
     }
 }

@@ -195,7 +195,9 @@ impl Table {
                     Want::Ratio(q, r) if q == p => {
                         Some(format!("{r:.2}x {}", met(ratio.is_some_and(|x| x >= r))))
                     }
-                    Want::AtLeast(v) if p == Peer::Weir => Some(format!(">= {v} {}", met(m >= v))),
+                    Want::AtLeast(v) if matches!(p, Peer::Weir | Peer::None) => {
+                        Some(format!(">= {v} {}", met(m >= v)))
+                    }
                     Want::AtMost(v) if p == Peer::Weir => Some(format!("<= {v} {}", met(m <= v))),
                     _ => None,
                 })

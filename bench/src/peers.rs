@@ -7,6 +7,7 @@
 use crate::cleanup::{self, Process};
 use crate::machine::{self, SWITCH_CPU, TRAFFIC_CPU};
 use anyhow::{Context, Result, bail, ensure};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -72,13 +73,14 @@ impl Peer {
             Peer::TestpmdForward => {
                 first("dpkg-query", &["-W", "-f=${Package} ${Version}\n", "dpdk"])
             }
-            Peer::Ovs => first("/usr/lib/openvswitch-switch/ovs-vswitchd", &["--version"]),
+            Peer::Ovs => first(OVS, &["--version"]),
             Peer::LinuxBridge | Peer::Memcpy => "the kernel's".into(),
             Peer::None => String::new(),
         }
     }
 }
 
+const OVS: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
 const OVS_DPDK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 
 /// A port that carries no traffic of ours.
@@ -90,6 +92,8 @@ pub enum Extra {
     Tap,
     /// An internal port.
     Internal,
+    /// A device that is there.
+    System(String),
 }
 
 /// What a switch is started with.
@@ -101,6 +105,8 @@ pub struct Setup {
     pub tso: bool,
     /// Run in a network namespace of its own.
     pub private: bool,
+    /// Run in the network namespace of this name.
+    pub namespace: Option<String>,
     /// More ports.
     pub extra: Vec<Extra>,
 }
@@ -112,6 +118,7 @@ pub struct Switch {
     processes: Vec<Process>,
     directory: TempDir,
     private: bool,
+    namespace: Option<String>,
     stopped: bool,
     /// Where the traffic's side listens.
     pub sockets: Vec<PathBuf>,
@@ -191,6 +198,7 @@ impl Switch {
             processes: vec![],
             directory,
             private: false,
+            namespace: None,
             stopped: false,
             sockets,
         })
@@ -199,9 +207,11 @@ impl Switch {
     /// Starts it with a bridge `br0`, ports `p0` (number 1), `p1` (2), ... and the flows.
     pub fn start(&mut self, setup: &Setup) -> Result<()> {
         self.private = setup.private;
+        self.namespace.clone_from(&setup.namespace);
         match self.kind {
             Peer::Weir => self.start_weir(),
             Peer::OvsDpdk => self.start_ovs_dpdk(setup.tso),
+            Peer::Ovs => self.start_ovs(),
             Peer::TestpmdForward => return self.start_testpmd(setup.tso),
             _ => bail!("{} has no vhost-user ports", self.kind.name()),
         }?;
@@ -236,6 +246,19 @@ impl Switch {
                 });
             }
         }
+        if let Some(name) = &self.namespace {
+            let file = std::fs::File::open(format!("/var/run/netns/{name}"))
+                .with_context(|| format!("network namespace {name}"))?;
+            // SAFETY: setns is a plain system call, fit to be made between fork and exec; the closure keeps the descriptor.
+            unsafe {
+                c.pre_exec(
+                    move || match libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) {
+                        0 => Ok(()),
+                        _ => Err(std::io::Error::last_os_error()),
+                    },
+                );
+            }
+        }
         Ok(c)
     }
 
@@ -251,8 +274,8 @@ impl Switch {
         wait_for("weir", Duration::from_secs(10), || pid.exists())
     }
 
-    fn start_ovs_dpdk(&mut self, tso: bool) -> Result<()> {
-        let huge = huge_pages()?;
+    /// Open vSwitch's database server; where it listens.
+    fn start_database(&mut self) -> Result<PathBuf> {
         let db = self.path("conf.db");
         let db = db.to_str().expect("utf-8");
         run(
@@ -266,6 +289,19 @@ impl Switch {
         self.set_dirs(&mut c);
         self.processes.push(Process::start(&mut c)?);
         wait_for("ovsdb-server", Duration::from_secs(10), || sock.exists())?;
+        Ok(sock)
+    }
+
+    fn start_ovs(&mut self) -> Result<()> {
+        let sock = self.start_database()?;
+        self.vsctl(&["--no-wait", "init"])?;
+        // No thread of its own forwards: all of it gets the switch's processor.
+        self.start_vswitchd(SWITCH_CPU, OVS, &sock)
+    }
+
+    fn start_ovs_dpdk(&mut self, tso: bool) -> Result<()> {
+        let huge = huge_pages()?;
+        let sock = self.start_database()?;
         let other = format!(
             "other_config:pmd-cpu-mask={:#x} other_config:dpdk-lcore-mask={:#x} other_config:dpdk-hugepage-dir={}",
             1 << SWITCH_CPU,
@@ -297,8 +333,12 @@ impl Switch {
             words.push("other_config:userspace-tso-enable=true");
         }
         self.vsctl(&words)?;
+        self.start_vswitchd(TRAFFIC_CPU, OVS_DPDK, &sock)
+    }
+
+    fn start_vswitchd(&mut self, cpu: usize, program: &str, sock: &Path) -> Result<()> {
         let pid = self.path("ovs-vswitchd.pid");
-        let mut c = self.command(TRAFFIC_CPU, Path::new(OVS_DPDK))?;
+        let mut c = self.command(cpu, Path::new(program))?;
         c.arg(format!("unix:{}", sock.display()))
             .arg(format!("--pidfile={}", pid.display()))
             .arg(format!("--unixctl={}", self.path("ctl").display()));
@@ -385,6 +425,7 @@ impl Switch {
             Extra::Vhost(s) => (format!("v{i}"), vhost(s)),
             Extra::Tap => (format!("t{i}"), vec!["type=tap".into()]),
             Extra::Internal => (format!("i{i}"), vec!["type=internal".into()]),
+            Extra::System(name) => (name.clone(), vec!["type=system".into()]),
         }));
         // One by one, so that numbers are as asked for even where nobody asks.
         for (i, (name, settings)) in ports.iter().enumerate() {
@@ -507,7 +548,7 @@ impl Switch {
     fn appctl(&self, command: &str) -> Result<String> {
         let ctl = self.path("ctl");
         let target = match self.kind {
-            Peer::OvsDpdk => ctl.to_str().expect("utf-8"),
+            Peer::OvsDpdk | Peer::Ovs => ctl.to_str().expect("utf-8"),
             _ => "ovs-vswitchd",
         };
         run(

@@ -172,6 +172,21 @@ impl Window {
     }
 }
 
+/// A ring and its buffers, in this process's addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Wires {
+    /// Available ring.
+    pub available: u64,
+    /// Used ring.
+    pub used: u64,
+    /// Entries.
+    pub size: u16,
+    /// First buffer.
+    pub buffers: usize,
+    /// From one to the next.
+    pub stride: usize,
+}
+
 /// The traffic, whatever its rings.
 pub trait Traffic: Send {
     /// Waits for the switch to connect, and hands over.
@@ -190,6 +205,8 @@ pub trait Traffic: Send {
     fn wake(&mut self, sleep: Duration, times: usize) -> Result<Vec<f64>>;
     /// Whether its memory is in huge pages.
     fn huge(&self) -> bool;
+    /// Where each port's rings and buffers lie in this process: receiving, sending. For a device in this process.
+    fn wires(&self) -> Vec<(Wires, Wires)>;
     /// Frames after which every flow of every port that sends was there.
     fn round(&self) -> u64;
     /// Attack packets begin or end, where the plan has them.
@@ -960,6 +977,28 @@ impl<R: Ring> Traffic for Load<R> {
 
     fn huge(&self) -> bool {
         self.ports.iter().all(|p| p.memory.huge)
+    }
+
+    fn wires(&self) -> Vec<(Wires, Wires)> {
+        let wires = |ring: &R, buffers: *mut u8, stride: usize| {
+            let c = ring.config();
+            Wires {
+                available: c.avail_ring_addr,
+                used: c.used_ring_addr,
+                size: c.queue_size,
+                buffers: buffers as usize,
+                stride,
+            }
+        };
+        self.ports
+            .iter()
+            .map(|p| {
+                (
+                    wires(&p.receive, p.receive_at, p.receive_stride),
+                    wires(&p.send, p.send_at, p.send_stride),
+                )
+            })
+            .collect()
     }
 
     fn round(&self) -> u64 {

@@ -6,7 +6,9 @@
 
 mod attack;
 mod changes;
+mod generator;
 mod idle;
+mod kernel;
 mod latency;
 mod sweep;
 mod tso;
@@ -70,6 +72,8 @@ pub fn all() -> Vec<Scenario> {
     list.extend(changes::scenarios());
     list.extend(latency::scenarios());
     list.extend(idle::scenarios());
+    list.extend(kernel::scenarios());
+    list.extend(generator::scenarios());
     list
 }
 
