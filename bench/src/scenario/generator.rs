@@ -10,7 +10,7 @@ use anyhow::Result;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 /// Most frames passed on in one go.
-const BURST: u16 = 32;
+const BURST: u16 = 128;
 
 /// One direction, in addresses of this process.
 struct Direction {
@@ -39,9 +39,18 @@ impl Direction {
             let element = |ring: u64, at: u16, size: u16| {
                 ((ring + 4) as *mut [u32; 2]).add(usize::from(at & (size - 1)))
             };
+            let slot = |at: u16, size: u16| usize::from(at & (size - 1));
             for i in 0..n {
                 let (a, b) = (self.taken.wrapping_add(i), self.given.wrapping_add(i));
-                let slot = |at: u16, size: u16| usize::from(at & (size - 1));
+                load::prefetch(
+                    (self.from.buffers + slot(a, self.from.size) * self.from.stride) as *const u8,
+                );
+                load::prefetch_own(
+                    (self.to.buffers + slot(b, self.to.size) * self.to.stride) as *const u8,
+                );
+            }
+            for i in 0..n {
+                let (a, b) = (self.taken.wrapping_add(i), self.given.wrapping_add(i));
                 let source = self.from.buffers + slot(a, self.from.size) * self.from.stride;
                 let target = self.to.buffers + slot(b, self.to.size) * self.to.stride;
                 let mut line = (source as *const [u8; 64]).read_unaligned();
