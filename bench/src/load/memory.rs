@@ -45,8 +45,9 @@ impl Memory {
         // SAFETY: the descriptor is new and nobody else's.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: a plain call on our own descriptor.
+        let sized = unsafe { libc::ftruncate(fd.as_raw_fd(), len as i64) };
         ensure!(
-            unsafe { libc::ftruncate(fd.as_raw_fd(), len as i64) } == 0,
+            sized == 0,
             "ftruncate to {len}: {}",
             std::io::Error::last_os_error()
         );
