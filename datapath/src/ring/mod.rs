@@ -295,7 +295,7 @@ impl Ring {
     /// Returns what [`Ring::dequeue`] took, and interrupts the guest if it wants that.
     #[inline]
     pub fn give_back(&mut self) {
-        either!(&mut self.kind, ring => ring.give_back());
+        either!(&mut self.kind, ring => receive::give_back(ring));
         self.notify();
     }
 

@@ -113,6 +113,9 @@ pub(super) struct PackedRing {
     device: *mut u16,
     /// The next entry to take.
     next: Position,
+    /// The next entry to look at: behind those that are ahead, which have so many entries.
+    look: Position,
+    looked: u16,
     /// The next entry to hand back.
     used: Position,
     /// Entries taken and not handed back.
@@ -159,6 +162,8 @@ impl PackedRing {
             driver: driver.cast(),
             device: device.cast(),
             next,
+            look: next,
+            looked: 0,
             used: next,
             held: 0,
             done: Vec::with_capacity(size.into()),
@@ -202,6 +207,7 @@ impl PackedRing {
             );
         }
         self.used = self.next;
+        self.look = self.next;
     }
 
     /// Length, number and flags of entry `i`.
@@ -321,18 +327,24 @@ impl Virtqueue for PackedRing {
     }
 
     #[inline(always)]
-    fn look_ahead(&mut self, want: usize, writable: bool, prefetch: impl Fn(*const u8)) -> usize {
-        let mut at = self.next;
-        let mut room = self.size - self.held;
+    fn look_ahead(
+        &mut self,
+        want: usize,
+        _fresh: bool,
+        writable: bool,
+        prefetch: impl Fn(*const u8),
+    ) -> usize {
+        let filled = self.common.filled;
+        let mut at = self.look;
+        let before = self.size - self.held - self.looked;
+        let mut room = before;
         let wanted = if writable { WRITE } else { 0 };
-        for k in 0..want.min(BATCH) {
-            if room == 0 {
-                return k;
-            }
+        let mut n = 0;
+        while n < want && filled + n < BATCH && room > 0 {
             let rest = u64::from_le(self.rest(at.index).load(Ordering::Acquire));
             let flags = (rest >> 48) as u16;
             if flags & (AVAIL | USED) != at.available() {
-                return k;
+                break;
             }
             // Two lines on; we will write them too.
             let line = (usize::from(at.index) + 8) * DESCRIPTOR as usize;
@@ -362,15 +374,23 @@ impl Virtqueue for PackedRing {
             } else if flags & NEXT != 0 {
                 let Some((slots, id)) = self.measure(at.index, room) else {
                     self.common.give_up(RingError::Endless(at.index, self.size));
-                    return k;
+                    break;
                 };
                 (ahead.slots, ahead.id) = (slots, id);
             }
             room -= ahead.slots;
             at.advance(ahead.slots, self.size);
-            self.common.ahead[k] = ahead;
+            self.common.ahead[filled + n] = ahead;
+            n += 1;
         }
-        want.min(BATCH)
+        self.look = at;
+        self.looked += before - room;
+        n
+    }
+
+    fn forget(&mut self) {
+        (self.common.next, self.common.filled) = (0, 0);
+        (self.look, self.looked) = (self.next, 0);
     }
 
     fn walk(&mut self, ahead: Ahead, writable: bool, each: &mut impl Each) -> Result<(), BadChain> {
@@ -405,8 +425,10 @@ impl Virtqueue for PackedRing {
 
     #[inline(always)]
     fn take(&mut self, slots: u16) {
+        self.common.next += 1;
         self.next.advance(slots, self.size);
         self.held += slots;
+        self.looked -= slots;
     }
 
     #[inline(always)]
@@ -467,5 +489,6 @@ impl Virtqueue for PackedRing {
     fn rewind(&mut self, (next, held, done): Self::Mark) {
         (self.next, self.held) = (next, held);
         self.done.truncate(done);
+        self.forget();
     }
 }

@@ -17,14 +17,44 @@ pub(super) trait Virtqueue {
     fn common(&self) -> &Common;
     fn common_mut(&mut self) -> &mut Common;
 
-    /// Finds up to `want` (at most [`BATCH`]) chains that are available and writes them to [`Common::ahead`]; says how many.
-    /// Buffers are asked for with `prefetch`. An impossible ring is given up.
-    fn look_ahead(&mut self, want: usize, writable: bool, prefetch: impl Fn(*const u8)) -> usize;
+    /// Finds up to `want` chains that are available behind those that are ahead already, and writes them to [`Common::ahead`]
+    /// from [`Common::filled`] on, where there must be room; says how many. Buffers are asked for with `prefetch`. An impossible
+    /// ring is given up. Unless `fresh`, nothing is looked at that the guest may be about to write.
+    fn look_ahead(
+        &mut self,
+        want: usize,
+        fresh: bool,
+        writable: bool,
+        prefetch: impl Fn(*const u8),
+    ) -> usize;
+
+    /// Forgets the chains that are ahead; they stay available.
+    fn forget(&mut self);
+
+    /// Looks ahead until `want` (at most [`BATCH`]) chains are ahead, or no more are available.
+    #[inline(always)]
+    fn top_up(&mut self, want: usize, fresh: bool, writable: bool, prefetch: impl Fn(*const u8)) {
+        if self.common().writable != writable {
+            self.forget();
+            self.common_mut().writable = writable;
+        }
+        let common = self.common_mut();
+        let left = common.filled - common.next;
+        if left >= want || common.error.is_some() {
+            return;
+        }
+        if common.next > 0 {
+            common.ahead.copy_within(common.next..common.filled, 0);
+            (common.next, common.filled) = (0, left);
+        }
+        let n = self.look_ahead(want - left, fresh, writable, prefetch);
+        self.common_mut().filled += n;
+    }
 
     /// Walks a chain that was looked ahead at and hands on every run of bytes, in order, until `each` has enough.
     fn walk(&mut self, ahead: Ahead, writable: bool, each: &mut impl Each) -> Result<(), BadChain>;
 
-    /// Takes the next chain, of so many entries.
+    /// Takes the next chain that is ahead, of so many entries.
     fn take(&mut self, slots: u16);
 
     /// Says that a chain is used and that `len` bytes were written into it.
@@ -39,7 +69,7 @@ pub(super) trait Virtqueue {
     /// Where taking and putting stand.
     fn mark(&self) -> Self::Mark;
 
-    /// Forgets what was taken and put since `mark`, none of which may be published.
+    /// Forgets what was taken and put since `mark`, none of which may be published, and what is ahead.
     fn rewind(&mut self, mark: Self::Mark);
 }
 
@@ -62,8 +92,12 @@ pub(super) struct Common {
     pub(super) in_order: bool,
     /// What was negotiated.
     pub(super) features: u64,
-    /// Chains looked ahead at.
+    /// Chains that are ahead, available and not taken: from `next` to `filled`.
     pub(super) ahead: [Ahead; BATCH],
+    pub(super) next: usize,
+    pub(super) filled: usize,
+    /// They are to be written.
+    pub(super) writable: bool,
     /// Chains taken by `dequeue` and not given back: the first `taken_len`.
     pub(super) taken: [Taken; BATCH],
     pub(super) taken_len: usize,
@@ -90,6 +124,9 @@ impl Common {
             in_order: features & feature::IN_ORDER != 0,
             features,
             ahead: [NOTHING; BATCH],
+            next: 0,
+            filled: 0,
+            writable: false,
             taken: [Taken::default(); BATCH],
             taken_len: 0,
             error: None,

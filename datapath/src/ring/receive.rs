@@ -18,10 +18,13 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
         return (0, 0);
     }
     let want = batch.room().min(BATCH - common.taken_len);
-    let n = ring.look_ahead(want, false, prefetch_read);
+    ring.top_up(want, true, false, prefetch_read);
+    let common = ring.common();
+    let n = (common.filled - common.next).min(want);
     let (mut good, mut bad) = (0, 0);
-    for k in 0..n {
-        let ahead = ring.common().ahead[k];
+    for _ in 0..n {
+        let common = ring.common();
+        let ahead = common.ahead[common.next];
         let taken = if ahead.at.is_null() {
             take_chain(ring, ahead, batch)
         } else {
@@ -41,6 +44,15 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
         common.taken_len += 1;
     }
     (good, bad)
+}
+
+/// Returns what was taken. What comes next, as far as it is known, is on its way while others are served.
+#[inline]
+pub(super) fn give_back<Q: Virtqueue>(ring: &mut Q) {
+    if ring.common().taken_len > 0 {
+        ring.give_back();
+        ring.top_up(BATCH, false, false, prefetch_read);
+    }
 }
 
 /// A packet in one piece.

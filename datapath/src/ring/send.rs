@@ -82,12 +82,9 @@ pub(super) fn enqueue_owned<Q: Virtqueue>(
     writer.finish(out)
 }
 
-/// Sending in progress: the buffers looked at ahead of their use.
+/// Sending in progress.
 struct Writer<'a, Q> {
     ring: &'a mut Q,
-    /// Of the buffers ahead: how many are filled in, and how many of those are used up.
-    filled: usize,
-    used: usize,
     bad: u32,
     /// Packets and bytes sent.
     packets: u32,
@@ -111,8 +108,6 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     fn new(ring: &'a mut Q) -> Writer<'a, Q> {
         Writer {
             ring,
-            filled: 0,
-            used: 0,
             bad: 0,
             packets: 0,
             bytes: 0,
@@ -123,7 +118,8 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     #[inline(always)]
     fn approach(&self, tail: &[Segment]) {
         let Some(segment) = tail.first() else { return };
-        let ahead = self.ring.common().ahead.get(self.used + 1);
+        let common = self.ring.common();
+        let ahead = common.ahead[..common.filled].get(common.next + 1);
         let to = ahead.map_or(ptr::null_mut(), |ahead| ahead.at);
         for line in 0..APPROACH {
             prefetch_read(segment.as_ptr().wrapping_add(64 * line));
@@ -135,30 +131,25 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     /// Looks ahead at so many buffers.
     #[inline(always)]
     fn expect(&mut self, buffers: usize) {
-        self.filled = 0;
-        self.used = 0;
-        if self.ring.common().error.is_none() {
-            self.filled = self
-                .ring
-                .look_ahead(buffers.clamp(1, BATCH), true, prefetch_write);
-        }
+        let want = buffers.clamp(1, BATCH);
+        self.ring.top_up(want, true, true, prefetch_write);
     }
 
     /// The next buffer; taking it is up to the caller.
     #[inline(always)]
     fn next(&mut self, expected: usize) -> Option<Ahead> {
-        if self.used == self.filled {
+        if self.ring.common().next == self.ring.common().filled {
             self.expect(expected);
-            if self.filled == 0 {
-                return None;
-            }
         }
-        Some(self.ring.common().ahead[self.used])
+        let common = self.ring.common();
+        if common.next == common.filled || common.error.is_some() {
+            return None;
+        }
+        Some(common.ahead[common.next])
     }
 
     #[inline(always)]
     fn taken(&mut self, ahead: Ahead, written: usize) {
-        self.used += 1;
         self.ring.take(ahead.slots);
         self.ring.put_used(ahead, written as u32);
     }
@@ -303,8 +294,6 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     /// Forgets a packet that was begun: its buffers were not published and stay available.
     fn roll_back(&mut self, start: Q::Mark, why: Refused) -> Result<(), Refused> {
         self.ring.rewind(start);
-        self.filled = 0;
-        self.used = 0;
         Err(why)
     }
 
@@ -321,6 +310,9 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
         out.packets += self.packets;
         out.bytes += self.bytes;
         self.ring.publish();
+        // As many as this time will go there the next time: their buffers are on their way meanwhile.
+        let again = (self.packets as usize).min(BATCH);
+        self.ring.top_up(again, false, true, prefetch_write);
         self.bad
     }
 }

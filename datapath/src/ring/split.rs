@@ -40,6 +40,7 @@ use super::chain::{Ahead, DESCRIPTOR, Descriptor, Each, INDIRECT, NEXT, WRITE, r
 use super::queue::{Common, Virtqueue};
 use super::{BadChain, Layout, MAX_SIZE, RingError, feature};
 use crate::memory::GuestMemory;
+use crate::packet::BATCH;
 use crate::packet::copy::{prefetch_read, prefetch_write};
 
 /// Available ring flag: the driver wants no interrupts.
@@ -245,6 +246,12 @@ impl SplitRing {
         self.next_avail.wrapping_sub(self.common.taken_len as u16)
     }
 
+    #[inline(always)]
+    fn prefetch_descriptor(&self, head: u16) {
+        let offset = usize::from(head & self.mask) * DESCRIPTOR as usize;
+        prefetch_read(self.table.wrapping_add(offset));
+    }
+
     /// If `head` is one direct descriptor in one region with the wanted direction: where its buffer lies.
     #[inline(always)]
     fn single(&mut self, head: u16, flags: u16) -> Ahead {
@@ -281,24 +288,39 @@ impl Virtqueue for SplitRing {
 
     /// Stages 1 and 2.
     #[inline(always)]
-    fn look_ahead(&mut self, want: usize, writable: bool, prefetch: impl Fn(*const u8)) -> usize {
-        let n = usize::from(self.available(want as u16)).min(want);
+    fn look_ahead(
+        &mut self,
+        want: usize,
+        fresh: bool,
+        writable: bool,
+        prefetch: impl Fn(*const u8),
+    ) -> usize {
+        let filled = self.common.filled;
+        let first = self.next_avail.wrapping_add(filled as u16);
+        let mut known = self.avail_seen.wrapping_sub(first);
+        if fresh && usize::from(known) < want {
+            known = self
+                .available((filled + want) as u16)
+                .saturating_sub(filled as u16);
+        }
+        let n = usize::from(known).min(want).min(BATCH - filled);
         if n == 0 {
             return 0;
         }
         let used = (self.used).wrapping_add(2 + 4 * usize::from(self.next_used & self.mask));
         prefetch_write(used.cast());
         for k in 0..n {
-            let head = self.avail_entry(self.next_avail.wrapping_add(k as u16) & self.mask);
-            self.common.ahead[k].id = head;
-            prefetch_read(
-                self.table
-                    .wrapping_add(usize::from(head & self.mask) * DESCRIPTOR as usize),
-            );
+            let head = self.avail_entry(first.wrapping_add(k as u16) & self.mask);
+            self.common.ahead[filled + k].id = head;
+            self.prefetch_descriptor(head);
+        }
+        // Those of the batch after this one will be there when they are looked for.
+        for k in n..usize::from(known).min(n + BATCH) {
+            self.prefetch_descriptor(self.avail_entry(first.wrapping_add(k as u16) & self.mask));
         }
         let flags = if writable { WRITE } else { 0 };
         for k in 0..n {
-            let head = self.common.ahead[k].id;
+            let head = self.common.ahead[filled + k].id;
             if head >= self.size {
                 // It has no number that could be given back.
                 self.common.give_up(RingError::Head(head, self.size));
@@ -315,9 +337,13 @@ impl Virtqueue for SplitRing {
                     prefetch(ahead.at.wrapping_add(192));
                 }
             }
-            self.common.ahead[k] = ahead;
+            self.common.ahead[filled + k] = ahead;
         }
         n
+    }
+
+    fn forget(&mut self) {
+        (self.common.next, self.common.filled) = (0, 0);
     }
 
     fn walk(&mut self, ahead: Ahead, writable: bool, each: &mut impl Each) -> Result<(), BadChain> {
@@ -354,6 +380,7 @@ impl Virtqueue for SplitRing {
 
     #[inline(always)]
     fn take(&mut self, slots: u16) {
+        self.common.next += 1;
         self.next_avail = self.next_avail.wrapping_add(slots);
     }
 
@@ -394,5 +421,6 @@ impl Virtqueue for SplitRing {
     fn rewind(&mut self, (next_avail, next_used): (u16, u16)) {
         self.next_avail = next_avail;
         self.next_used = next_used;
+        self.forget();
     }
 }
