@@ -327,13 +327,7 @@ impl Virtqueue for PackedRing {
     }
 
     #[inline(always)]
-    fn look_ahead(
-        &mut self,
-        want: usize,
-        _fresh: bool,
-        writable: bool,
-        prefetch: impl Fn(*const u8),
-    ) -> usize {
+    fn look_ahead(&mut self, want: usize, _fresh: bool, writable: bool) -> usize {
         let filled = self.common.filled;
         let mut at = self.look;
         let before = self.size - self.held - self.looked;
@@ -362,14 +356,6 @@ impl Virtqueue for PackedRing {
                 let buffer = self.common.reach.buffer(d.addr, d.len);
                 if !buffer.is_null() {
                     (ahead.at, ahead.len) = (buffer, d.len);
-                    prefetch(buffer);
-                    // Header and first bytes of a frame seldom share one line.
-                    prefetch(buffer.wrapping_add(64));
-                    if !writable && d.len > 128 {
-                        // The rest of what is copied at once.
-                        prefetch(buffer.wrapping_add(128));
-                        prefetch(buffer.wrapping_add(192));
-                    }
                 }
             } else if flags & NEXT != 0 {
                 let Some((slots, id)) = self.measure(at.index, room) else {
@@ -389,7 +375,7 @@ impl Virtqueue for PackedRing {
     }
 
     fn forget(&mut self) {
-        (self.common.next, self.common.filled) = (0, 0);
+        self.common.forget_ahead();
         (self.look, self.looked) = (self.next, 0);
     }
 

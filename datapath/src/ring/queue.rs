@@ -6,7 +6,13 @@ use std::sync::Arc;
 use super::chain::{Ahead, Each, NOTHING, Reach};
 use super::{BadChain, RingError, feature};
 use crate::memory::{GuestMemory, RegionCache};
+use crate::packet::copy::{prefetch_read, prefetch_write};
 use crate::packet::{BATCH, Checksum, GsoKind, Offload};
+
+/// How many buffers are asked for ahead of their use. A processor waits for about sixteen lines at a time, and a buffer has
+/// two at its beginning: to ask for more at once is to stand still, to ask for fewer is to wait for each. So they are asked for
+/// one by one while others are copied, and the first ones of the next batch before this one is let go.
+const DISTANCE: usize = 8;
 
 /// The bookkeeping of one layout. Chains are looked ahead at, taken in order, and put back as used; what was put is seen by the
 /// guest when it is published.
@@ -18,22 +24,16 @@ pub(super) trait Virtqueue {
     fn common_mut(&mut self) -> &mut Common;
 
     /// Finds up to `want` chains that are available behind those that are ahead already, and writes them to [`Common::ahead`]
-    /// from [`Common::filled`] on, where there must be room; says how many. Buffers are asked for with `prefetch`. An impossible
-    /// ring is given up. Unless `fresh`, nothing is looked at that the guest may be about to write.
-    fn look_ahead(
-        &mut self,
-        want: usize,
-        fresh: bool,
-        writable: bool,
-        prefetch: impl Fn(*const u8),
-    ) -> usize;
+    /// from [`Common::filled`] on, where there must be room; says how many. An impossible ring is given up. Unless `fresh`,
+    /// the guest's index is not read anew.
+    fn look_ahead(&mut self, want: usize, fresh: bool, writable: bool) -> usize;
 
     /// Forgets the chains that are ahead; they stay available.
     fn forget(&mut self);
 
     /// Looks ahead until `want` (at most [`BATCH`]) chains are ahead, or no more are available.
     #[inline(always)]
-    fn top_up(&mut self, want: usize, fresh: bool, writable: bool, prefetch: impl Fn(*const u8)) {
+    fn top_up(&mut self, want: usize, fresh: bool, writable: bool) {
         if self.common().writable != writable {
             self.forget();
             self.common_mut().writable = writable;
@@ -45,10 +45,40 @@ pub(super) trait Virtqueue {
         }
         if common.next > 0 {
             common.ahead.copy_within(common.next..common.filled, 0);
+            common.asked = common.asked.saturating_sub(common.next);
             (common.next, common.filled) = (0, left);
         }
-        let n = self.look_ahead(want - left, fresh, writable, prefetch);
+        let n = self.look_ahead(want - left, fresh, writable);
         self.common_mut().filled += n;
+    }
+
+    /// Asks for the lines of the buffers of the next [`DISTANCE`] chains that are ahead, as far as they were not asked for before.
+    #[inline(always)]
+    fn ask(&mut self, writable: bool) {
+        let common = self.common_mut();
+        let end = common.filled.min(common.next + DISTANCE);
+        while common.asked < end {
+            let Some(&Ahead { at, len, .. }) = common.ahead.get(common.asked) else {
+                return;
+            };
+            common.asked += 1;
+            if at.is_null() {
+                continue;
+            }
+            // Header and first bytes of a frame seldom share one line.
+            if writable {
+                prefetch_write(at);
+                prefetch_write(at.wrapping_add(64));
+            } else {
+                prefetch_read(at);
+                prefetch_read(at.wrapping_add(64));
+                if len > 128 {
+                    // The rest of what is copied at once.
+                    prefetch_read(at.wrapping_add(128));
+                    prefetch_read(at.wrapping_add(192));
+                }
+            }
+        }
     }
 
     /// Walks a chain that was looked ahead at and hands on every run of bytes, in order, until `each` has enough.
@@ -96,6 +126,8 @@ pub(super) struct Common {
     pub(super) ahead: [Ahead; BATCH],
     pub(super) next: usize,
     pub(super) filled: usize,
+    /// Up to here their buffers were asked for.
+    pub(super) asked: usize,
     /// They are to be written.
     pub(super) writable: bool,
     /// Chains taken by `dequeue` and not given back: the first `taken_len`.
@@ -126,11 +158,17 @@ impl Common {
             ahead: [NOTHING; BATCH],
             next: 0,
             filled: 0,
+            asked: 0,
             writable: false,
             taken: [Taken::default(); BATCH],
             taken_len: 0,
             error: None,
         }
+    }
+
+    /// Forgets the chains that are ahead.
+    pub(super) fn forget_ahead(&mut self) {
+        (self.next, self.filled, self.asked) = (0, 0, 0);
     }
 
     /// The host address of `len` bytes at the monitor's address `addr`, aligned.

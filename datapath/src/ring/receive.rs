@@ -3,7 +3,7 @@
 use super::BadChain;
 use super::chain::Ahead;
 use super::queue::{Common, Taken, Virtqueue};
-use crate::packet::copy::{copy, prefetch_read};
+use crate::packet::copy::copy;
 use crate::packet::{BATCH, Batch, HEAD_MAX, Offload, PACKET_MAX};
 
 /// Shortest frame: an Ethernet header.
@@ -18,11 +18,12 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
         return (0, 0);
     }
     let want = batch.room().min(BATCH - common.taken_len);
-    ring.top_up(want, true, false, prefetch_read);
+    ring.top_up(want, true, false);
     let common = ring.common();
     let n = (common.filled - common.next).min(want);
     let (mut good, mut bad) = (0, 0);
     for _ in 0..n {
+        ring.ask(false);
         let common = ring.common();
         let ahead = common.ahead[common.next];
         let taken = if ahead.at.is_null() {
@@ -51,7 +52,8 @@ pub(super) fn dequeue<Q: Virtqueue>(ring: &mut Q, batch: &mut Batch) -> (usize, 
 pub(super) fn give_back<Q: Virtqueue>(ring: &mut Q) {
     if ring.common().taken_len > 0 {
         ring.give_back();
-        ring.top_up(BATCH, false, false, prefetch_read);
+        ring.top_up(BATCH, false, false);
+        ring.ask(false);
     }
 }
 

@@ -132,7 +132,7 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     #[inline(always)]
     fn expect(&mut self, buffers: usize) {
         let want = buffers.clamp(1, BATCH);
-        self.ring.top_up(want, true, true, prefetch_write);
+        self.ring.top_up(want, true, true);
     }
 
     /// The next buffer; taking it is up to the caller.
@@ -141,6 +141,7 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
         if self.ring.common().next == self.ring.common().filled {
             self.expect(expected);
         }
+        self.ring.ask(true);
         let common = self.ring.common();
         if common.next == common.filled || common.error.is_some() {
             return None;
@@ -312,7 +313,8 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
         self.ring.publish();
         // As many as this time will go there the next time: their buffers are on their way meanwhile.
         let again = (self.packets as usize).min(BATCH);
-        self.ring.top_up(again, false, true, prefetch_write);
+        self.ring.top_up(again, false, true);
+        self.ring.ask(true);
         self.bad
     }
 }

@@ -288,13 +288,7 @@ impl Virtqueue for SplitRing {
 
     /// Stages 1 and 2.
     #[inline(always)]
-    fn look_ahead(
-        &mut self,
-        want: usize,
-        fresh: bool,
-        writable: bool,
-        prefetch: impl Fn(*const u8),
-    ) -> usize {
+    fn look_ahead(&mut self, want: usize, fresh: bool, writable: bool) -> usize {
         let filled = self.common.filled;
         let first = self.next_avail.wrapping_add(filled as u16);
         let mut known = self.avail_seen.wrapping_sub(first);
@@ -326,24 +320,13 @@ impl Virtqueue for SplitRing {
                 self.common.give_up(RingError::Head(head, self.size));
                 return k;
             }
-            let ahead = self.single(head, flags);
-            if !ahead.at.is_null() {
-                prefetch(ahead.at);
-                // Header and first bytes of a frame seldom share one line.
-                prefetch(ahead.at.wrapping_add(64));
-                if !writable && ahead.len > 128 {
-                    // The rest of what is copied at once.
-                    prefetch(ahead.at.wrapping_add(128));
-                    prefetch(ahead.at.wrapping_add(192));
-                }
-            }
-            self.common.ahead[filled + k] = ahead;
+            self.common.ahead[filled + k] = self.single(head, flags);
         }
         n
     }
 
     fn forget(&mut self) {
-        (self.common.next, self.common.filled) = (0, 0);
+        self.common.forget_ahead();
     }
 
     fn walk(&mut self, ahead: Ahead, writable: bool, each: &mut impl Each) -> Result<(), BadChain> {
