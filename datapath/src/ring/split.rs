@@ -7,10 +7,12 @@
 //! copied, so the work is done in stages over a whole batch, and each stage asks for the lines that the next one will
 //! need:
 //!
-//! 1. read the available index once; read the heads; prefetch their descriptors,
-//! 2. read the descriptors, translate addresses, prefetch the buffers (for writing where we will write),
-//! 3. copy headers and data, the virtio-net header together with the data that shares its line,
-//! 4. write all used elements, then the used index once.
+//! 1. read the available index once; read the heads; prefetch their descriptors, and those of the batch behind,
+//! 2. read the descriptors and translate addresses,
+//! 3. copy headers and data, the virtio-net header together with the data that shares its line; while one buffer
+//!    is copied, another some places on is prefetched (for writing where we will write),
+//! 4. write all used elements, then the used index once; do 1 and 2 for the batch that comes next, as far as it is known, so that
+//!    its first buffers arrive while others are served.
 //!
 //! The queue's own addresses are translated and checked when it starts, and are raw pointers from then on. The usual buffer, one
 //! direct descriptor inside one region, takes a short path; chains, indirect tables and buffers that cross regions take
