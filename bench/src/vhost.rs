@@ -163,6 +163,16 @@ impl Traffic {
         bail!("testpmd's ports did not come up: did the switch connect?")
     }
 
+    /// Nanoseconds between the processors, which nobody uses meanwhile.
+    fn distance(&self, switch: &mut Switch) -> Result<f64> {
+        self.child.signal(libc::SIGSTOP);
+        switch.pause();
+        let d = machine::cpu_distance();
+        switch.resume()?;
+        self.child.signal(libc::SIGCONT);
+        Ok(d)
+    }
+
     /// Frames received on both ports so far, and when they were counted.
     fn received(&mut self) -> Result<(u64, Instant)> {
         self.say("show port stats all")?;
@@ -226,13 +236,15 @@ fn sample(scenario: &Scenario, kind: Peer, smoke: bool, table: &mut Table) -> Re
     })?;
     let mut traffic = Traffic::start(&switch, scenario.size)?;
     for _ in 0..TRIES {
-        let near = machine::cpu_distance();
+        let near = traffic.distance(&mut switch)?;
         switch.place();
+        switch.clear_cycles()?;
+        // Everything is under way again before the window begins.
+        std::thread::sleep(WINDOW / 10);
         let before = (
             machine::thread_times(switch.pid()),
             machine::thread_times(traffic.child.id()),
         );
-        switch.clear_cycles()?;
         let (from, start) = traffic.received()?;
         std::thread::sleep(WINDOW);
         let (to, end) = traffic.received()?;
@@ -245,7 +257,7 @@ fn sample(scenario: &Scenario, kind: Peer, smoke: bool, table: &mut Table) -> Re
             window,
         )
         .busiest;
-        let far = machine::cpu_distance();
+        let far = traffic.distance(&mut switch)?;
         let rate = (to - from) as f64 / window.as_secs_f64() / 1e6;
         if !smoke && (busy < WHOLE || sending < WHOLE || near.max(far) > 2.0 * near.min(far)) {
             eprintln!(

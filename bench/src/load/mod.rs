@@ -503,12 +503,12 @@ impl<R: Ring> Port<R> {
         n
     }
 
-    /// Receives what there is.
+    /// Receives what there is, up to a burst; how much.
     #[inline(always)]
-    fn fetch<const LATENCY: bool>(&mut self, bad: &mut u64, latency: &mut Histogram) {
+    fn fetch<const LATENCY: bool>(&mut self, bad: &mut u64, latency: &mut Histogram) -> u32 {
         let n = self.receive.used(BURST);
         if n == 0 {
-            return;
+            return 0;
         }
         for i in 0..n.min(AHEAD) {
             prefetch(self.receive_buffer(self.receive.used_slot(i)));
@@ -542,6 +542,7 @@ impl<R: Ring> Port<R> {
         self.received += u64::from(n) - wrong;
         self.receive.take(n);
         self.receive.post(n);
+        n
     }
 
     /// Receives big frames: what there is, whole frames only.
@@ -681,7 +682,9 @@ impl<R: Ring> Load<R> {
     fn fetch_all<const LATENCY: bool>(&mut self, latency: &mut Histogram) {
         for p in &mut self.ports {
             match self.size {
-                Size::Plain(_) => p.fetch::<LATENCY>(&mut self.bad, latency),
+                // All of it before anything new is sent: otherwise a ring's worth more could be under way than the
+                // receiver has buffers for.
+                Size::Plain(_) => while p.fetch::<LATENCY>(&mut self.bad, latency) == BURST {},
                 Size::Big { .. } => p.fetch_big(&mut self.bad),
             }
         }
