@@ -55,6 +55,9 @@ enum Command {
         /// Only these switches' own figures: leave weir out.
         #[arg(long)]
         without_weir: bool,
+        /// Where frames lie in the guests' buffers.
+        #[arg(long, value_enum, default_value = "dpdk")]
+        layout: load::Layout,
         /// Only to see that everything works: short windows that count whatever else the machine is doing. No figures.
         #[arg(long)]
         smoke: bool,
@@ -94,6 +97,7 @@ fn execute(command: Command) -> Result<()> {
             peer,
             rounds,
             without_weir,
+            layout,
             smoke,
             json,
             markdown,
@@ -121,12 +125,16 @@ fn execute(command: Command) -> Result<()> {
                     switches.push(p);
                 }
             }
+            load::set_layout(layout);
             machine::raise_priority();
             let mut table = metric::Table::new(json.as_deref())?;
             let versions: Vec<(&str, String)> =
                 switches.iter().map(|p| (p.name(), p.version())).collect();
             let machine = machine::describe();
             table.line(&serde_json::json!({"machine": machine, "switches": versions}));
+            table.note(format!(
+                "frames lie in buffers as in a {layout:?} guest (--layout)"
+            ));
             for s in all.iter().filter(|s| wanted(&s.name)) {
                 let mut run = scenario::Run {
                     switches: &switches,

@@ -5,8 +5,8 @@
 //! two rings. All ports are worked by one thread with a processor to itself, which polls and kicks only a switch that asks for it. Buffers,
 //! descriptors and (split rings) the available ring are written once: slot `i` is buffer `i` for ever, see [`ring`]. What is
 //! left per packet sent is sixteen bytes of addresses and ports from a table and a stamp; per packet received the
-//! first cache line, as a guest reads it. virtio-net header and frame lie as Linux lays them out: the header at the
-//! beginning of a cache line, the frame behind it.
+//! virtio-net header and the beginning of the frame, as a guest reads them. Where those lie is a [`Layout`]: it makes a third of
+//! the difference for some switches, so it is said and can be chosen.
 //!
 //! What is measured is what arrived: a stamp says which port sent a frame, and a frame that is not of its length, came by a wrong port or
 //! was split counts as bad. Before anything is measured [`Traffic::verify`] compares whole frames with what the switch should
@@ -29,6 +29,7 @@ pub use memory::private;
 use ring::{Buffer, Descriptor, INDIRECT, Packed, Ring, Split, WRITE};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Entries of a ring.
@@ -53,6 +54,36 @@ pub const PIECE: usize = 4096;
 const PORTS_MAX: usize = 8;
 /// How long a switch may take to connect, and then to forward rightly.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a frame lies in its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    /// The frame at the beginning of a cache line, the virtio-net header before it: a DPDK guest's, and what DPDK's switches are
+    /// best at.
+    Dpdk,
+    /// The header at the beginning of a cache line and the frame right behind it: a Linux guest's.
+    Linux,
+}
+
+impl Layout {
+    fn offset(self) -> usize {
+        match self {
+            Layout::Dpdk => 64 - VNET,
+            Layout::Linux => 0,
+        }
+    }
+}
+
+static LAYOUT: OnceLock<Layout> = OnceLock::new();
+
+/// Decides the layout of all traffic of this run.
+pub fn set_layout(layout: Layout) {
+    let _ = LAYOUT.set(layout);
+}
+
+fn layout() -> Layout {
+    *LAYOUT.get_or_init(|| Layout::Dpdk)
+}
 
 /// How frames are laid out in rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +328,19 @@ pub fn prefetch(p: *const u8) {
     let _ = p;
 }
 
+/// The frame in a buffer.
+#[inline(always)]
+fn frame_of(buffer: *const u8) -> *const u8 {
+    buffer.wrapping_add(VNET)
+}
+
+/// Fetches the lines of a frame's beginning and of its virtio-net header, which may be the same.
+#[inline(always)]
+fn prefetch_both(buffer: *const u8) {
+    prefetch(buffer);
+    prefetch(frame_of(buffer));
+}
+
 use datapath::engine::wake::cycles;
 
 impl<R: Ring> Port<R> {
@@ -325,8 +369,14 @@ impl<R: Ring> Port<R> {
         };
         let total = sends * (send_stride + 16 * 32) + receives * receive_stride + (1 << 20);
         let mut memory = Memory::new(total)?;
-        let send_at = memory.take(sends * send_stride, 4096)?;
-        let receive_at = memory.take(receives * receive_stride, 4096)?;
+        let offset = layout().offset();
+        // SAFETY: the last buffer's stride has room for the offset, which is less than a cache line.
+        let (send_at, receive_at) = unsafe {
+            (
+                memory.take(sends * send_stride, 4096)?.add(offset),
+                memory.take(receives * receive_stride, 4096)?.add(offset),
+            )
+        };
         if big {
             set_pseudo_checksum(&mut template, source.as_ref());
         }
@@ -484,11 +534,11 @@ impl<R: Ring> Port<R> {
         }
         let stamp = (cycles() as u32) & !(PORTS_MAX as u32 - 1) | index as u32;
         for i in 0..n.min(AHEAD) {
-            prefetch_own(self.send_buffer(self.send.free_slot(i)));
+            prefetch_own(frame_of(self.send_buffer(self.send.free_slot(i))));
         }
         for i in 0..n {
             if i + AHEAD < n {
-                prefetch_own(self.send_buffer(self.send.free_slot(i + AHEAD)));
+                prefetch_own(frame_of(self.send_buffer(self.send.free_slot(i + AHEAD))));
             }
             let patch = self.patch(attack);
             let slot = self.send.free_slot(i);
@@ -511,13 +561,13 @@ impl<R: Ring> Port<R> {
             return 0;
         }
         for i in 0..n.min(AHEAD) {
-            prefetch(self.receive_buffer(self.receive.used_slot(i)));
+            prefetch_both(self.receive_buffer(self.receive.used_slot(i)));
         }
         let now = if LATENCY { cycles() as u32 } else { 0 };
         let mut wrong = 0;
         for i in 0..n {
             if i + AHEAD < n {
-                prefetch(self.receive_buffer(self.receive.used_slot(i + AHEAD)));
+                prefetch_both(self.receive_buffer(self.receive.used_slot(i + AHEAD)));
             }
             // SAFETY: the stamp lies in every buffer's first line, the number of buffers in the virtio-net header.
             let (stamp, buffers) = unsafe {
