@@ -54,7 +54,7 @@ fn frame(kind: &str) -> Vec<u8> {
         }
         "qinq-tcp4" => {
             f.extend([0x88, 0xa8, 0, 10, 0x81, 0, 0, 11, 8, 0]);
-            f.extend(ipv4(6, 50, 0));
+            f.extend(ipv4(6, 42, 0));
             f.extend(tcp);
         }
         "udp6" => {
