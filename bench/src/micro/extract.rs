@@ -59,7 +59,7 @@ fn frame(kind: &str) -> Vec<u8> {
         }
         "udp6" => {
             f.extend([0x86, 0xdd]);
-            f.extend(ipv6(17, 30));
+            f.extend(ipv6(17, 10));
             f.extend(udp);
         }
         "tcp6" => {
