@@ -91,8 +91,9 @@ struct Writer<'a, Q> {
     bytes: u64,
 }
 
-/// Lines that are asked for at the beginning of a long copy; the processor notices by itself how it goes on.
-const APPROACH: usize = 6;
+/// Lines that are asked for before a long copy, at most: a frame of 1500 bytes whole. Of what is longer the processor notices by
+/// itself how it goes on.
+const APPROACH: usize = 20;
 
 /// Why a packet did not go.
 enum Refused {
@@ -114,14 +115,14 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
         }
     }
 
-    /// Asks for the first lines of what the next packet borrows, and of where it will go.
+    /// Asks for what the next packet borrows, and for where it will go.
     #[inline(always)]
     fn approach(&self, tail: &[Segment]) {
         let Some(segment) = tail.first() else { return };
         let common = self.ring.common();
         let ahead = common.ahead[..common.filled].get(common.next + 1);
         let to = ahead.map_or(ptr::null_mut(), |ahead| ahead.at);
-        for line in 0..APPROACH {
+        for line in 0..segment.len().div_ceil(64).min(APPROACH) {
             prefetch_read(segment.as_ptr().wrapping_add(64 * line));
             // The first two were asked for already.
             prefetch_write(to.wrapping_add(64 * (line + 2)));
