@@ -9,17 +9,18 @@ use crate::engine::forward::Injected;
 use crate::engine::thread::Message;
 use crate::flow::{FlowKey, format_key};
 use crate::packet::OwnedPacket;
-use crate::table::{self, Limits};
+use crate::table::{self, Limits, Removed};
 use openflow::error::ErrorKind;
 use openflow::{
-    AggregateStats, FlowFilter, FlowMod, FlowRemoved, FlowStats, OfError, PacketOut, PortNo,
-    PortReason, TableStats,
+    AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PacketOut, PortNo, PortReason,
+    TableStats,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Datapath {
-    /// Changes flows. Removed flows that asked for it arrive as events.
+    /// Changes flows. Removed flows that asked for it arrive as events. When it returns, every batch of packets that a
+    /// thread begins is forwarded by the new flows: all that a barrier has to wait for (OpenFlow 1.3.5 6.2).
     pub fn flow_mod(&self, bridge: BridgeId, flow_mod: &FlowMod) -> Result<(), OfError> {
         self.flow_mods_atomic(bridge, std::slice::from_ref(flow_mod))
             .map_err(|(_, e)| e)
@@ -34,11 +35,12 @@ impl Datapath {
         let b = self
             .bridge(bridge)
             .ok_or_else(|| (0, no_bridge(ErrorKind::FlowModUnknown, bridge)))?;
-        use openflow::FlowModCommand::{Delete, DeleteStrict};
-        // What a removed flow tells must be exact.
+        use openflow::FlowModCommand::{Modify, ModifyStrict};
+        // What packets so far counted must not arrive after the counters were reset. (A rule that is added anew has new
+        // counters.)
         if mods
             .iter()
-            .any(|m| matches!(m.command, Delete | DeleteStrict) || m.flags.reset_counts)
+            .any(|m| m.flags.reset_counts && matches!(m.command, Modify | ModifyStrict))
         {
             self.flush();
         }
@@ -55,12 +57,20 @@ impl Datapath {
             }
             Ok(())
         })?;
-        self.tell_removed(bridge, removed);
+        self.tell_removed(bridge, &removed, now);
         Ok(())
     }
 
-    fn tell_removed(&self, bridge: BridgeId, removed: Vec<FlowRemoved>) {
+    /// Tells of rules that went. Only then have the threads to hand their counts on for a change of flows; all
+    /// others are published and left to be noticed.
+    fn tell_removed(&self, bridge: BridgeId, removed: &[Removed], now: Now) {
+        if removed.is_empty() {
+            return;
+        }
+        // What is told must be exact, and nothing is counted for a rule once all have seen that it is gone.
+        self.flush();
         for removed in removed {
+            let removed = removed.tell(now);
             let event = Event::FlowRemoved { bridge, removed };
             self.inner.events.send(event, None);
         }
@@ -223,7 +233,7 @@ impl Datapath {
                     Err(())
                 }
             });
-            self.tell_removed(BridgeId(b.id), removed);
+            self.tell_removed(BridgeId(b.id), &removed, now);
         }
         let mut changed = Vec::new();
         let mut control = self.inner.control.lock();

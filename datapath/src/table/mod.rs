@@ -44,6 +44,25 @@ pub struct Table {
     pub counters: Arc<TableCounters>,
 }
 
+/// A rule that asked to be told of when it goes, and went. Its counters go on counting what was on its way.
+#[derive(Clone)]
+pub struct Removed {
+    /// Why.
+    pub reason: FlowRemovedReason,
+    /// The rule.
+    pub rule: Arc<Rule>,
+}
+
+impl Removed {
+    /// What is told of it.
+    pub fn tell(&self, now: Now) -> FlowRemoved {
+        FlowRemoved {
+            reason: self.reason,
+            flow: self.rule.stats(now),
+        }
+    }
+}
+
 /// All tables of a bridge.
 #[derive(Clone, Debug, Default)]
 pub struct Tables {
@@ -160,7 +179,7 @@ impl Tables {
         m: &FlowMod,
         limits: &Limits,
         now: Now,
-        removed: &mut Vec<FlowRemoved>,
+        removed: &mut Vec<Removed>,
     ) -> Result<(), OfError> {
         let deletes = matches!(
             m.command,
@@ -189,9 +208,9 @@ impl Tables {
                 for rule in self.selected(m) {
                     self.take(&rule);
                     if rule.flags.send_flow_rem {
-                        removed.push(FlowRemoved {
+                        removed.push(Removed {
                             reason: FlowRemovedReason::Delete,
-                            flow: rule.stats(now),
+                            rule,
                         });
                     }
                 }
@@ -297,7 +316,7 @@ impl Tables {
 
     /// Takes out the rules whose time is over; says whether there were any. Counters must have been
     /// flushed.
-    pub fn expire(&mut self, now: Now, removed: &mut Vec<FlowRemoved>) -> bool {
+    pub fn expire(&mut self, now: Now, removed: &mut Vec<Removed>) -> bool {
         let over = |since: Duration, seconds: u16| {
             seconds != 0 && now.saturating_sub(since) >= Duration::from_secs(seconds.into())
         };
@@ -316,16 +335,14 @@ impl Tables {
                 }
             })
             .collect();
-        for (rule, reason) in &gone {
-            self.take(rule);
+        let any = !gone.is_empty();
+        for (rule, reason) in gone {
+            self.take(&rule);
             if rule.flags.send_flow_rem {
-                removed.push(FlowRemoved {
-                    reason: *reason,
-                    flow: rule.stats(now),
-                });
+                removed.push(Removed { reason, rule });
             }
         }
-        !gone.is_empty()
+        any
     }
 
     /// Every table that has a number below `n`, with its rules and lookups.

@@ -20,7 +20,12 @@ const LIMITS: Limits = Limits { tables: 255 };
 fn run(t: &mut Tables, m: &FlowMod, at: u64) -> Result<Vec<FlowRemoved>, ErrorKind> {
     let mut removed = Vec::new();
     t.apply(m, &LIMITS, Duration::from_secs(at), &mut removed)
-        .map(|()| removed)
+        .map(|()| {
+            removed
+                .iter()
+                .map(|r| r.tell(Duration::from_secs(at)))
+                .collect()
+        })
         .map_err(|e| e.kind)
 }
 
