@@ -1,7 +1,7 @@
 //! In steady state a packet costs no allocation.
 
-use datapath::Bench;
 use datapath::packet::{BATCH, Batch, OwnedPacket};
+use datapath::{Bench, Stage};
 use openflow::{Action, FieldId, FlowMod, Instructions, Match, PortNo};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -83,6 +83,51 @@ fn forwarding_allocates_nothing_once_flows_are_cached() {
     assert_eq!(COUNT.get() - before, 0);
     assert_eq!(bench.forwarder.counts.misses, misses);
     assert!(misses > 3);
+}
+
+#[test]
+fn floods_of_several_threads_to_a_destination_in_use_allocate_nothing() {
+    // Every frame to all ports, one of which the threads share; now and then somebody else is sending there.
+    let flood = FlowMod::add(
+        Match::new(),
+        Instructions::apply(vec![Action::Output {
+            port: PortNo::FLOOD,
+            max_len: 0,
+        }]),
+    );
+    let stage = Stage::new(6, &[flood]);
+    let mut forwarders: Vec<_> = (0..3).map(|_| stage.forwarder(Some(5))).collect();
+    let frames: Vec<OwnedPacket> = (0..64u16).map(frame).collect();
+    let mut batch = Batch::new();
+    let mut round = || {
+        for (n, forwarder) in forwarders.iter_mut().enumerate() {
+            for (i, chunk) in frames.chunks(BATCH).enumerate() {
+                batch.clear();
+                for f in chunk {
+                    // SAFETY: `frames` outlives the batch.
+                    assert!(unsafe { batch.push_borrowed(f) });
+                }
+                if i == n % 2 {
+                    stage.while_busy(|| {
+                        forwarder.process(&mut batch, n as u32);
+                        assert!(!forwarder.notify());
+                    });
+                } else {
+                    forwarder.process(&mut batch, n as u32);
+                }
+                assert!(forwarder.notify());
+            }
+            forwarder.flush();
+        }
+    };
+    for _ in 0..3 {
+        round();
+    }
+    let before = COUNT.get();
+    for _ in 0..10 {
+        round();
+    }
+    assert_eq!(COUNT.get() - before, 0);
 }
 
 fn frame(n: u16) -> OwnedPacket {
