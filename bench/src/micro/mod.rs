@@ -13,6 +13,7 @@ mod caches;
 mod counter;
 mod extract;
 mod rings;
+mod tables;
 
 use datapath::engine::wake::cycles;
 use std::hint::black_box;
@@ -23,6 +24,7 @@ const ROOMS: &[Room] = &[
     ("cache", caches::run),
     ("forward", caches::forwarding),
     ("rings", rings::run),
+    ("table", tables::run),
 ];
 
 type Room = (&'static str, fn(&mut Harness));

@@ -101,7 +101,7 @@ impl Xlate<'_> {
             if in_port.is_some_and(|i| i.index == index) {
                 return self.dropped(DropReason::ToInputPort);
             }
-            return self.normal_output(&p, in_port, vlan, pcp);
+            return self.normal_output(p, in_port, vlan, pcp);
         }
         for &index in state.ports.values() {
             if in_port.is_some_and(|i| i.index == index) {
@@ -111,7 +111,7 @@ impl Xlate<'_> {
                 continue;
             };
             if !p.flags.no_flood && carries(&p.spec.vlan, vlan) {
-                self.normal_output(&p, in_port, vlan, pcp);
+                self.normal_output(p, in_port, vlan, pcp);
             }
         }
     }
@@ -163,7 +163,7 @@ impl Xlate<'_> {
             if let Some(p) = self.world.port(index)
                 && (all || !p.flags.no_flood)
             {
-                self.output_port(&p);
+                self.output_port(p);
             }
         }
     }

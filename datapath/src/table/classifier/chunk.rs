@@ -46,8 +46,11 @@ pub(super) fn choose(items: &[Item]) -> Option<Chunk> {
     if items.len() < 2 {
         return None;
     }
-    let step = items.len().div_ceil(SAMPLE);
-    let sample: Vec<&Pattern> = items.iter().step_by(step).map(|i| &i.pattern).collect();
+    let sample: Vec<&Pattern> = items
+        .iter()
+        .step_by(step(items.len()))
+        .map(|i| &i.pattern)
+        .collect();
     if let Some(c) = best_of(&sample) {
         return Some(c);
     }
@@ -56,7 +59,13 @@ pub(super) fn choose(items: &[Item]) -> Option<Chunk> {
     best_of(&all)
 }
 
-fn best_of(patterns: &[&Pattern]) -> Option<Chunk> {
+/// Of so many rules, each how manieth is looked at.
+pub(super) fn step(rules: usize) -> usize {
+    rules.div_ceil(SAMPLE).max(1)
+}
+
+/// The chunk that parts these best, if one parts them.
+pub(super) fn best_of(patterns: &[&Pattern]) -> Option<Chunk> {
     let mut words: Vec<(u8, u64)> = Vec::new();
     for p in patterns.iter().flat_map(|p| &p.0) {
         match words.iter_mut().find(|(w, _)| *w == p.word) {

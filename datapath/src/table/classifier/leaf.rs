@@ -9,12 +9,12 @@
 
 use super::pattern::{Part, Pattern, telling};
 use super::row::{Left, Row};
-use crate::flow::{FlowKey, FlowMask};
+use crate::flow::{FlowKey, FlowMask, WORDS};
 use crate::table::rule::Rule;
 use std::sync::Arc;
 
 /// Rows beyond which a leaf inside a tree is split.
-pub(super) const LEAF_MAX: usize = 12;
+pub(super) const LEAF_MAX: usize = 8;
 
 /// A match with its rules, on the way from one place to another.
 #[derive(Clone, Debug)]
@@ -23,33 +23,70 @@ pub(super) struct Item {
     pub(super) row: Row,
 }
 
-/// A few rows.
+/// A few rows. What a lookup that finds nothing here needs is the head and `compared`: two places in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaf {
     /// The words that any row looks at.
-    words: Vec<u8>,
-    /// Value and mask of each of these words, of each row.
+    words: Words,
+    /// Each row's rank, and value and mask of each of these words.
     compared: Vec<[u64; 2]>,
     /// By falling rank.
     rows: Vec<Row>,
 }
 
+/// Numbers of words, by number.
+#[derive(Clone, Debug)]
+struct Words {
+    len: u8,
+    list: [u8; WORDS],
+}
+
+impl Default for Words {
+    fn default() -> Words {
+        Words {
+            len: 0,
+            list: [0; WORDS],
+        }
+    }
+}
+
+impl std::ops::Deref for Words {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.list[..usize::from(self.len)]
+    }
+}
+
+impl Words {
+    fn add(&mut self, word: u8) {
+        if let Err(at) = self.binary_search(&word) {
+            self.list.copy_within(at..usize::from(self.len), at + 1);
+            self.list[at] = word;
+            self.len += 1;
+        }
+    }
+}
+
+/// A row's rank and what it compares.
+fn line(words: &[u8], pattern: &Pattern, rank: u32) -> impl Iterator<Item = [u64; 2]> {
+    std::iter::once([rank.into(), 0]).chain(words.iter().map(|&w| {
+        let (value, mask) = pattern.word(w);
+        [value, mask]
+    }))
+}
+
 impl Leaf {
     pub(super) fn new(mut items: Vec<Item>) -> Leaf {
         items.sort_by_key(|i| std::cmp::Reverse(i.row.rank));
-        let mut words: Vec<u8> = items
-            .iter()
-            .flat_map(|i| i.pattern.0.iter().map(|p| p.word))
-            .collect();
-        words.sort_unstable();
-        words.dedup();
-        let mut compared = Vec::with_capacity(items.len() * words.len());
+        let mut words = Words::default();
+        for p in items.iter().flat_map(|i| &i.pattern.0) {
+            words.add(p.word);
+        }
+        let mut compared = Vec::with_capacity(items.len() * (words.len() + 1));
         let mut rows = Vec::with_capacity(items.len());
         for i in items {
-            compared.extend(words.iter().map(|&w| {
-                let (value, mask) = i.pattern.word(w);
-                [value, mask]
-            }));
+            compared.extend(line(&words, &i.pattern, i.row.rank));
             rows.push(i.row);
         }
         Leaf {
@@ -73,12 +110,14 @@ impl Leaf {
         &self.rows
     }
 
+    /// What a row compares.
+    #[inline]
     fn compared(&self, row: usize) -> &[[u64; 2]] {
-        let n = self.words.len();
-        &self.compared[row * n..(row + 1) * n]
+        let n = self.words.len() + 1;
+        &self.compared[row * n + 1..(row + 1) * n]
     }
 
-    fn pattern(&self, row: usize) -> Pattern {
+    pub(super) fn pattern(&self, row: usize) -> Pattern {
         Pattern(
             self.words
                 .iter()
@@ -101,29 +140,30 @@ impl Leaf {
     #[inline]
     pub(super) fn scan(&self, key: &FlowKey) -> Option<usize> {
         match self.words.len() {
-            0 => (!self.rows.is_empty()).then_some(0),
-            1 => self.scan_words::<1>(key),
-            2 => self.scan_words::<2>(key),
-            3 => self.scan_words::<3>(key),
-            4 => self.scan_words::<4>(key),
-            5 => self.scan_words::<5>(key),
-            n => self.compared.chunks_exact(n).position(|row| {
-                row.iter()
-                    .zip(&self.words)
+            0 => (!self.compared.is_empty()).then_some(0),
+            1 => self.scan_words::<1, 2>(key),
+            2 => self.scan_words::<2, 3>(key),
+            3 => self.scan_words::<3, 4>(key),
+            4 => self.scan_words::<4, 5>(key),
+            5 => self.scan_words::<5, 6>(key),
+            n => self.compared.chunks_exact(n + 1).position(|row| {
+                row[1..]
+                    .iter()
+                    .zip(self.words.iter())
                     .all(|([value, mask], &w)| key.0[usize::from(w)] & mask == *value)
             }),
         }
     }
 
     #[inline]
-    fn scan_words<const N: usize>(&self, key: &FlowKey) -> Option<usize> {
+    fn scan_words<const N: usize, const LINE: usize>(&self, key: &FlowKey) -> Option<usize> {
         let words: &[u8; N] = self.words[..].try_into().ok()?;
         let k: [u64; N] = words.map(|w| key.0[usize::from(w)]);
-        let (rows, _) = self.compared.as_chunks::<N>();
+        let (rows, _) = self.compared.as_chunks::<LINE>();
         rows.iter().position(|row| {
             let mut differ = 0;
             for j in 0..N {
-                differ |= k[j] & row[j][1] ^ row[j][0];
+                differ |= k[j] & row[j + 1][1] ^ row[j + 1][0];
             }
             differ == 0
         })
@@ -139,11 +179,11 @@ impl Leaf {
     /// Makes `mask` tell that the rows of at least `rank`, up to row `end`, do not match: for each
     /// in whose match no bit looked at differs, it gets some that do.
     pub(super) fn cover(&self, key: &FlowKey, end: usize, rank: u32, mask: &mut FlowMask) {
-        for i in 0..end.min(self.rows.len()) {
-            if self.rows[i].rank < rank {
+        for line in self.compared.chunks_exact(self.words.len() + 1).take(end) {
+            if line[0][0] < u64::from(rank) {
                 return;
             }
-            let row = self.compared(i);
+            let row = &line[1..];
             let mut found = None;
             let mut told = false;
             for (&w, &[value, m]) in self.words.iter().zip(row) {
@@ -174,7 +214,7 @@ impl Leaf {
     }
 
     fn take(&mut self, row: usize) -> Row {
-        let n = self.words.len();
+        let n = self.words.len() + 1;
         self.compared.drain(row * n..(row + 1) * n);
         self.rows.remove(row)
     }
@@ -190,12 +230,8 @@ impl Leaf {
             return;
         }
         let at = self.rows.partition_point(|r| r.rank >= row.rank);
-        let n = self.words.len();
-        let compared = self.words.iter().map(|&w| {
-            let (value, mask) = pattern.word(w);
-            [value, mask]
-        });
-        let compared: Vec<[u64; 2]> = compared.collect();
+        let n = self.words.len() + 1;
+        let compared: Vec<[u64; 2]> = line(&self.words, pattern, row.rank).collect();
         self.compared.splice(at * n..at * n, compared);
         self.rows.insert(at, row);
     }

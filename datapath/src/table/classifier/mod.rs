@@ -48,7 +48,7 @@ use tree::{Best, Tree, Wanted, wants};
 /// Rules of one mask that may get a hash table.
 pub const EXACT_MIN: usize = 48;
 /// Rules with which a hash table goes back to the tree.
-const EXACT_FEW: usize = 8;
+const EXACT_FEW: usize = 6;
 /// Most hash tables of a table.
 pub const EXACT_GROUPS: usize = 4;
 

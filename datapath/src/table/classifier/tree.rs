@@ -37,10 +37,11 @@
 //! nodes below anew, which is some work per rule spread over as many insertions.
 
 use super::changes::{Cells, Pending, cell};
-use super::chunk::{Chunk, choose};
+use super::chunk::{Chunk, best_of, choose, step};
 use super::leaf::{Item, LEAF_MAX, Leaf};
 use super::pattern::Pattern;
 use super::row::rank;
+use crate::cache::prefetch;
 use crate::flow::{FlowKey, FlowMask};
 use crate::table::rule::Rule;
 use openflow::Match;
@@ -140,6 +141,29 @@ impl Edge {
         }
     }
 
+    /// Every `every`th pattern below, in the order of `collect`; `next` are to be skipped first.
+    fn sample(&self, every: usize, next: &mut usize, sample: &mut Vec<Pattern>) {
+        match &self.child {
+            Child::Leaf(l) => {
+                while *next < l.len() {
+                    sample.push(l.pattern(*next));
+                    *next += every;
+                }
+                *next -= l.len();
+            }
+            Child::Node(n) => n.all().for_each(|e| e.sample(every, next, sample)),
+        }
+    }
+
+    /// Asks for the memory of what is below, which is looked at soon.
+    #[inline(always)]
+    fn prefetch(&self) {
+        match &self.child {
+            Child::Leaf(l) => prefetch(&**l),
+            Child::Node(n) => prefetch(&**n),
+        }
+    }
+
     /// A subtree of these rules.
     fn build(items: Vec<Item>, depth: usize, ids: &mut u32) -> Edge {
         if items.len() <= LEAF_MAX || depth >= DEPTH_MAX {
@@ -231,12 +255,18 @@ impl Edge {
                 *self = Edge::build(items, depth, change.ids);
             }
             Child::Node(n) if n.count >= 2 * n.chosen_at => {
-                let mut items = Vec::with_capacity(n.count as usize);
-                n.all().for_each(|e| e.collect(&mut items));
-                if choose(&items) == Some(n.chunk) {
+                let mut sample = Vec::new();
+                let mut next = 0;
+                let every = step(n.count as usize);
+                n.all()
+                    .for_each(|e| e.sample(every, &mut next, &mut sample));
+                let sample: Vec<&Pattern> = sample.iter().collect();
+                if best_of(&sample).is_none_or(|c| c == n.chunk) {
                     let n = Arc::make_mut(n);
                     n.chosen_at = n.count;
                 } else {
+                    let mut items = Vec::with_capacity(n.count as usize);
+                    n.all().for_each(|e| e.collect(&mut items));
                     self.note(at, change.pending);
                     *self = Edge::build(items, depth, change.ids);
                 }
@@ -548,6 +578,7 @@ impl Tree {
                                 } else {
                                     ((r, rest_at), (b, branch_at))
                                 };
+                                second.0.prefetch();
                                 stack[depth] = Some(second);
                                 depth += 1;
                                 (edge, at) = first;
