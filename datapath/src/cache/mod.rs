@@ -34,9 +34,9 @@ use crate::pipeline::{Credit, Dep, Translation};
 use std::time::Duration;
 
 /// Flows of one thread.
-pub const FLOWS_MAX: usize = 131_072;
+pub const FLOWS_MAX: usize = 262_144;
 /// Flows of one input port in one thread. Unit tests have few, so that they meet the bound often.
-pub const PORT_FLOWS_MAX: usize = if cfg!(test) { 256 } else { 65_536 };
+pub const PORT_FLOWS_MAX: usize = if cfg!(test) { 256 } else { 131_072 };
 /// Masks of one input port in one thread: about as many as cost what the tables cost.
 pub const PORT_MASKS_MAX: usize = 64;
 /// New flows of one input port in one thread that are kept, in the long run.
