@@ -215,7 +215,7 @@ pub(super) fn model(driver: &Driver, head: u16, size: u16) -> Option<Vec<u8>> {
         }
         i = next;
     }
-    if bytes.len() < 26 || bytes[0] & 1 != 0 || bytes[1] & 0x7f != 0 {
+    if bytes.len() < 26 || bytes[0] & 1 != 0 || bytes[1] != 0 {
         return None;
     }
     Some(bytes.split_off(12))
