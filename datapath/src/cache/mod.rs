@@ -213,7 +213,7 @@ pub fn packet_mask(mask: &FlowMask) -> PacketKey {
 fn whole_bytes(w: u64) -> u64 {
     const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     // The top bit of each byte says whether any bit is set in it: the sum does not carry from byte to byte.
-    let some = ((w & LOW) + LOW | w) & !LOW;
+    let some = (((w & LOW) + LOW) | w) & !LOW;
     (some >> 7) * 0xff
 }
 
