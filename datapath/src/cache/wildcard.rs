@@ -13,6 +13,13 @@
 //! subtable at a time in two passes: all cells are asked for before the first is looked at. Packets
 //! that agree with the one before them (a burst of one flow, or rules that look at little) take its answer.
 //!
+//! # Which are asked
+//!
+//! A probe that seldom finds something costs more than asking the tables now and then. So only those at the front are asked
+//! that find one packet in [`WORTH`] of those that come to them. Flows of the others are found by the mask that
+//! the tables give, and their subtable moves up if there are many such packets. Traffic of flows never seen before
+//! is not looked for in vain.
+//!
 //! Growth doubles a subtable at once: at its bound that is a pause of some hundred microseconds, every so many
 //! thousand new flows.
 
@@ -26,6 +33,8 @@ const CELLS: usize = 16;
 const SAMPLE: u32 = 64;
 /// Look-ups between two decisions about what comes first.
 const DECIDE: u64 = 2048;
+/// What a translation costs, in probes.
+const WORTH: u64 = 32;
 /// A port asked exact-first finds less than one in this many there: it is not worth asking.
 const USELESS: u64 = 4;
 /// Decisions for which such a port is left alone.
@@ -247,6 +256,24 @@ impl Subtable {
         self.used += 1;
     }
 
+    /// The flow of a key.
+    fn get(&self, key: &PacketKey, hasher: &Hasher) -> Option<u32> {
+        let (cell, n) = self.cell(key, 0, hasher);
+        let mut at = (cell[0] >> 32) as usize;
+        loop {
+            let head = self.cells.head(at);
+            if head == 0 {
+                return None;
+            }
+            if head >> 32 == cell[0] >> 32
+                && self.cells.cell(at, self.cells.stride)[1..n] == cell[1..n]
+            {
+                return Some(flow_of(head));
+            }
+            at += 1;
+        }
+    }
+
     fn remove(&mut self, key: &PacketKey, flow: u32, hasher: &Hasher) -> bool {
         let (cell, _) = self.cell(key, flow, hasher);
         let mut at = (cell[0] >> 32) as usize;
@@ -358,12 +385,16 @@ pub enum First {
 pub struct PortCache {
     /// By falling hits.
     subtables: Vec<Subtable>,
+    /// Subtables that are not asked: the last ones.
+    unasked: usize,
     flows: usize,
     first: First,
     batches: u32,
-    /// Look-ups and subtables looked into since the last decision.
+    /// Look-ups since the last decision, and what they cost in probes.
     lookups: u64,
-    probes: u64,
+    cost: u64,
+    /// Look-ups in the time that hits are counted for: older ones count half with each decision.
+    seen: u64,
     /// Exact look-ups and hits since the last decision.
     exact: (u64, u64),
     /// Decisions for which exact-first is not tried again.
@@ -394,7 +425,8 @@ impl PortCache {
     ) -> u64 {
         let asked = wanted.len as u64;
         let mut probes = 0;
-        for s in &mut self.subtables {
+        let ask = self.subtables.len() - self.unasked;
+        for s in &mut self.subtables[..ask] {
             if wanted.len == 0 {
                 break;
             }
@@ -407,7 +439,7 @@ impl PortCache {
         }
         if whole {
             self.lookups += asked;
-            self.probes += probes;
+            self.cost += probes;
             if self.lookups >= DECIDE {
                 self.decide();
             }
@@ -424,21 +456,47 @@ impl PortCache {
 
     #[cold]
     fn decide(&mut self) {
+        self.seen += self.lookups;
         self.subtables.sort_by_key(|s| std::cmp::Reverse(s.hits));
+        let mut left = self.seen;
+        let asked = self.subtables.iter().take_while(|s| {
+            let worth = s.hits * WORTH >= left;
+            left = left.saturating_sub(s.hits);
+            worth
+        });
+        self.unasked = self.subtables.len() - asked.count().clamp(1, self.subtables.len().max(1));
         self.subtables.iter_mut().for_each(|s| s.hits /= 2);
+        self.seen /= 2;
         let (asked, hits) = std::mem::take(&mut self.exact);
         if asked > DECIDE && hits * USELESS < asked {
             self.rest = REST;
         }
         // One probe is what the exact-match cache costs too.
-        let many = self.probes * 2 > self.lookups * 3;
+        let many = self.cost * 2 > self.lookups * 3;
         self.first = if many && self.rest == 0 {
             First::Exact
         } else {
             First::Wildcard
         };
         self.rest = self.rest.saturating_sub(1);
-        (self.lookups, self.probes) = (0, 0);
+        (self.lookups, self.cost) = (0, 0);
+    }
+
+    /// The flow that a key has under a mask. `whole` as in [`PortCache::find`].
+    pub fn known(
+        &mut self,
+        key: &PacketKey,
+        mask: &PacketKey,
+        whole: bool,
+        hasher: &Hasher,
+    ) -> Option<u32> {
+        let s = self.subtables.iter_mut().find(|s| s.mask == *mask)?;
+        let flow = s.get(key, hasher)?;
+        if whole {
+            s.hits += 1;
+            self.cost += WORTH;
+        }
+        Some(flow)
     }
 
     /// Whether a mask is there already, or there is room for one more.
@@ -464,6 +522,8 @@ impl PortCache {
             Some(at) => at,
             None => {
                 self.subtables.push(Subtable::new(body.mask));
+                // Whether it is worth asking is not known before it was missed.
+                self.unasked += usize::from(self.unasked > 0);
                 self.subtables.len() - 1
             }
         };
@@ -479,6 +539,9 @@ impl PortCache {
         {
             self.flows -= 1;
             if self.subtables[at].used == 0 {
+                if at >= self.subtables.len() - self.unasked {
+                    self.unasked -= 1;
+                }
                 self.subtables.remove(at);
             }
         }
@@ -569,6 +632,11 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(cache.len(), model.len());
+                for a in &asked {
+                    let a = whole(a);
+                    let known = cache.known(&a, &mask, false, &hasher);
+                    prop_assert_eq!(known, model.get(&under(&a)).copied());
+                }
                 let mut k = Keys::default();
                 for (to, from) in k.keys.iter_mut().zip(&asked) {
                     *to = *from;
@@ -582,6 +650,52 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn subtables_that_seldom_know_are_not_asked_until_they_do() {
+        let hasher = Hasher::new();
+        let mut cache = PortCache::default();
+        let mut flows = Vec::new();
+        let masks: Vec<PacketKey> = (0..4)
+            .map(|m| std::array::from_fn(|i| if i == 1 || i == m + 2 { u64::MAX } else { 0 }))
+            .collect();
+        for (m, mask) in masks.iter().enumerate() {
+            let mut words = [0; PACKET_WORDS];
+            words[1] = m as u64 + 1;
+            flows.push(flow(words, *mask));
+            cache.insert(m as u32, &hasher, &flows);
+        }
+        let mut k = Keys::default();
+        // One packet in 128 is of flow 2, one in four of flow 1, the others of none.
+        let mut n = 0u64;
+        let mut ask = |cache: &mut PortCache, batches: usize, often: u64| -> u64 {
+            let mut probes = 0;
+            for _ in 0..batches {
+                for key in &mut k.keys {
+                    n += 1;
+                    key.len = 10;
+                    key.words = [0; PACKET_WORDS];
+                    key.words[1] = match n {
+                        n if n % often == 1 => 3,
+                        n if n % 4 == 0 => 2,
+                        _ => 100 + n,
+                    };
+                }
+                let mut wanted = Wanted::all(BATCH);
+                probes += cache.find(&mut k, &mut wanted, true, &hasher, &flows);
+                for &i in wanted.list() {
+                    let key = k.keys[usize::from(i)].words;
+                    cache.known(&key, &masks[2], true, &hasher);
+                }
+            }
+            probes / (batches * BATCH) as u64
+        };
+        ask(&mut cache, 1000, 129);
+        assert_eq!(cache.unasked, 3);
+        assert_eq!(ask(&mut cache, 100, 129), 1);
+        ask(&mut cache, 1000, 5);
+        assert_eq!(cache.unasked, 2);
     }
 
     #[test]

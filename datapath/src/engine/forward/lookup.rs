@@ -2,7 +2,7 @@
 
 use super::Forwarder;
 use crate::action::DpAction;
-use crate::cache::wildcard::Wanted;
+use crate::cache::wildcard::{First, Wanted};
 use crate::cache::{self, Flow, NONE, packet_mask};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, PacketKey};
@@ -24,28 +24,32 @@ impl Forwarder {
 
     /// The caches had nothing for packet `i`, or something that may be out of date.
     #[inline(never)]
-    pub(super) fn slow(&mut self, i: usize, port: u32, found: u32) -> u32 {
+    pub(super) fn slow(&mut self, i: usize, port: u32, found: u32, first: First) -> u32 {
         if found != NONE && self.revalidate(found) {
             return found;
         }
         let key = &mut self.keys.keys[i];
         key.need(PACKET_WORDS);
         let words = key.words;
-        // An earlier packet of the batch may have brought the flow.
-        let mut wanted = Wanted::one(i);
-        let lane = &mut self.lanes[port as usize];
-        let k = &mut self.keys;
-        let probed = lane
-            .cache
-            .find(k, &mut wanted, false, &self.hasher, &self.flows);
-        self.counts.probed += probed;
-        let found = self.keys.found[i];
-        if found != NONE && self.revalidate(found) {
-            self.counts.wildcard += 1;
-            return found;
+        if self.installed {
+            // An earlier packet of the batch may have brought the flow.
+            let mut wanted = Wanted::one(i);
+            let cache = &mut self.lanes[port as usize].cache;
+            let k = &mut self.keys;
+            self.counts.probed += cache.find(k, &mut wanted, false, &self.hasher, &self.flows);
+            let found = self.keys.found[i];
+            if found != NONE && self.revalidate(found) {
+                self.counts.wildcard += 1;
+                return found;
+            }
         }
         self.counts.misses += 1;
-        self.install(i, &words, port)
+        let flow = self.install(i, &words, port, first);
+        if first == First::Exact && flow as usize >= BATCH {
+            let (hash, key) = (self.keys.hashes[i], &self.keys.keys[i]);
+            self.exact.insert(hash, key, flow, &self.flows);
+        }
+        flow
     }
 
     /// What is done with a packet; `old` is an answer nobody needs any more, whose memory is used.
@@ -95,12 +99,19 @@ impl Forwarder {
         true
     }
 
-    /// Translates packet `i` and makes a flow of the answer, for good if there is room.
-    fn install(&mut self, i: usize, words: &PacketKey, port: u32) -> u32 {
+    /// Translates packet `i` and makes a flow of the answer, for good if there is room. Or it is one that is there already, but
+    /// was not looked for.
+    fn install(&mut self, i: usize, words: &PacketKey, port: u32, first: First) -> u32 {
         // Packet `i`'s own place is only used for what is not kept: its lists are free until then.
         let spare = self.flows[i].take();
         let t = self.translate(words, port, true, spare);
         let mask = packet_mask(&t.mask);
+        let cache = &mut self.lanes[port as usize].cache;
+        if let Some(f) = cache.known(words, &mask, first == First::Wildcard, &self.hasher) {
+            self.hand_on(f);
+            self.flows[f as usize].set(t, self.epoch, self.world.version);
+            return f;
+        }
         let Some(at) = self.place(&mask, port) else {
             self.counts.unkept += 1;
             let f = &mut self.flows[i];
@@ -125,6 +136,7 @@ impl Forwarder {
         self.flows[i].give(old);
         let cache = &mut self.lanes[port as usize].cache;
         cache.insert(at, &self.hasher, &self.flows);
+        self.installed = true;
         at
     }
 
@@ -191,6 +203,7 @@ impl Forwarder {
                 self.hand_on(i);
             }
         }
+        self.installed = false;
         if !self.retired.is_empty() {
             self.free.append(&mut self.retired);
         }

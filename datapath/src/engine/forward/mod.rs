@@ -143,6 +143,8 @@ pub struct Forwarder {
     events: EventSender,
     sweep: usize,
     dice: Dice,
+    /// A flow was put in during this batch.
+    installed: bool,
     /// Of [`Counts::unkept`], those that are dealt with.
     unkept: u64,
     /// Nanoseconds of the datapath's clock.
@@ -174,6 +176,7 @@ impl Forwarder {
             events,
             sweep: 0,
             dice: Dice::default(),
+            installed: false,
             unkept: 0,
             now: 0,
             counts: Counts::default(),
@@ -246,7 +249,7 @@ impl Forwarder {
         for i in 0..n {
             let mut found = self.keys.found[i];
             if !self.is_good(found) {
-                found = self.slow(i, port, found);
+                found = self.slow(i, port, found, first);
             }
             let single = self.credit(found, batch.packet(i).len() as u64, i);
             if single != NONE {
