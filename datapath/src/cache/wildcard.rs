@@ -9,14 +9,14 @@
 //! Open addressing, at most half full. A cell holds a part of the hash, the flow, and the key's words under the
 //! mask, only those in which the mask has bits: two to seven words fit one cache line with it, so a hit touches one line
 //! here and one of the flow. The number of words is known at compile time in each copy of the inner
-//! loops ([`Subtable::find`]), which hash, prefetch and compare without a branch between the words. A batch goes through one
+//! loops (`Subtable::find_n`), which hash, prefetch and compare without a branch between the words. A batch goes through one
 //! subtable at a time in two passes: all cells are asked for before the first is looked at. Packets
 //! that agree with the one before them (a burst of one flow, or rules that look at little) take its answer.
 //!
 //! # Which are asked
 //!
 //! A probe that seldom finds something costs more than asking the tables now and then. So only those at the front are asked
-//! that find one packet in [`WORTH`] of those that come to them. Flows of the others are found by the mask that
+//! that find one packet in `WORTH` of those that come to them. Flows of the others are found by the mask that
 //! the tables give, and their subtable moves up if there are many such packets. Traffic of flows never seen before
 //! is not looked for in vain.
 //!

@@ -1,6 +1,6 @@
 //! The receive queues of one thread: which are polled, which are quiet.
 //!
-//! A queue is *active* or *quiet*. Active queues are asked for packets each round. One that had none for [`QUIET`], or when
+//! A queue is *active* or *quiet*. Active queues are asked for packets each round. One that had none for `QUIET`, or when
 //! the thread wants to sleep, is armed (asked to notify), asked once more in the next round, and then left alone:
 //! its memory is not touched again before its descriptor speaks up. So a round costs what is active, however many ports
 //! there are, and to fall asleep and wake up costs what was active meanwhile, in the usual case one queue.
