@@ -243,6 +243,11 @@ proptest! {
             for i in 0..PACKET_WORDS {
                 other.0[i] = other.0[i] & !t.mask.0[i] | key.0[i] & t.mask.0[i];
             }
+            // No packet has a tag that is not there.
+            let absent = |s| other.get64(s) != 0 && other.get64(s) & 0x1000 == 0;
+            if absent(Slot::VlanTci) || absent(Slot::InnerVlanTci) {
+                continue;
+            }
             let o = translate(&w, other, port);
             prop_assert_eq!(&o.actions, &t.actions);
             // By another way of telling apart perhaps, but the same rules.
