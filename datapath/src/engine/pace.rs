@@ -14,6 +14,8 @@ pub const POLL_GAP: u64 = 30;
 pub const SPIN: u64 = 60;
 /// What a longer gap counts as, so that a stream after a pause is known for one within a dozen packets.
 const GAP_MAX: u64 = 200;
+/// Packets of one round that count as a burst.
+const BURST: u64 = 16;
 /// Gaps are averaged with this weight of the newest.
 const SHIFT: u32 = 3;
 /// Microseconds between two looks at the quiet queues by a thread that polls in vain.
@@ -56,8 +58,11 @@ impl Pace {
         let gap = (now.wrapping_sub(self.last) / packets).min(GAP_MAX * self.us);
         self.last = now;
         self.packets += packets;
-        // One step a batch: a burst is one event as far as sleeping is concerned, but a dense one.
         self.gap = self.gap - (self.gap >> SHIFT) + (gap >> SHIFT);
+        // Whoever fills half a batch sends in bursts: the next is polled for, whatever the pause before this one.
+        if packets >= BURST {
+            self.gap = self.gap.min(POLL_GAP * self.us);
+        }
     }
 
     /// Whether packets are so far apart that there is no point in polling for the next.
@@ -126,6 +131,19 @@ mod tests {
         let (polled, sleeps) = run(10, 10_000);
         assert!(polled > 0.99, "{polled}");
         assert!(sleeps < 32, "{sleeps}");
+    }
+
+    #[test]
+    fn bursts_are_polled_for_however_far_apart() {
+        let mut pace = Pace::new(1, 0);
+        for n in 1..100 {
+            let start = n * 100_000;
+            for round in 0..8 {
+                pace.arrived(start + round * 2, 32);
+                assert!(!pace.is_tired(start + round * 2 + SPIN));
+            }
+            assert!(pace.is_tired(start + 14 + SPIN + 1));
+        }
     }
 
     #[test]
