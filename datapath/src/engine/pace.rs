@@ -18,8 +18,9 @@ const GAP_MAX: u64 = 200;
 const BURST: u64 = 16;
 /// Gaps are averaged with this weight of the newest.
 const SHIFT: u32 = 3;
-/// Microseconds between two looks at the quiet queues by a thread that polls in vain.
-const LOOK_IDLE: u64 = 50;
+/// Microseconds between two looks at the quiet queues by a thread that polls in vain, and how many packets may have come since
+/// at most: a thread that is saturated has empty rounds too.
+const LOOK_IDLE: (u64, u64) = (50, 50);
 /// Microseconds, and packets, between two by a thread that forwards: so many that the system call is lost among them.
 const LOOK_BUSY: (u64, u64) = (100, 4096);
 /// Microseconds after which it looks in any case: what a quiet port's first packet may wait for on a busy thread.
@@ -82,7 +83,7 @@ impl Pace {
     pub fn is_look_due(&mut self, now: u64, idle: bool) -> bool {
         let since = now.wrapping_sub(self.looked);
         let due = match idle {
-            true => since > LOOK_IDLE * self.us,
+            true => since > LOOK_IDLE.0 * self.us && self.packets <= LOOK_IDLE.1,
             false => since > LOOK_BUSY.0 * self.us && self.packets >= LOOK_BUSY.1,
         } || since > LOOK_MAX * self.us;
         if due {
@@ -184,11 +185,12 @@ mod tests {
         let mut pace = Pace::new(1, 0);
         let (mut looks, mut longest, mut last) = (0u64, 0, 0);
         for now in 0..1_000_000u64 {
-            // 32 packets every 2 µs.
-            if now.is_multiple_of(2) {
+            // 32 packets every 2 µs, and a round without in between.
+            let idle = !now.is_multiple_of(2);
+            if !idle {
                 pace.arrived(now, 32);
             }
-            if pace.is_look_due(now, false) {
+            if pace.is_look_due(now, idle) {
                 looks += 1;
                 longest = longest.max(now - last);
                 last = now;
@@ -196,6 +198,7 @@ mod tests {
         }
         assert!(16_000_000 / looks >= 4000, "{looks}");
         assert!(longest <= LOOK_MAX + 1, "{longest}");
-        assert!(pace.is_look_due(last + LOOK_IDLE + 1, true));
+        pace.looked(last);
+        assert!(pace.is_look_due(last + LOOK_IDLE.0 + 1, true));
     }
 }
