@@ -14,10 +14,13 @@ pub const POLL_GAP: u64 = 30;
 pub const SPIN: u64 = 60;
 /// What a longer gap counts as, so that a stream after a pause is known for one within a dozen packets.
 const GAP_MAX: u64 = 200;
+/// Packets of one round that count as a burst.
+const BURST: u64 = 16;
 /// Gaps are averaged with this weight of the newest.
 const SHIFT: u32 = 3;
-/// Microseconds between two looks at the quiet queues by a thread that polls in vain.
-const LOOK_IDLE: u64 = 50;
+/// Microseconds between two looks at the quiet queues by a thread that polls in vain, and how many packets may have come since
+/// at most: a thread that is saturated has empty rounds too.
+const LOOK_IDLE: (u64, u64) = (50, 50);
 /// Microseconds, and packets, between two by a thread that forwards: so many that the system call is lost among them.
 const LOOK_BUSY: (u64, u64) = (100, 4096);
 /// Microseconds after which it looks in any case: what a quiet port's first packet may wait for on a busy thread.
@@ -56,8 +59,11 @@ impl Pace {
         let gap = (now.wrapping_sub(self.last) / packets).min(GAP_MAX * self.us);
         self.last = now;
         self.packets += packets;
-        // One step a batch: a burst is one event as far as sleeping is concerned, but a dense one.
         self.gap = self.gap - (self.gap >> SHIFT) + (gap >> SHIFT);
+        // Whoever fills half a batch sends in bursts: the next is polled for, whatever the pause before this one.
+        if packets >= BURST {
+            self.gap = self.gap.min(POLL_GAP * self.us);
+        }
     }
 
     /// Whether packets are so far apart that there is no point in polling for the next.
@@ -77,7 +83,7 @@ impl Pace {
     pub fn is_look_due(&mut self, now: u64, idle: bool) -> bool {
         let since = now.wrapping_sub(self.looked);
         let due = match idle {
-            true => since > LOOK_IDLE * self.us,
+            true => since > LOOK_IDLE.0 * self.us && self.packets <= LOOK_IDLE.1,
             false => since > LOOK_BUSY.0 * self.us && self.packets >= LOOK_BUSY.1,
         } || since > LOOK_MAX * self.us;
         if due {
@@ -129,6 +135,19 @@ mod tests {
     }
 
     #[test]
+    fn bursts_are_polled_for_however_far_apart() {
+        let mut pace = Pace::new(1, 0);
+        for n in 1..100 {
+            let start = n * 100_000;
+            for round in 0..8 {
+                pace.arrived(start + round * 2, 32);
+                assert!(!pace.is_tired(start + round * 2 + SPIN));
+            }
+            assert!(pace.is_tired(start + 14 + SPIN + 1));
+        }
+    }
+
+    #[test]
     fn a_stream_that_ends_is_polled_for_no_longer_than_stated() {
         let mut pace = Pace::new(2600, 0);
         for n in 1..1000 {
@@ -166,11 +185,12 @@ mod tests {
         let mut pace = Pace::new(1, 0);
         let (mut looks, mut longest, mut last) = (0u64, 0, 0);
         for now in 0..1_000_000u64 {
-            // 32 packets every 2 µs.
-            if now.is_multiple_of(2) {
+            // 32 packets every 2 µs, and a round without in between.
+            let idle = !now.is_multiple_of(2);
+            if !idle {
                 pace.arrived(now, 32);
             }
-            if pace.is_look_due(now, false) {
+            if pace.is_look_due(now, idle) {
                 looks += 1;
                 longest = longest.max(now - last);
                 last = now;
@@ -178,6 +198,7 @@ mod tests {
         }
         assert!(16_000_000 / looks >= 4000, "{looks}");
         assert!(longest <= LOOK_MAX + 1, "{longest}");
-        assert!(pace.is_look_due(last + LOOK_IDLE + 1, true));
+        pace.looked(last);
+        assert!(pace.is_look_due(last + LOOK_IDLE.0 + 1, true));
     }
 }

@@ -23,9 +23,8 @@ use std::time::Duration;
 
 /// Flows looked at by one step of the sweep.
 const SWEEP: usize = 256;
-/// How often a sleeping thread wakes to sweep, while there are flows. Often, for it also bounds how long a notification of a
-/// guest that got lost delays what is in its ring.
-const SWEEP_EVERY: Duration = Duration::from_millis(10);
+/// How often a sleeping thread wakes to sweep, while there are flows.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Microseconds between two steps of upkeep: sweeping, telling figures.
 const UPKEEP: u64 = 1000;
 /// Microseconds after which the clock is read again.
