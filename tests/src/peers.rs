@@ -31,6 +31,8 @@ pub enum Peer {
     Tcpdump,
     /// `iperf3`.
     Iperf3,
+    /// `strace`.
+    Strace,
 }
 
 impl Peer {
@@ -68,6 +70,7 @@ impl Peer {
             }),
             Peer::Tcpdump => file("/usr/bin/tcpdump", "tcpdump"),
             Peer::Iperf3 => file("/usr/bin/iperf3", "iperf3"),
+            Peer::Strace => file("/usr/bin/strace", "strace"),
         }
     }
 }

@@ -3,4 +3,5 @@
 mod open_vswitch;
 mod os_ken;
 mod restart;
+mod system_calls;
 mod testpmd;

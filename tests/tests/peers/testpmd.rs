@@ -98,6 +98,12 @@ impl Testpmd {
         self.say("start tx_first 1");
     }
 
+    /// The same with as many frames as the rings hold.
+    pub fn saturate(&self) {
+        self.say("stop");
+        self.say("start tx_first 8");
+    }
+
     /// Frames received on both ports in a short while.
     pub fn rate(&self) -> u64 {
         let first = self.received();
@@ -105,7 +111,8 @@ impl Testpmd {
         self.received() - first
     }
 
-    fn received(&self) -> u64 {
+    /// Frames received on both ports so far.
+    pub fn received(&self) -> u64 {
         self.say("show port stats all");
         let (mut sum, mut seen) = (0, 0);
         while seen < 2 {
@@ -137,7 +144,7 @@ impl Drop for Testpmd {
 }
 
 /// Lets the frames that come in on one port out of the other.
-fn cross(t: &Typed) {
+pub fn cross(t: &Typed) {
     t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v0,actions=output:v1");
     t.ok("ovs-ofctl -O OpenFlow13 add-flow br0 in_port=v1,actions=output:v0");
 }

@@ -626,7 +626,7 @@ impl RxQueue for Rx {
                 return n;
             }
             // Malformed chains are given back even when there was nothing else.
-            ring.give_back();
+            ring.settle();
             user.let_go();
         }
         0

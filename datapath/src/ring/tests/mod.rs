@@ -397,3 +397,34 @@ proptest! {
         fuzz_ring(&data);
     }
 }
+
+#[test]
+fn interrupts_for_buffers_given_back_are_put_off_until_nothing_more_comes() {
+    for features in [MODERN, MODERN | feature::RING_PACKED] {
+        let mut driver = match features & feature::RING_PACKED {
+            0 => Driver::new(512, 1 << 22).unwrap(),
+            _ => Driver::packed(512, 1 << 22).unwrap(),
+        };
+        let call = crate::sys::event::EventFd::new().unwrap();
+        let mut ring = Ring::start(
+            driver.memory(),
+            &driver.layout(),
+            features,
+            Some(call.try_clone().unwrap()),
+            Default::default(),
+        )
+        .unwrap();
+        for _ in 0..4 {
+            driver.offer_frame(&PLAIN, &frame(60, 0));
+            receive(&mut ring);
+        }
+        assert!(call.clear(), "a quarter of the ring");
+        driver.offer_frame(&PLAIN, &frame(60, 0));
+        receive(&mut ring);
+        assert!(!call.clear());
+        ring.settle();
+        assert!(call.clear());
+        ring.settle();
+        assert!(!call.clear());
+    }
+}
