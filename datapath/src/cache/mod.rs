@@ -268,15 +268,7 @@ impl Dice {
 /// Asks the processor to load the line at `r`.
 #[inline(always)]
 pub(crate) fn prefetch<T>(r: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing and faults on nothing, whatever the address; SSE is part of
-    // x86_64.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch(std::ptr::from_ref(r).cast::<i8>(), _MM_HINT_T0);
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = r;
+    crate::packet::copy::prefetch_read(std::ptr::from_ref(r).cast());
 }
 
 #[cfg(test)]
