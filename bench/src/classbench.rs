@@ -376,6 +376,7 @@ impl GeneratedRule {
     }
 
     /// Whether a header is inside.
+    #[cfg(test)]
     pub fn contains(&self, h: &Header) -> bool {
         let prefix = |(value, len): (u32, u8), a: u32| a & prefix_mask(len) == value;
         let port = |(value, mask): (u16, u16), p: u16| p & mask == value;

@@ -4,7 +4,6 @@
 //! every sample, then a table of medians, spread and ratios; `micro [NAMES]` measures single steps. These machines are noisy: only ratios of
 //! medians from one run mean anything. The weir measured is the binary beside this one: build both, `cargo build --release -p weir -p bench`.
 
-#[allow(dead_code, reason = "part of it is for tests")]
 mod classbench;
 mod cleanup;
 mod load;

@@ -112,7 +112,6 @@ impl Harness {
 
     /// As [`Harness::bench`] for a body that is expensive to prepare: `prepare` is not timed, and each sample is one
     /// call of `body` on what it made.
-    #[allow(dead_code, reason = "for rooms that come")]
     pub fn bench_prepared<S, R>(
         &mut self,
         name: &str,
