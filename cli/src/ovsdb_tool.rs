@@ -285,8 +285,8 @@ fn transact(path: &Path, text: &str, query: bool) -> Result<()> {
         bail!("transaction waits for something that can never happen here");
     }
     match output.remove(0) {
-        Output::Send(_, text) => {
-            let mut reply: Value = serde_json::from_str(&text)?;
+        Output::Send(_, message) => {
+            let mut reply: Value = serde_json::from_str(&message.to_string())?;
             if !reply["error"].is_null() {
                 bail!("transaction returned error: {}", json_text(&reply["error"]));
             }

@@ -81,7 +81,8 @@ pub fn fuzz_json(data: &[u8]) {
     }
     engine.tick(now + Duration::from_secs(3600));
     for output in engine.take_output() {
-        if let Output::Send(_, text) = output {
+        if let Output::Send(_, message) = output {
+            let text = message.to_string();
             let parsed: Result<serde_json::Value, _> = serde_json::from_str(&text);
             assert!(parsed.is_ok(), "not JSON: {text}");
         }

@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::engine::{ClientId, CommitLog, Engine, Output};
+use crate::engine::{ClientId, CommitLog, Engine, Message, Output};
 use crate::journal::{Journal, JournalError};
 use crate::schema::DatabaseSchema;
 use crate::session::{BACKOFF_MAX, BACKOFF_MIN};
@@ -111,7 +111,7 @@ enum Input {
 
 /// The engine's end of a client's queue.
 struct Outbox {
-    queue: mpsc::UnboundedSender<Arc<str>>,
+    queue: mpsc::UnboundedSender<Message>,
     backlog: Arc<AtomicUsize>,
     /// Dropped to disconnect the client.
     _life: oneshot::Sender<()>,
@@ -593,14 +593,16 @@ async fn read_loop(
 
 async fn write_loop(
     mut writer: impl AsyncWrite + Unpin,
-    mut queue: mpsc::UnboundedReceiver<Arc<str>>,
+    mut queue: mpsc::UnboundedReceiver<Message>,
     backlog: Arc<AtomicUsize>,
 ) -> Option<String> {
-    while let Some(text) = queue.recv().await {
-        if let Err(e) = writer.write_all(text.as_bytes()).await {
-            return Some(e.to_string());
+    while let Some(message) = queue.recv().await {
+        for part in message.parts() {
+            if let Err(e) = writer.write_all(part.as_bytes()).await {
+                return Some(e.to_string());
+            }
         }
-        backlog.fetch_sub(text.len(), Ordering::Relaxed);
+        backlog.fetch_sub(message.len(), Ordering::Relaxed);
     }
     None
 }
@@ -746,11 +748,11 @@ impl Driver {
         let mut cut = Vec::new();
         for output in self.engine.take_output() {
             match output {
-                Output::Send(id, text) => {
+                Output::Send(id, message) => {
                     let Some((outbox, _)) = self.clients.get(&id) else {
                         continue;
                     };
-                    let n = text.len();
+                    let n = message.len();
                     // A single message may be longer than the bound, as an initial dump must be.
                     let queued = outbox.backlog.fetch_add(n, Ordering::Relaxed);
                     if queued > 0 && queued + n > MAX_BACKLOG {
@@ -760,7 +762,7 @@ impl Driver {
                         ));
                         continue;
                     }
-                    _ = outbox.queue.send(Arc::from(text));
+                    _ = outbox.queue.send(message);
                 }
                 Output::Disconnect(id, why) => cut.push((id, why)),
             }

@@ -160,7 +160,7 @@ fn reply(e: &mut Engine, request: Value) -> Value {
         .take_output()
         .into_iter()
         .find_map(|o| match o {
-            Output::Send(1, t) if !t.contains("\"method\"") => Some(t),
+            Output::Send(1, m) => Some(m.to_string()).filter(|t| !t.contains("\"method\"")),
             _ => None,
         })
         .unwrap();

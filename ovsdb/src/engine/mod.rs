@@ -6,6 +6,8 @@
 //! at once and its record is handed to the database's [`CommitLog`]; the driver lets no output out
 //! before the log is safe on disk, so that a whole batch of transactions shares one `fsync`.
 
+mod message;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,8 @@ use crate::monitor::Monitor;
 use crate::schema::server_schema;
 use crate::transaction::Transaction;
 use crate::value::{Datum, Uuid};
+
+pub use message::Message;
 
 /// Most transactions of one client that may wait at a time.
 pub const MAX_WAITING: usize = 1000;
@@ -42,7 +46,7 @@ pub trait CommitLog: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// A message to a client.
-    Send(ClientId, String),
+    Send(ClientId, Message),
     /// The client broke the protocol: to be disconnected, for this reason.
     Disconnect(ClientId, String),
 }
@@ -224,7 +228,7 @@ impl Engine {
     }
 
     fn send(&mut self, client: ClientId, text: String) {
-        self.output.push(Output::Send(client, text));
+        self.output.push(Output::Send(client, Message::new(text)));
     }
 
     fn notify(&mut self, client: ClientId, method: &str, params: Value) {
@@ -449,7 +453,7 @@ impl Engine {
         for (client, state) in &self.clients {
             for m in state.monitors.values().filter(|m| m.db == name) {
                 if let Some(text) = m.update(db, &commit) {
-                    self.output.push(Output::Send(*client, text));
+                    self.output.push(Output::Send(*client, Message::new(text)));
                 }
             }
         }
