@@ -8,6 +8,7 @@
 
 pub mod client;
 mod condition;
+pub mod convert;
 pub mod database;
 pub mod engine;
 pub mod error;
