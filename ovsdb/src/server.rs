@@ -1,15 +1,18 @@
 //! The server: sockets around an [`Engine`], and the journal under it.
 //!
-//! One thread owns the engine and the journal; nothing is locked. It takes all messages that have
-//! come from all clients, up to `BATCH`, runs them, makes the journal durable once, and only then
-//! hands the answers and updates out. While it waits for the disk the next messages gather, so that
-//! many clients share one `fsync` (group commit) and a single one pays no more than its own.
+//! One thread owns the engine, the journal and the connections; nothing is locked. It takes all
+//! messages that have come from all clients, up to `BATCH`, runs them, makes the journal durable
+//! once, and only then hands the answers and updates out. While it waits for the disk the next
+//! messages gather in the sockets, so that many clients share one `fsync` (group commit) and a
+//! single one pays no more than its own. Most requests are done in less time than it takes to wake
+//! another thread, so handing them from an I/O thread to another one and back would cost more than
+//! it spreads.
 //!
-//! Each connection has two tokio tasks: a reader that cuts and parses JSON (that work is spread
-//! over the runtime's threads) and a writer. Between engine and writer lies a queue bounded in
-//! bytes: a client that does not read its updates is cut off when it is full, as its own fault
-//! must not cost others memory. Towards the engine, readers wait in a bounded channel, which in
-//! turn lets TCP slow the sender down.
+//! Each connection is a tokio task on that thread's own runtime: a reader that cuts and parses JSON
+//! and a writer. Between engine and writer lies a queue bounded in bytes: a client that does not
+//! read its updates is cut off when it is full, as its own fault must not cost others memory.
+//! Towards the engine, readers wait in a bounded channel, which in turn lets TCP slow the sender
+//! down.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -119,6 +123,8 @@ struct Outbox {
 
 struct Shared {
     inbox: mpsc::Sender<Input>,
+    /// The engine's thread, where all connections are served.
+    runtime: Handle,
     next_client: AtomicU64,
     clients: AtomicUsize,
     listeners: Mutex<HashMap<Target, Remote>>,
@@ -186,15 +192,33 @@ impl Server {
             clients: HashMap::new(),
             changed: changed_tx,
         };
+        let thread_error = |source| ServerError::Remote {
+            remote: "thread".into(),
+            source,
+        };
+        let (runtime_tx, runtime) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("ovsdb".into())
-            .spawn(move || driver.run(rx, dead_tx))
-            .map_err(|source| ServerError::Remote {
-                remote: "thread".into(),
-                source,
-            })?;
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                match runtime {
+                    Ok(r) => {
+                        _ = runtime_tx.send(Ok(r.handle().clone()));
+                        r.block_on(driver.run(rx, dead_tx));
+                    }
+                    Err(e) => _ = runtime_tx.send(Err(e)),
+                }
+            })
+            .map_err(thread_error)?;
+        let runtime = runtime
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the engine's thread has ended")))
+            .map_err(thread_error)?;
         let shared = Arc::new(Shared {
             inbox,
+            runtime,
             next_client: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             listeners: Mutex::default(),
@@ -324,12 +348,16 @@ impl ServerHandle {
         let mut socket = None;
         let mut local = None;
         let shared = self.shared.clone();
+        let runtime = &self.shared.runtime;
         let name = remote.clone();
         let task = match remote {
             Target::PassiveUnix(path) => {
-                let listener = bind_unix(path).map_err(fail)?;
+                let listener = {
+                    let _entered = runtime.enter();
+                    bind_unix(path).map_err(fail)?
+                };
                 socket = Some(path.clone());
-                tokio::spawn(async move {
+                runtime.spawn(async move {
                     loop {
                         match listener.accept().await {
                             Ok((s, _)) => {
@@ -342,13 +370,21 @@ impl ServerHandle {
                 })
             }
             Target::PassiveTcp { port, host } => {
-                let listener = match host {
-                    Some(h) => TcpListener::bind((h.as_str(), *port)).await,
-                    None => TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, *port)).await,
-                }
-                .map_err(fail)?;
+                let (host, port) = (host.clone(), *port);
+                let listener = runtime
+                    .spawn(async move {
+                        match host {
+                            Some(h) => TcpListener::bind((h.as_str(), port)).await,
+                            None => {
+                                TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, port)).await
+                            }
+                        }
+                    })
+                    .await
+                    .unwrap_or_else(|e| Err(io::Error::other(e)))
+                    .map_err(fail)?;
                 local = listener.local_addr().ok();
-                tokio::spawn(async move {
+                runtime.spawn(async move {
                     loop {
                         match listener.accept().await {
                             Ok((s, _)) => {
@@ -361,7 +397,7 @@ impl ServerHandle {
                     }
                 })
             }
-            Target::Unix(_) | Target::Tcp { .. } => tokio::spawn(call(shared, name)),
+            Target::Unix(_) | Target::Tcp { .. } => runtime.spawn(call(shared, name)),
             Target::Database { .. } => {
                 return Err(fail(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -506,10 +542,10 @@ impl Drop for Counted {
         }
         let inbox = self.shared.inbox.clone();
         let id = self.id;
-        if let Err(mpsc::error::TrySendError::Full(m)) = inbox.try_send(Input::Gone(id))
-            && let Ok(rt) = tokio::runtime::Handle::try_current()
-        {
-            rt.spawn(async move { inbox.send(m).await });
+        if let Err(mpsc::error::TrySendError::Full(m)) = inbox.try_send(Input::Gone(id)) {
+            self.shared
+                .runtime
+                .spawn(async move { inbox.send(m).await });
         }
     }
 }
@@ -623,33 +659,21 @@ fn wall_clock() -> u64 {
 }
 
 impl Driver {
-    fn run(mut self, mut inbox: mpsc::Receiver<Input>, dead: watch::Sender<Option<String>>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-        {
-            Ok(r) => r,
-            Err(e) => {
-                _ = dead.send(Some(e.to_string()));
-                return;
-            }
-        };
+    async fn run(mut self, mut inbox: mpsc::Receiver<Input>, dead: watch::Sender<Option<String>>) {
         let mut batch = Vec::with_capacity(BATCH);
         let why = loop {
             let deadline = self.engine.next_deadline();
-            let open = runtime.block_on(async {
-                match deadline {
-                    None => inbox.recv_many(&mut batch, BATCH).await > 0,
-                    Some(at) => {
-                        let at = tokio::time::Instant::from_std(at);
-                        match tokio::time::timeout_at(at, inbox.recv_many(&mut batch, BATCH)).await
-                        {
-                            Ok(n) => n > 0,
-                            Err(_) => true,
-                        }
+            let open = match deadline {
+                None => inbox.recv_many(&mut batch, BATCH).await > 0,
+                Some(at) => {
+                    match tokio::time::timeout_at(at.into(), inbox.recv_many(&mut batch, BATCH))
+                        .await
+                    {
+                        Ok(n) => n > 0,
+                        Err(_) => true,
                     }
                 }
-            });
+            };
             if !open {
                 break String::new();
             }
