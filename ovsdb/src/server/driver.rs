@@ -1,0 +1,210 @@
+//! The engine's thread: takes what has come in, runs it, makes it durable, and lets the answers out.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{BATCH, MAX_BACKLOG};
+use crate::engine::{ClientId, CommitLog, Engine, Message, Output};
+use crate::journal::Journal;
+
+/// A journal shared between the engine (which appends) and the driver (which syncs and compacts),
+/// both on the same thread.
+#[derive(Clone)]
+pub(super) struct SharedJournal(pub(super) Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    fn with<R>(&self, f: impl FnOnce(&mut Journal) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl CommitLog for SharedJournal {
+    fn append(&mut self, record: &str) -> io::Result<()> {
+        self.with(|j| j.append(record))
+    }
+}
+pub(super) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+
+pub(super) enum Input {
+    Connect(ClientId, Outbox, String),
+    Message(ClientId, Value),
+    Gone(ClientId),
+    Job(Job),
+    Compact(oneshot::Sender<Result<(), String>>),
+    Stop,
+}
+
+/// The engine's end of a client's queue.
+pub(super) struct Outbox {
+    pub(super) queue: mpsc::UnboundedSender<Message>,
+    pub(super) backlog: Arc<AtomicUsize>,
+    /// Dropped to disconnect the client.
+    pub(super) _life: oneshot::Sender<()>,
+}
+
+/// The engine's thread.
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    pub(super) journals: Vec<(String, SharedJournal)>,
+    pub(super) lazy: bool,
+    pub(super) clients: HashMap<ClientId, (Outbox, String)>,
+    pub(super) changed: watch::Sender<u64>,
+}
+
+fn wall_clock() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+impl Driver {
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Input>,
+        dead: watch::Sender<Option<String>>,
+    ) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let why = loop {
+            let deadline = self.engine.next_deadline();
+            let open = match deadline {
+                None => inbox.recv_many(&mut batch, BATCH).await > 0,
+                Some(at) => {
+                    match tokio::time::timeout_at(at.into(), inbox.recv_many(&mut batch, BATCH))
+                        .await
+                    {
+                        Ok(n) => n > 0,
+                        Err(_) => true,
+                    }
+                }
+            };
+            if !open {
+                break String::new();
+            }
+            let before = self.engine.commits();
+            let now = Instant::now();
+            self.engine.set_date(wall_clock());
+            let mut stop = false;
+            let mut compact = Vec::new();
+            for input in batch.drain(..) {
+                match input {
+                    Input::Connect(id, outbox, name) => {
+                        self.clients.insert(id, (outbox, name));
+                        self.engine.connect(id);
+                    }
+                    Input::Message(id, message) => {
+                        let commits = self.engine.commits();
+                        self.engine.handle(id, message, now);
+                        if self.engine.commits() != commits && self.engine.has_waiting() {
+                            self.engine.tick(now);
+                        }
+                    }
+                    Input::Gone(id) => {
+                        self.clients.remove(&id);
+                        self.engine.disconnect(id);
+                    }
+                    Input::Job(job) => job(&mut self.engine),
+                    Input::Compact(tx) => compact.push(tx),
+                    Input::Stop => stop = true,
+                }
+            }
+            if self.engine.next_deadline().is_some_and(|d| d <= now)
+                || deadline.is_some_and(|d| d <= now)
+            {
+                self.engine.tick(now);
+            }
+            let committed = self.engine.commits() != before;
+            if committed && (!self.lazy || self.engine.take_durable()) {
+                let failed = self
+                    .journals
+                    .iter()
+                    .find_map(|(_, j)| j.with(|j| j.sync().err()));
+                if let Some(e) = failed {
+                    // What is in memory may not be on disk: no answer may go out.
+                    tracing::error!(error = %e, "the journal cannot be made durable, stopping");
+                    break format!("making the journal durable failed: {e}");
+                }
+            }
+            self.send();
+            if committed {
+                self.changed.send_modify(|n| *n += 1);
+                // A failure is logged and tried again after the next commit.
+                _ = self.compact(false);
+            }
+            for tx in compact {
+                _ = tx.send(self.compact(true));
+            }
+            if stop {
+                for (_, j) in &self.journals {
+                    if let Err(e) = j.with(Journal::sync) {
+                        tracing::error!(error = %e, "syncing the journal at the end");
+                    }
+                }
+                break String::new();
+            }
+        };
+        _ = dead.send(Some(why));
+    }
+
+    fn compact(&mut self, always: bool) -> Result<(), String> {
+        let mut result = Ok(());
+        for (name, journal) in &self.journals {
+            let Some(db) = self.engine.database(name) else {
+                continue;
+            };
+            journal.with(|j| {
+                if !always && !j.wants_compaction() {
+                    return;
+                }
+                let before = j.size();
+                let comment = "compacting database online";
+                match j.compact(db, Some(wall_clock()), comment) {
+                    Ok(()) => {
+                        tracing::info!(db = name, "compacted from {before} to {} bytes", j.size());
+                    }
+                    Err(e) => {
+                        tracing::warn!(db = name, %e, "compaction failed, going on with the old file");
+                        result = Err(e.to_string());
+                    }
+                }
+            });
+        }
+        result
+    }
+
+    fn send(&mut self) {
+        let mut cut = Vec::new();
+        for output in self.engine.take_output() {
+            match output {
+                Output::Send(id, message) => {
+                    let Some((outbox, _)) = self.clients.get(&id) else {
+                        continue;
+                    };
+                    let n = message.len();
+                    // A single message may be longer than the bound, as an initial dump must be.
+                    let queued = outbox.backlog.fetch_add(n, Ordering::Relaxed);
+                    if queued > 0 && queued + n > MAX_BACKLOG {
+                        cut.push((
+                            id,
+                            format!("it does not read: {queued} bytes wait to be sent, {MAX_BACKLOG} may"),
+                        ));
+                        continue;
+                    }
+                    _ = outbox.queue.send(message);
+                }
+                Output::Disconnect(id, why) => cut.push((id, why)),
+            }
+        }
+        for (id, why) in cut {
+            if let Some((_, name)) = self.clients.remove(&id) {
+                tracing::warn!(client = name, "connection dropped: {why}");
+                self.engine.disconnect(id);
+            }
+        }
+    }
+}
