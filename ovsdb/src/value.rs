@@ -279,10 +279,17 @@ fn real_to_json(value: f64) -> Value {
 
 /// Appends a JSON string.
 pub fn write_json_string(s: &str, out: &mut String) {
+    let plain = |b: u8| b >= 0x20 && b != b'"' && b != b'\\';
     out.push('"');
+    // Nearly all strings are plain; without a way out of it this loop is done many bytes at a time.
+    if s.bytes().fold(true, |all, b| all & plain(b)) {
+        out.push_str(s);
+        out.push('"');
+        return;
+    }
     let mut start = 0;
     for (i, b) in s.bytes().enumerate() {
-        if b >= 0x20 && b != b'"' && b != b'\\' {
+        if plain(b) {
             continue;
         }
         out.push_str(&s[start..i]);

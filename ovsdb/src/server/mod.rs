@@ -16,7 +16,7 @@
 
 mod driver;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Handle;
@@ -48,6 +49,8 @@ pub const MAX_BACKLOG: usize = 64 << 20;
 pub const MAX_CLIENTS: usize = 4096;
 /// Most messages between two looks at the disk.
 const BATCH: usize = 256;
+/// Most messages to a client that leave in one system call.
+const GATHERED: usize = 64;
 /// Messages that may wait for the engine.
 const INBOX: usize = 1024;
 
@@ -171,7 +174,8 @@ impl Server {
                 match runtime {
                     Ok(r) => {
                         _ = runtime_tx.send(Ok(r.handle().clone()));
-                        r.block_on(driver.run(rx, dead_tx));
+                        // As a task it is woken as cheaply as the connections are.
+                        _ = r.block_on(r.spawn(driver.run(rx, dead_tx)));
                     }
                     Err(e) => _ = runtime_tx.send(Err(e)),
                 }
@@ -597,15 +601,50 @@ async fn write_loop(
     mut queue: mpsc::UnboundedReceiver<Message>,
     backlog: Arc<AtomicUsize>,
 ) -> Option<String> {
-    while let Some(message) = queue.recv().await {
-        for part in message.parts() {
-            if let Err(e) = writer.write_all(part.as_bytes()).await {
-                return Some(e.to_string());
-            }
+    let mut messages: Vec<Message> = Vec::new();
+    while queue.recv_many(&mut messages, GATHERED).await > 0 {
+        let parts = messages.iter().flat_map(Message::parts);
+        let mut parts = Parts(parts.map(str::as_bytes).filter(|p| !p.is_empty()).collect());
+        let bytes = parts.remaining();
+        if let Err(e) = writer.write_all_buf(&mut parts).await {
+            return Some(e.to_string());
         }
-        backlog.fetch_sub(message.len(), Ordering::Relaxed);
+        backlog.fetch_sub(bytes, Ordering::Relaxed);
+        messages.clear();
     }
     None
+}
+
+/// Bytes that lie in several places, to be written by few system calls.
+struct Parts<'a>(VecDeque<&'a [u8]>);
+
+impl Buf for Parts<'_> {
+    fn remaining(&self) -> usize {
+        self.0.iter().map(|p| p.len()).sum()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.0.front().copied().unwrap_or_default()
+    }
+
+    fn chunks_vectored<'b>(&'b self, out: &mut [io::IoSlice<'b>]) -> usize {
+        let n = self.0.len().min(out.len());
+        for (slot, part) in out.iter_mut().zip(&self.0) {
+            *slot = io::IoSlice::new(part);
+        }
+        n
+    }
+
+    fn advance(&mut self, mut n: usize) {
+        while let Some(part) = self.0.front_mut() {
+            if n < part.len() {
+                *part = &part[n..];
+                return;
+            }
+            n -= part.len();
+            self.0.pop_front();
+        }
+    }
 }
 
 /// Serves the remotes that database columns name, and writes into their rows whether they are
