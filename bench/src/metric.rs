@@ -17,6 +17,8 @@ const FAR: f64 = 90.0;
 pub enum Want {
     /// weir's median at least so many times that of this switch.
     Ratio(Peer, f64),
+    /// weir's median at most so many times that of this switch.
+    RatioAtMost(Peer, f64),
     /// weir's median at least.
     AtLeast(f64),
     /// weir's median at most.
@@ -195,6 +197,10 @@ impl Table {
                     Want::Ratio(q, r) if q == p => {
                         Some(format!("{r:.2}x {}", met(ratio.is_some_and(|x| x >= r))))
                     }
+                    Want::RatioAtMost(q, r) if q == p => Some(format!(
+                        "at most {r:.2}x {}",
+                        met(ratio.is_some_and(|x| x <= r))
+                    )),
                     Want::AtLeast(v) if matches!(p, Peer::Weir | Peer::None) => {
                         Some(format!(">= {v} {}", met(m >= v)))
                     }

@@ -28,6 +28,8 @@ pub enum Peer {
     Ovs,
     /// The kernel's bridge (kernel-attached ports only).
     LinuxBridge,
+    /// Open vSwitch's database server (database only).
+    OvsdbServer,
     /// Nobody.
     None,
     /// Not a switch: what one core's memcpy moves.
@@ -44,6 +46,7 @@ impl Peer {
             Peer::TestpmdForward => "testpmd",
             Peer::Ovs => "ovs",
             Peer::LinuxBridge => "linux-bridge",
+            Peer::OvsdbServer => "ovsdb-server",
             Peer::None => "none",
             Peer::Memcpy => "memcpy",
         }
@@ -74,6 +77,7 @@ impl Peer {
                 first("dpkg-query", &["-W", "-f=${Package} ${Version}\n", "dpdk"])
             }
             Peer::Ovs => first(OVS, &["--version"]),
+            Peer::OvsdbServer => first("ovsdb-server", &["--version"]),
             Peer::LinuxBridge | Peer::Memcpy => "the kernel's".into(),
             Peer::None => String::new(),
         }

@@ -6,6 +6,7 @@
 
 mod attack;
 mod changes;
+mod database;
 mod generator;
 mod idle;
 mod kernel;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Scenario> {
     list.extend(idle::scenarios());
     list.extend(kernel::scenarios());
     list.extend(generator::scenarios());
+    list.extend(database::scenarios());
     list
 }
 
