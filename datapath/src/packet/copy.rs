@@ -47,6 +47,23 @@ pub(crate) fn prefetch_write(at: *const u8) {
     let _ = at;
 }
 
+/// Whether lines that another processor has read are best asked for by storing into them.
+///
+/// On AMD's processors (seen on Zen 4) `prefetchw` does nothing for a line that is in the own cache and shared with
+/// another's, and that is what a buffer is that goes back and forth between switch and guest. Stores fetch
+/// such lines, but several at a time only if they follow each other: one in between that hits the cache holds up all behind it,
+/// and copying has many of them. With a store into each line first, before the copying, a packet took 56 cycles where it had taken 171.
+pub(crate) fn fetches_by_stores() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let id = core::arch::x86_64::__cpuid(0);
+        let vendor = [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes);
+        vendor.as_flattened() == b"AuthenticAMD" || vendor.as_flattened() == b"HygonGenuine"
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Copies N bytes in as few moves as the processor has.
 ///
 /// # Safety

@@ -240,6 +240,10 @@ pub struct Ring {
 
 /// The layouts there are.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a queue; a box would be one more load a batch"
+)]
 enum Kind {
     Split(split::SplitRing),
     Packed(packed::PackedRing),

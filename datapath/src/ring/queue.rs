@@ -6,13 +6,16 @@ use std::sync::Arc;
 use super::chain::{Ahead, Each, NOTHING, Reach};
 use super::{BadChain, RingError, feature};
 use crate::memory::{GuestMemory, RegionCache};
-use crate::packet::copy::{prefetch_read, prefetch_write};
+use crate::packet::copy::{fetches_by_stores, prefetch_read, prefetch_write};
 use crate::packet::{BATCH, Checksum, GsoKind, Offload};
 
 /// How many buffers are asked for ahead of their use. A processor waits for about sixteen lines at a time, and a buffer has
 /// two at its beginning: to ask for more at once is to stand still, to ask for fewer is to wait for each. So they are asked for
 /// one by one while others are copied, and the first ones of the next batch before this one is let go.
 const DISTANCE: usize = 8;
+
+/// Bytes of a buffer that [`Virtqueue::touch`] may write to.
+const TOUCHED: u32 = 72;
 
 /// The bookkeeping of one layout. Chains are looked ahead at, taken in order, and put back as used; what was put is seen by the
 /// guest when it is published.
@@ -81,6 +84,25 @@ pub(super) trait Virtqueue {
         }
     }
 
+    /// Fetches the first two lines of up to `n` buffers that are ahead and are to be written, where stores do it better than
+    /// [`ask`](Virtqueue::ask) does.
+    #[inline(always)]
+    fn touch(&mut self, n: usize) {
+        let common = self.common();
+        if !common.fetches_by_stores {
+            return;
+        }
+        for ahead in &common.ahead[common.next..common.filled.min(common.next + n)] {
+            if !ahead.at.is_null() && ahead.len >= TOUCHED {
+                // SAFETY: the buffer was translated with its length, which is enough, and is ours to write until it is used.
+                unsafe {
+                    ahead.at.cast::<u64>().write_unaligned(0);
+                    ahead.at.add(64).cast::<u64>().write_unaligned(0);
+                }
+            }
+        }
+    }
+
     /// Walks a chain that was looked ahead at and hands on every run of bytes, in order, until `each` has enough.
     fn walk(&mut self, ahead: Ahead, writable: bool, each: &mut impl Each) -> Result<(), BadChain>;
 
@@ -128,6 +150,8 @@ pub(super) struct Common {
     pub(super) filled: usize,
     /// Up to here their buffers were asked for.
     pub(super) asked: usize,
+    /// See the function of this name.
+    fetches_by_stores: bool,
     /// They are to be written.
     pub(super) writable: bool,
     /// Chains taken by `dequeue` and not given back: the first `taken_len`.
@@ -159,6 +183,7 @@ impl Common {
             next: 0,
             filled: 0,
             asked: 0,
+            fetches_by_stores: fetches_by_stores(),
             writable: false,
             taken: [Taken::default(); BATCH],
             taken_len: 0,

@@ -134,6 +134,7 @@ impl<'a, Q: Virtqueue> Writer<'a, Q> {
     fn expect(&mut self, buffers: usize) {
         let want = buffers.clamp(1, BATCH);
         self.ring.top_up(want, true, true);
+        self.ring.touch(want);
     }
 
     /// The next buffer; taking it is up to the caller.

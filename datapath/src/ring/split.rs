@@ -11,7 +11,7 @@
 //! 2. read the descriptors and translate addresses,
 //! 3. copy headers and data, the virtio-net header together with the data that shares its line; while one buffer
 //!    is copied, another some places on is prefetched (for writing where we will write),
-//! 4. write all used elements, then the used index once; do 1 and 2 for the batch that comes next, as far as it is known, so that
+//! 4. write all used elements one after the other, then the used index once; do 1 and 2 for the batch that comes next, as far as it is known, so that
 //!    its first buffers arrive while others are served.
 //!
 //! The queue's own addresses are translated and checked when it starts, and are raw pointers from then on. The usual buffer, one
@@ -49,6 +49,8 @@ use crate::packet::copy::{prefetch_read, prefetch_write};
 const NO_INTERRUPT: u16 = 1;
 /// Used ring flag: the device wants no kicks.
 const NO_NOTIFY: u16 = 1;
+/// Used elements of 8 bytes in a line.
+const USED_PER_LINE: usize = 8;
 
 /// A split virtqueue.
 #[derive(Debug)]
@@ -66,8 +68,12 @@ pub(super) struct SplitRing {
     next_avail: u16,
     /// The available index when last read.
     avail_seen: u16,
-    /// Next used entry to write; published when `give_back` or `enqueue` ends.
+    /// Next used entry; published when `give_back` or `enqueue` ends.
     next_used: u16,
+    /// Used entries from `written` to `next_used`, not yet in the ring: see `write_used`.
+    held: [u64; BATCH],
+    /// Up to here used entries are in the ring.
+    written: u16,
     /// The used index when the guest was last considered for an interrupt.
     signalled: u16,
     event_idx: bool,
@@ -103,6 +109,8 @@ impl SplitRing {
             next_avail: layout.base,
             avail_seen: layout.base,
             next_used: 0,
+            held: [0; BATCH],
+            written: 0,
             signalled: 0,
             event_idx: features & feature::EVENT_IDX != 0,
             notify_on_empty: features & feature::NOTIFY_ON_EMPTY != 0,
@@ -113,6 +121,7 @@ impl SplitRing {
         // so the used index is where to go on; packets that were held are sent again or lost, never mixed up.
         let used_index = ring.used_index().load(Ordering::Acquire);
         ring.next_used = u16::from_le(used_index);
+        ring.written = ring.next_used;
         ring.signalled = ring.next_used;
         if ring.next_used != ring.next_avail {
             tracing::debug!(
@@ -162,19 +171,33 @@ impl SplitRing {
         unsafe { AtomicU16::from_ptr(self.used.add(2 + 4 * usize::from(self.size))) }
     }
 
-    /// Writes a used element at `next_used` without publishing it.
+    /// Makes a used element, in the place of `next_used`.
     #[inline(always)]
     fn put(&mut self, head: u16, len: u32) {
-        let i = usize::from(self.next_used & self.mask);
-        let element = (u64::from(len) << 32 | u64::from(head)).to_le();
-        // SAFETY: element `i < size` of the used ring.
-        unsafe {
-            self.used
-                .add(2 + 4 * i)
-                .cast::<u64>()
-                .write_unaligned(element)
-        };
+        let n = usize::from(self.next_used.wrapping_sub(self.written));
+        self.held[n] = (u64::from(len) << 32 | u64::from(head)).to_le();
         self.next_used = self.next_used.wrapping_add(1);
+        if n + 1 == BATCH {
+            self.write_used();
+        }
+    }
+
+    /// Writes the used elements that are held into the ring, without publishing them.
+    ///
+    /// They are written at once, the first of each line before the others, for the reason told at
+    /// [`fetches_by_stores`](crate::packet::copy::fetches_by_stores).
+    #[inline(always)]
+    fn write_used(&mut self) {
+        let n = usize::from(self.next_used.wrapping_sub(self.written));
+        let (at, first, mask) = (self.used.wrapping_add(2), self.written, self.mask);
+        let write = |k: usize| {
+            let i = usize::from(first.wrapping_add(k as u16) & mask);
+            // SAFETY: element `i < size` of the used ring.
+            unsafe { at.add(4 * i).cast::<u64>().write_unaligned(self.held[k]) };
+        };
+        (0..n).step_by(USED_PER_LINE).for_each(write);
+        (0..n).for_each(write);
+        self.written = self.next_used;
     }
 
     /// How many chains are available, reading the index only if fewer than `want` are known.
@@ -383,11 +406,16 @@ impl Virtqueue for SplitRing {
         if self.common.in_order {
             // One element for all, in the place of the first (virtio 1.2 2.7.9).
             self.put(self.common.taken[n - 1].id, 0);
+            self.write_used();
             self.next_used = self.next_used.wrapping_add(n as u16 - 1);
+            self.written = self.next_used;
         } else {
-            for k in 0..n {
-                self.put(self.common.taken[k].id, 0);
+            // Nothing else is held: this ring is received from.
+            debug_assert_eq!(self.next_used, self.written);
+            for (held, taken) in self.held.iter_mut().zip(&self.common.taken[..n]) {
+                *held = u64::from(taken.id).to_le();
             }
+            self.next_used = self.next_used.wrapping_add(n as u16);
         }
         self.common.taken_len = 0;
         self.publish();
@@ -395,6 +423,7 @@ impl Virtqueue for SplitRing {
 
     #[inline(always)]
     fn publish(&mut self) {
+        self.write_used();
         self.used_index()
             .store(self.next_used.to_le(), Ordering::Release);
     }
@@ -405,6 +434,9 @@ impl Virtqueue for SplitRing {
 
     fn rewind(&mut self, (next_avail, next_used): (u16, u16)) {
         self.next_avail = next_avail;
+        if next_used.wrapping_sub(self.written) > BATCH as u16 {
+            self.written = next_used;
+        }
         self.next_used = next_used;
         self.forget();
     }
