@@ -35,6 +35,9 @@ pub enum Peer {
     /// Not a switch: what one core's memcpy moves.
     #[value(skip)]
     Memcpy,
+    /// Not a switch: a thread that sleeps, is woken and answers.
+    #[value(skip)]
+    BareThread,
 }
 
 impl Peer {
@@ -49,6 +52,7 @@ impl Peer {
             Peer::OvsdbServer => "ovsdb-server",
             Peer::None => "none",
             Peer::Memcpy => "memcpy",
+            Peer::BareThread => "bare thread",
         }
     }
 
@@ -78,7 +82,7 @@ impl Peer {
             }
             Peer::Ovs => first(OVS, &["--version"]),
             Peer::OvsdbServer => first("ovsdb-server", &["--version"]),
-            Peer::LinuxBridge | Peer::Memcpy => "the kernel's".into(),
+            Peer::LinuxBridge | Peer::Memcpy | Peer::BareThread => "the kernel's".into(),
             Peer::None => String::new(),
         }
     }

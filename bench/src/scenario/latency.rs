@@ -1,7 +1,8 @@
 //! How long a frame takes: at half of the slowest switch's rate, at ten thousand a second, and as the first after a silence.
 
-use super::{Scenario, Subject, Wanted, sweep};
+use super::{Scenario, Subject, Wanted, bare, sweep};
 use crate::load::Pace;
+use crate::load::histogram::Histogram;
 use crate::machine;
 use crate::metric::{Table, Want, median};
 use crate::peers::Peer;
@@ -20,14 +21,22 @@ fn microseconds(cycles: f64) -> f64 {
     cycles / machine::tsc_hz() * 1e6
 }
 
-fn quantiles(table: &mut Table, name: &str, kind: Peer, s: &super::Sampled) {
-    let d = Some(s.distance);
+fn quantiles(table: &mut Table, name: &str, kind: Peer, latency: &Histogram, distance: f64) {
+    let d = Some(distance);
     for (what, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
-        let v = microseconds(s.window.latency.quantile(share));
+        let v = microseconds(latency.quantile(share));
         table.add(&format!("{name}.{what}"), "us", kind, v, d);
     }
-    let max = microseconds(s.window.latency.max());
+    let max = microseconds(latency.max());
     table.add(&format!("{name}.max"), "us", kind, max, d);
+}
+
+fn firsts(table: &mut Table, name: &str, kind: Peer, cycles: Vec<f64>, distance: f64) {
+    let took: Vec<f64> = cycles.into_iter().map(microseconds).collect();
+    let max = took.iter().copied().fold(0.0, f64::max);
+    let metric = format!("{name}.median");
+    table.add(&metric, "us", kind, median(&took), Some(distance));
+    table.add(&format!("{name}.max"), "us", kind, max, Some(distance));
 }
 
 fn half_load(name: &'static str, about: &'static str, bridge: sweep::Bridge) -> Scenario {
@@ -73,7 +82,7 @@ fn half_load(name: &'static str, about: &'static str, bridge: sweep::Bridge) -> 
                     s.window.rate() / 1e6,
                     Some(s.distance),
                 );
-                quantiles(table, name, subject.kind, &s);
+                quantiles(table, name, subject.kind, &s.window.latency, s.distance);
                 Ok(())
             },
         );
@@ -121,7 +130,12 @@ pub fn scenarios() -> Vec<Scenario> {
                             s.switch_cpu * 100.0,
                             Some(s.distance),
                         );
-                        quantiles(table, name, subject.kind, &s);
+                        quantiles(table, name, subject.kind, &s.window.latency, s.distance);
+                        if subject.kind == Peer::Weir {
+                            let d = machine::cpu_distance();
+                            let bare = bare::at_rate(SLOW, Duration::from_secs(1))?;
+                            quantiles(table, name, Peer::BareThread, &bare, d);
+                        }
                         Ok(())
                     },
                 );
@@ -139,20 +153,15 @@ pub fn scenarios() -> Vec<Scenario> {
                     |subject, table| {
                         let d = machine::cpu_distance();
                         subject.switch.resume()?;
-                        let took = subject
-                            .load
-                            .wake(SILENCE, if subject.smoke { 5 } else { FIRSTS });
+                        let times = if subject.smoke { 5 } else { FIRSTS };
+                        let took = subject.load.wake(SILENCE, times);
                         subject.switch.pause();
-                        let took: Vec<f64> = took?.into_iter().map(microseconds).collect();
-                        let max = took.iter().copied().fold(0.0, f64::max);
-                        table.add(
-                            &format!("{name}.median"),
-                            "us",
-                            subject.kind,
-                            median(&took),
-                            Some(d),
-                        );
-                        table.add(&format!("{name}.max"), "us", subject.kind, max, Some(d));
+                        firsts(table, name, subject.kind, took?, d);
+                        if subject.kind == Peer::Weir {
+                            let d = machine::cpu_distance();
+                            let bare = bare::after(SILENCE, times)?;
+                            firsts(table, name, Peer::BareThread, bare, d);
+                        }
                         Ok(())
                     },
                 );

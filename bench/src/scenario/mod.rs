@@ -5,6 +5,7 @@
 //! of the scenario; the others go on.
 
 mod attack;
+mod bare;
 mod changes;
 mod database;
 mod generator;

@@ -50,6 +50,8 @@ pub(super) struct Thread {
     clock_at: u64,
     /// Cycles at the last upkeep.
     kept_at: u64,
+    /// Flows that the next upkeep looks at.
+    to_sweep: usize,
     /// Cycles at the end of the last round.
     last: u64,
     /// Cycles per microsecond.
@@ -90,6 +92,7 @@ impl Thread {
             clock: common.clock,
             clock_at: 0,
             kept_at: now,
+            to_sweep: SWEEP,
             last: now,
             us,
             settling: Vec::new(),
@@ -125,7 +128,8 @@ impl Thread {
             let now = self.last;
             if now.saturating_sub(self.kept_at) > UPKEEP * self.us {
                 self.kept_at = now;
-                self.forwarder.sweep(SWEEP);
+                self.forwarder
+                    .sweep(std::mem::replace(&mut self.to_sweep, SWEEP));
                 self.publish();
             }
             if self.pace.is_look_due(now, packets == 0) {
@@ -323,13 +327,11 @@ impl Thread {
         self.shared.asleep.store(false, Ordering::SeqCst);
         let slept = cycles();
         if slept.saturating_sub(self.last) > UPKEEP * self.us {
-            self.kept_at = slept;
-            self.last = slept;
-            self.read_clock(true);
-            let n = self.forwarder.flow_count();
-            self.forwarder.sweep(n.clamp(SWEEP, SWEEP * 16));
+            // Due at once, but whoever woke it goes first.
+            self.kept_at = 0;
+            self.to_sweep = self.forwarder.flow_count().clamp(SWEEP, SWEEP * 16);
         }
-        self.last = cycles();
+        self.last = slept;
         self.pace.looked(self.last);
         self.read_clock(true);
     }
