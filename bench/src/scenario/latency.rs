@@ -115,7 +115,7 @@ pub fn scenarios() -> Vec<Scenario> {
                     |_| Ok(Some(sweep::Bridge::OneRule(1).build(64, false))),
                     |subject, table| {
                         let wanted = Wanted {
-                            time: Duration::from_secs(3),
+                            time: Duration::from_secs(1),
                             pace: Pace::PerSecond(SLOW),
                             latency: true,
                             shares: (super::UNDISTURBED, super::UNDISTURBED),

@@ -110,8 +110,8 @@ pub const WINDOW: Duration = Duration::from_secs(1);
 const TRIES: usize = 20;
 /// The share of its processor that a busy thread must have had.
 pub const WHOLE: f64 = 0.97;
-/// The same where single delays matter: half a percent of waiting would be half a percent of the packets.
-pub const UNDISTURBED: f64 = 0.995;
+/// The same where single delays matter: waiting for two percent of the time delays two percent of the packets.
+pub const UNDISTURBED: f64 = 0.98;
 /// Warming: so long at a time, until every flow was there and the rate changes by less, but no longer than that.
 const WARM: Duration = Duration::from_millis(200);
 const WARM_CHANGE: f64 = 0.03;
