@@ -172,3 +172,9 @@ pub fn raise_priority() {
     // SAFETY: a plain system call about ourselves; children inherit it.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
+
+/// Whether the kernel shares processors out between sessions first, so that [`raise_priority`] does nothing against other sessions.
+pub fn priority_is_local() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")
+        .is_ok_and(|s| s.trim() == "1")
+}

@@ -134,6 +134,9 @@ fn execute(command: Command) -> Result<()> {
             table.note(format!(
                 "frames lie in buffers as in a {layout:?} guest (--layout)"
             ));
+            if machine::priority_is_local() {
+                table.note("priorities count within sessions only (kernel.sched_autogroup_enabled is 1): what other sessions do shows in the latencies".into());
+            }
             for s in all.iter().filter(|s| wanted(&s.name)) {
                 let mut run = scenario::Run {
                     switches: &switches,

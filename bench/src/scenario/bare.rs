@@ -13,8 +13,11 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 /// A question that ends the sleeper.
 const END: u64 = u64::MAX;
 
-/// Runs `ask` on the traffic's processor; it is given what asks the sleeper once, and tells how many cycles that took.
-fn with_sleeper<T: Send>(ask: impl FnOnce(&mut dyn FnMut() -> u64) -> T + Send) -> Result<T> {
+/// Runs `ask` on the traffic's processor; it is given what asks the sleeper once, and tells how many cycles that took. Also tells
+/// how many nanoseconds the sleeper was on its processor.
+fn with_sleeper<T: Send>(
+    ask: impl FnOnce(&mut dyn FnMut() -> u64) -> T + Send,
+) -> Result<(T, u64)> {
     let (question, answer) = (AtomicU64::new(0), AtomicU64::new(0));
     let kick = EventFd::new(EFD_NONBLOCK)?;
     let epoll = Epoll::new()?;
@@ -25,7 +28,7 @@ fn with_sleeper<T: Send>(ask: impl FnOnce(&mut dyn FnMut() -> u64) -> T + Send) 
         events,
     )?;
     std::thread::scope(|s| {
-        s.spawn(|| {
+        let sleeper = s.spawn(|| {
             machine::pin(SWITCH_CPU);
             let mut ready = [EpollEvent::default()];
             loop {
@@ -34,7 +37,7 @@ fn with_sleeper<T: Send>(ask: impl FnOnce(&mut dyn FnMut() -> u64) -> T + Send) 
                 let asked = question.load(Ordering::Acquire);
                 answer.store(asked, Ordering::Release);
                 if asked == END {
-                    return;
+                    return machine::own_time();
                 }
             }
         });
@@ -56,25 +59,28 @@ fn with_sleeper<T: Send>(ask: impl FnOnce(&mut dyn FnMut() -> u64) -> T + Send) 
             let _ = kick.write(1);
             result
         });
-        asker.join().map_err(|_| anyhow!("the asking thread ended"))
+        let ended = |_| anyhow!("a thread ended");
+        let result = asker.join().map_err(ended)?;
+        Ok((result, sleeper.join().map_err(ended)?))
     })
 }
 
 /// Cycles until it answers after a silence, so many times.
 pub fn after(silence: Duration, times: usize) -> Result<Vec<f64>> {
-    with_sleeper(|ask| {
+    let (took, _) = with_sleeper(|ask| {
         (0..times)
             .map(|_| {
                 std::thread::sleep(silence);
                 ask() as f64
             })
             .collect()
-    })
+    })?;
+    Ok(took)
 }
 
-/// Cycles until it answers when asked so many times a second.
-pub fn at_rate(rate: f64, time: Duration) -> Result<Histogram> {
-    with_sleeper(|ask| {
+/// Cycles until it answers when asked so many times a second, and the share of its processor that it uses.
+pub fn at_rate(rate: f64, time: Duration) -> Result<(Histogram, f64)> {
+    let (histogram, busy) = with_sleeper(|ask| {
         let mut histogram = Histogram::default();
         let step = machine::tsc_hz() / rate;
         let start = cycles();
@@ -85,5 +91,6 @@ pub fn at_rate(rate: f64, time: Duration) -> Result<Histogram> {
             histogram.add(ask() as u32);
         }
         histogram
-    })
+    })?;
+    Ok((histogram, busy as f64 / 1e9 / time.as_secs_f64()))
 }

@@ -133,8 +133,16 @@ pub fn scenarios() -> Vec<Scenario> {
                         quantiles(table, name, subject.kind, &s.window.latency, s.distance);
                         if subject.kind == Peer::Weir {
                             let d = machine::cpu_distance();
-                            let bare = bare::at_rate(SLOW, Duration::from_secs(1))?;
-                            quantiles(table, name, Peer::BareThread, &bare, d);
+                            let (took, cpu) = bare::at_rate(SLOW, Duration::from_secs(1))?;
+                            let metric = format!("{name}.cpu");
+                            table.add(
+                                &metric,
+                                "% of a core",
+                                Peer::BareThread,
+                                cpu * 100.0,
+                                Some(d),
+                            );
+                            quantiles(table, name, Peer::BareThread, &took, d);
                         }
                         Ok(())
                     },
