@@ -6,6 +6,8 @@
 //! what they change: a hash index per unique index of the schema, the number of strong references
 //! to each row, and the rows that refer to each row weakly.
 
+mod lookup;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +16,7 @@ use serde_json::Value;
 use crate::error::OvsdbError;
 use crate::schema::{BaseType, DatabaseSchema, TableSchema};
 use crate::value::{Atom, Datum, Uuid, parse_uuid};
+use lookup::Lookups;
 
 /// A row: its cells are in the order of the table's columns by name.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +70,8 @@ pub(crate) struct DbTable {
     pub(crate) defaults: Vec<Datum>,
     /// Columns whose default value their own constraints refuse: an insert must give them.
     pub(crate) bad_defaults: Vec<usize>,
+    /// Rows by what columns hold that were asked for.
+    pub(crate) lookups: Lookups,
     /// Columns with strong references, with weak references.
     pub(crate) strong_columns: Vec<usize>,
     pub(crate) weak_columns: Vec<usize>,
@@ -149,6 +154,7 @@ impl Database {
                     strong: HashMap::new(),
                     weak: HashMap::new(),
                     defaults: t.column_list.iter().map(|c| c.ty.default_datum()).collect(),
+                    lookups: Lookups::new(t.column_list.len()),
                     strong_columns: with(BaseType::is_strong),
                     weak_columns: with(BaseType::is_weak),
                 }
@@ -306,6 +312,7 @@ impl Database {
                 }
             }
             let t = &mut self.tables[ch.table];
+            t.lookups.change(old, new, t.rows.len());
             match &ch.new {
                 Some(row) => {
                     for i in 0..t.indexes.len() {
@@ -330,6 +337,7 @@ impl Database {
             t.indexes.iter_mut().for_each(HashMap::clear);
             t.strong.clear();
             t.weak.clear();
+            t.lookups = Lookups::new(t.schema.column_list.len());
         }
         for i in 0..self.tables.len() {
             let rows: Vec<_> = self.tables[i].rows.values().cloned().collect();

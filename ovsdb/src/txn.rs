@@ -81,8 +81,17 @@ impl<'a> Txn<'a> {
                 return out;
             }
         }
-        for row in t.rows.values() {
-            from_db(&mut out, row);
+        match t.candidates(condition) {
+            Some(few) => {
+                for row in few.iter().filter_map(|u| t.rows.get(u)) {
+                    from_db(&mut out, row);
+                }
+            }
+            None => {
+                for row in t.rows.values() {
+                    from_db(&mut out, row);
+                }
+            }
         }
         out
     }
