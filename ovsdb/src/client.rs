@@ -8,17 +8,20 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::OvsdbError;
+use crate::probe::{self, Due, Probe};
 use crate::schema::DatabaseSchema;
 use crate::stream::JsonStream;
 use crate::target::Target;
+use crate::tls::Tls;
 use crate::transaction::OperationResult;
+use crate::transport;
 
 /// Longest message accepted from a server: a full dump of a large database is one message.
 pub const MAX_SERVER_MESSAGE: usize = 256 << 20;
@@ -125,41 +128,50 @@ fn system_words(e: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
+/// How to connect.
+#[derive(Debug, Clone, Default)]
+pub struct ClientOptions {
+    /// Keys and certificates for `ssl:`.
+    pub tls: Tls,
+    /// Silence after which the server is probed ([`crate::probe`]), and given up after as much
+    /// again; `None`: it never is.
+    pub probe: Option<Duration>,
+}
+
 impl Client {
-    /// Connects to `unix:` or `tcp:`.
+    /// Connects to `unix:` or `tcp:`, without probes.
     ///
     /// # Errors
     /// [`ClientError::Connect`].
     pub async fn connect(target: &Target) -> Result<Self, ClientError> {
+        Self::connect_with(target, &ClientOptions::default()).await
+    }
+
+    /// Connects to `unix:`, `tcp:` or `ssl:`.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`].
+    pub async fn connect_with(
+        target: &Target,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
         let fail = |e: io::Error| ClientError::Connect {
             target: target.to_string(),
             reason: system_words(&e),
         };
-        match target {
-            Target::Unix(path) => {
-                let s = UnixStream::connect(path).await.map_err(fail)?;
-                let (r, w) = s.into_split();
-                Ok(Self::over(r, w))
-            }
-            Target::Tcp { host, port } => {
-                let s = TcpStream::connect((host.as_str(), *port))
-                    .await
-                    .map_err(fail)?;
-                s.set_nodelay(true).map_err(fail)?;
-                let (r, w) = s.into_split();
-                Ok(Self::over(r, w))
-            }
-            other => Err(ClientError::Connect {
-                target: other.to_string(),
-                reason: "one connects to unix:PATH or tcp:HOST:PORT only".into(),
-            }),
-        }
+        let connection = transport::dial(target, &options.tls).await.map_err(fail)?;
+        Ok(Self::over(
+            connection.reader,
+            connection.writer,
+            options.probe,
+        ))
     }
 
-    /// Speaks over any stream.
+    /// Speaks over any stream; `probe` as in [`ClientOptions::probe`].
     pub fn over(
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
+        probe: Option<Duration>,
     ) -> Self {
         let (out, out_rx) = mpsc::unbounded_channel();
         let (notify, notifications) = mpsc::unbounded_channel();
@@ -175,7 +187,7 @@ impl Client {
         let for_task = shared.clone();
         tokio::spawn(async move {
             let why = tokio::select! {
-                why = read_loop(reader, &for_task, notify) => why,
+                why = read_loop(reader, &for_task, notify, probe) => why,
                 why = write_loop(writer, out_rx) => why,
                 _ = stopped => "closed by this side".to_owned(),
             };
@@ -379,6 +391,10 @@ async fn write_loop(
         if let Err(e) = writer.write_all(text.as_bytes()).await {
             return system_words(&e);
         }
+        // A stream that encrypts may hold bytes back.
+        if let Err(e) = writer.flush().await {
+            return system_words(&e);
+        }
     }
     "closed by this side".into()
 }
@@ -387,15 +403,30 @@ async fn read_loop(
     mut reader: impl AsyncRead + Unpin,
     shared: &Shared,
     notify: mpsc::UnboundedSender<Notification>,
+    probe: Option<Duration>,
 ) -> String {
+    let now = || tokio::time::Instant::now().into_std();
     let mut stream = JsonStream::new(MAX_SERVER_MESSAGE);
     let mut buf = vec![0; 64 << 10];
+    let mut probe = Probe::new(probe, now());
     loop {
-        match reader.read(&mut buf).await {
+        let read = tokio::select! {
+            read = reader.read(&mut buf) => read,
+            due = probe::due(&mut probe) => {
+                if due == Due::GiveUp {
+                    return probe.reason();
+                }
+                _ = shared.out.send(probe::ECHO.into());
+                continue;
+            }
+        };
+        match read {
             Ok(0) => return "End of file".into(),
             Ok(n) => stream.feed(&buf[..n]),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return "End of file".into(),
             Err(e) => return system_words(&e),
         }
+        probe.heard(now());
         loop {
             match stream.next_message() {
                 Ok(None) => break,

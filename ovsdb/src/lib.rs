@@ -16,6 +16,7 @@ mod exec;
 mod fuzz;
 pub mod journal;
 mod monitor;
+pub mod probe;
 pub mod replica;
 pub mod schema;
 pub mod server;
@@ -23,11 +24,13 @@ pub mod session;
 pub mod stream;
 pub mod target;
 pub mod text;
+pub mod tls;
 pub mod transaction;
+pub mod transport;
 mod txn;
 pub mod value;
 
-pub use client::{Client, ClientError, Notification};
+pub use client::{Client, ClientError, ClientOptions, Notification};
 pub use database::Database;
 pub use error::OvsdbError;
 pub use fuzz::fuzz_json;
@@ -38,6 +41,7 @@ pub use schema::{
 pub use server::{Server, ServerHandle, ServerOptions};
 pub use session::{Session, SessionOptions};
 pub use target::Target;
+pub use tls::{Tls, TlsOptions};
 pub use transaction::{Cell, Mutator, NewRow, OperationResult, Outcome, RowRef, Transaction};
 pub use value::{Atom, AtomType, Datum, Real, Uuid};
 

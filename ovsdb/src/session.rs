@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::client::{Client, ClientError, Notification};
+use crate::client::{Client, ClientError, ClientOptions, Notification};
 use crate::error::OvsdbError;
 use crate::replica::{ChangeSet, Replica, Wanted};
 use crate::target::Target;
@@ -22,6 +22,9 @@ pub struct SessionOptions {
     pub reconnect: bool,
     /// A lock to ask for on every connection; see [`Session::has_lock`].
     pub lock: Option<String>,
+    /// How to connect. Without an interval of its own, a server over a network is probed each
+    /// [`crate::probe::DEFAULT_INTERVAL`].
+    pub client: ClientOptions,
 }
 
 /// A client whose [`Replica`] follows the database.
@@ -44,7 +47,11 @@ async fn link(
     wanted: &Wanted,
     options: &SessionOptions,
 ) -> Result<(Client, Replica, ChangeSet, bool), ClientError> {
-    let client = Client::connect(target).await?;
+    let mut how = options.client.clone();
+    if how.probe.is_none() && target.needs_probes() {
+        how.probe = Some(crate::probe::DEFAULT_INTERVAL);
+    }
+    let client = Client::connect_with(target, &how).await?;
     let schema = client.get_schema(db).await?;
     let mut replica = Replica::new(&schema, wanted);
     let requests = replica.monitor_requests();

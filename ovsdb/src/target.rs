@@ -1,5 +1,5 @@
-//! Where a database is, or where to serve it: `unix:PATH`, `tcp:HOST:PORT`, `punix:PATH`,
-//! `ptcp:[PORT][:HOST]`, `db:DATABASE,TABLE,COLUMN`.
+//! Where a database is, or where to serve it: `unix:PATH`, `tcp:HOST:PORT`, `ssl:HOST:PORT`,
+//! `punix:PATH`, `ptcp:[PORT][:HOST]`, `pssl:[PORT][:HOST]`, `db:DATABASE,TABLE,COLUMN`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -20,10 +20,24 @@ pub enum Target {
         /// TCP port.
         port: u16,
     },
+    /// `ssl:HOST[:PORT]`: connect to a host by TLS.
+    Ssl {
+        /// Name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
     /// `punix:PATH`: listen on a socket.
     PassiveUnix(PathBuf),
     /// `ptcp:[PORT][:HOST]`: listen on an address; port 0 lets the kernel choose.
     PassiveTcp {
+        /// TCP port.
+        port: u16,
+        /// Address to bind; `None` for all.
+        host: Option<String>,
+    },
+    /// `pssl:[PORT][:HOST]`: listen on an address for TLS.
+    PassiveSsl {
         /// TCP port.
         port: u16,
         /// Address to bind; `None` for all.
@@ -48,7 +62,39 @@ pub struct TargetError(String, String);
 impl Target {
     /// True for those that listen.
     pub fn is_passive(&self) -> bool {
-        matches!(self, Target::PassiveUnix(_) | Target::PassiveTcp { .. })
+        matches!(
+            self,
+            Target::PassiveUnix(_) | Target::PassiveTcp { .. } | Target::PassiveSsl { .. }
+        )
+    }
+
+    /// True for those that call.
+    pub fn is_active(&self) -> bool {
+        matches!(
+            self,
+            Target::Unix(_) | Target::Tcp { .. } | Target::Ssl { .. }
+        )
+    }
+
+    /// True for those over a network, where a peer may vanish without a word: they are probed
+    /// ([`crate::probe`]) unless something else is said.
+    pub fn needs_probes(&self) -> bool {
+        matches!(
+            self,
+            Target::Tcp { .. }
+                | Target::Ssl { .. }
+                | Target::PassiveTcp { .. }
+                | Target::PassiveSsl { .. }
+        )
+    }
+
+    /// The same with paths made independent of the working directory, as `absolute` does.
+    pub fn map_path(self, absolute: impl FnOnce(PathBuf) -> PathBuf) -> Target {
+        match self {
+            Target::Unix(p) => Target::Unix(absolute(p)),
+            Target::PassiveUnix(p) => Target::PassiveUnix(absolute(p)),
+            other => other,
+        }
     }
 }
 
@@ -84,18 +130,19 @@ impl FromStr for Target {
             "unix" | "punix" if rest.is_empty() => Err(bad("the path is missing")),
             "unix" => Ok(Target::Unix(rest.into())),
             "punix" => Ok(Target::PassiveUnix(rest.into())),
-            "tcp" => {
+            "tcp" | "ssl" => {
                 let (host, p) = split_host_port(rest)
-                    .ok_or_else(|| bad("write tcp:HOST:PORT or tcp:[IPV6]:PORT"))?;
+                    .ok_or_else(|| bad("write HOST:PORT or [IPV6]:PORT behind it"))?;
                 if host.is_empty() {
                     return Err(bad("the host is missing"));
                 }
-                Ok(Target::Tcp {
-                    host,
-                    port: p.map_or(Ok(DEFAULT_PORT), port)?,
+                let port = p.map_or(Ok(DEFAULT_PORT), port)?;
+                Ok(match kind {
+                    "tcp" => Target::Tcp { host, port },
+                    _ => Target::Ssl { host, port },
                 })
             }
-            "ptcp" => {
+            "ptcp" | "pssl" => {
                 let (p, host) = match rest.split_once(':') {
                     Some((p, host)) => (p, Some(host)),
                     None => (rest, None),
@@ -103,9 +150,10 @@ impl FromStr for Target {
                 let host = host
                     .map(|h| h.trim_start_matches('[').trim_end_matches(']').to_owned())
                     .filter(|h| !h.is_empty());
-                Ok(Target::PassiveTcp {
-                    port: if p.is_empty() { DEFAULT_PORT } else { port(p)? },
-                    host,
+                let port = if p.is_empty() { DEFAULT_PORT } else { port(p)? };
+                Ok(match kind {
+                    "ptcp" => Target::PassiveTcp { port, host },
+                    _ => Target::PassiveSsl { port, host },
                 })
             }
             "db" => {
@@ -119,10 +167,9 @@ impl FromStr for Target {
                     _ => Err(bad("write db:DATABASE,TABLE,COLUMN")),
                 }
             }
-            "ssl" | "pssl" => Err(bad(
-                "TLS is not supported; use tcp:, ptcp:, unix: or punix:",
+            _ => Err(bad(
+                "the methods are unix:, tcp:, ssl:, punix:, ptcp:, pssl: and db:",
             )),
-            _ => Err(bad("the methods are unix:, tcp:, punix:, ptcp: and db:")),
         }
     }
 }
@@ -136,15 +183,18 @@ impl fmt::Display for Target {
                 h.to_owned()
             }
         };
+        let passive =
+            |f: &mut fmt::Formatter<'_>, kind: &str, port: u16, host: &Option<String>| match host {
+                None => write!(f, "{kind}:{port}"),
+                Some(h) => write!(f, "{kind}:{port}:{}", bracket(h)),
+            };
         match self {
             Target::Unix(p) => write!(f, "unix:{}", p.display()),
             Target::PassiveUnix(p) => write!(f, "punix:{}", p.display()),
             Target::Tcp { host, port } => write!(f, "tcp:{}:{port}", bracket(host)),
-            Target::PassiveTcp { port, host: None } => write!(f, "ptcp:{port}"),
-            Target::PassiveTcp {
-                port,
-                host: Some(h),
-            } => write!(f, "ptcp:{port}:{}", bracket(h)),
+            Target::Ssl { host, port } => write!(f, "ssl:{}:{port}", bracket(host)),
+            Target::PassiveTcp { port, host } => passive(f, "ptcp", *port, host),
+            Target::PassiveSsl { port, host } => passive(f, "pssl", *port, host),
             Target::Database { db, table, column } => write!(f, "db:{db},{table},{column}"),
         }
     }
@@ -163,6 +213,9 @@ mod tests {
             "tcp:[::1]:7",
             "ptcp:6640",
             "ptcp:0:127.0.0.1",
+            "ptcp:7:[::1]",
+            "ssl:[::1]:7",
+            "pssl:6640",
             "db:Open_vSwitch,Open_vSwitch,manager_options",
         ] {
             assert_eq!(s.parse::<Target>().unwrap().to_string(), s);
@@ -174,7 +227,7 @@ mod tests {
             "foo:1",
             "tcp:h:99999",
             "tcp::1",
-            "ssl:h:1",
+            "ssl::1",
             "db:a,b",
         ] {
             assert!(s.parse::<Target>().is_err(), "{s}");

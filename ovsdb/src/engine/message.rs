@@ -34,6 +34,14 @@ impl Message {
         self.parts().iter().map(|p| p.len()).sum()
     }
 
+    /// How many of them are held for this message alone: a body that others get too is not counted.
+    pub fn private_len(&self) -> usize {
+        match Arc::strong_count(&self.body) {
+            1 => self.len(),
+            _ => self.head.len(),
+        }
+    }
+
     /// True where there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -51,6 +51,17 @@ pub enum Output {
     Disconnect(ClientId, String),
 }
 
+/// The locks of a client (RFC 7047 4.1.8).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockNames {
+    /// Those that are its own.
+    pub held: Vec<String>,
+    /// Those it waits for.
+    pub waiting: Vec<String>,
+    /// Those that were stolen from it.
+    pub lost: Vec<String>,
+}
+
 struct Served {
     db: Database,
     log: Option<Box<dyn CommitLog>>,
@@ -210,6 +221,21 @@ impl Engine {
             self.release(client, &name);
         }
         self.waiting.retain(|w| w.client != client);
+    }
+
+    /// The locks of a client, by how it stands with them.
+    pub fn lock_names(&self, client: ClientId) -> LockNames {
+        let mut names = LockNames::default();
+        for name in self.clients.get(&client).into_iter().flat_map(|s| &s.locks) {
+            let queue = self.locks.get(name);
+            let list = match queue.and_then(|q| q.iter().position(|c| *c == client)) {
+                Some(0) => &mut names.held,
+                Some(_) => &mut names.waiting,
+                None => &mut names.lost,
+            };
+            list.push(name.clone());
+        }
+        names
     }
 
     /// Clients that are here.

@@ -9,8 +9,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{BATCH, MAX_BACKLOG};
-use crate::engine::{ClientId, CommitLog, Engine, Message, Output};
+use super::connection::Outbox;
+use super::{BATCH, MAX_BACKLOG, MAX_TOTAL_BACKLOG};
+use crate::engine::{ClientId, CommitLog, Engine, Output};
 use crate::journal::Journal;
 
 /// A journal shared between the engine (which appends) and the driver (which syncs and compacts),
@@ -29,7 +30,8 @@ impl CommitLog for SharedJournal {
         self.with(|j| j.append(record))
     }
 }
-pub(super) type Job = Box<dyn FnOnce(&mut Engine) + Send>;
+
+pub(super) type Job = Box<dyn FnOnce(&mut Driver) + Send>;
 
 pub(super) enum Input {
     Connect(ClientId, Outbox, String),
@@ -40,21 +42,16 @@ pub(super) enum Input {
     Stop,
 }
 
-/// The engine's end of a client's queue.
-pub(super) struct Outbox {
-    pub(super) queue: mpsc::UnboundedSender<Message>,
-    pub(super) backlog: Arc<AtomicUsize>,
-    /// Dropped to disconnect the client.
-    pub(super) _life: oneshot::Sender<()>,
-}
-
 /// The engine's thread.
 pub(super) struct Driver {
     pub(super) engine: Engine,
     pub(super) journals: Vec<(String, SharedJournal)>,
     pub(super) lazy: bool,
     pub(super) clients: HashMap<ClientId, (Outbox, String)>,
-    pub(super) changed: watch::Sender<u64>,
+    /// Counts batches that committed something.
+    pub(super) committed: watch::Sender<u64>,
+    /// As in [`MAX_TOTAL_BACKLOG`].
+    pub(super) backlog: Arc<AtomicUsize>,
 }
 
 fn wall_clock() -> u64 {
@@ -108,7 +105,7 @@ impl Driver {
                         self.clients.remove(&id);
                         self.engine.disconnect(id);
                     }
-                    Input::Job(job) => job(&mut self.engine),
+                    Input::Job(job) => job(&mut self),
                     Input::Compact(tx) => compact.push(tx),
                     Input::Stop => stop = true,
                 }
@@ -132,7 +129,7 @@ impl Driver {
             }
             self.send();
             if committed {
-                self.changed.send_modify(|n| *n += 1);
+                self.committed.send_modify(|n| *n += 1);
                 // A failure is logged and tried again after the next commit.
                 _ = self.compact(false);
             }
@@ -185,26 +182,45 @@ impl Driver {
                     let Some((outbox, _)) = self.clients.get(&id) else {
                         continue;
                     };
-                    let n = message.len();
                     // A single message may be longer than the bound, as an initial dump must be.
-                    let queued = outbox.backlog.fetch_add(n, Ordering::Relaxed);
-                    if queued > 0 && queued + n > MAX_BACKLOG {
+                    let queued = outbox.backlog();
+                    if queued > 0 && queued + message.len() > MAX_BACKLOG {
                         cut.push((
                             id,
                             format!("it does not read: {queued} bytes wait to be sent, {MAX_BACKLOG} may"),
                         ));
                         continue;
                     }
-                    _ = outbox.queue.send(message);
+                    outbox.send(message);
                 }
                 Output::Disconnect(id, why) => cut.push((id, why)),
             }
         }
         for (id, why) in cut {
-            if let Some((_, name)) = self.clients.remove(&id) {
-                tracing::warn!(client = name, "connection dropped: {why}");
-                self.engine.disconnect(id);
-            }
+            self.cut_off(id, &why);
+        }
+        // Rare, and each round frees what one client had waiting: looking at all is cheap enough.
+        while self.backlog.load(Ordering::Relaxed) > MAX_TOTAL_BACKLOG {
+            let worst = self
+                .clients
+                .iter()
+                .map(|(id, (outbox, _))| (outbox.private_backlog(), *id))
+                .max();
+            let Some((waiting @ 1.., id)) = worst else {
+                break;
+            };
+            self.cut_off(
+                id,
+                &format!("of all clients, who together have {MAX_TOTAL_BACKLOG} bytes waiting, it reads least: {waiting} bytes"),
+            );
+        }
+    }
+
+    fn cut_off(&mut self, id: ClientId, why: &str) {
+        if let Some((outbox, name)) = self.clients.remove(&id) {
+            tracing::warn!("{name}: connection dropped: {why}");
+            outbox.forget();
+            self.engine.disconnect(id);
         }
     }
 }
