@@ -232,11 +232,11 @@ const COMMANDS: &[Command<Control>] = &[
         Ok(c.runtime.block_on(names).map_err(told)?.join("\n"))
     }),
     command("ovsdb-server/list-remotes", "", 0, 0, |c, _| {
-        let remotes: Vec<String> = c.server.remotes().iter().map(Target::to_string).collect();
-        Ok(remotes.join("\n"))
+        Ok(c.server.remotes().join("\n"))
     }),
     command("ovsdb-server/remove-remote", "REMOTE", 1, 1, |c, a| {
-        if !c.server.remove_remote(&remote(&a[0]).map_err(told)?) {
+        let remote = remote(&a[0]).map_err(told)?;
+        if !c.runtime.block_on(c.server.remove_remote(&remote)) {
             return Err("no such remote".into());
         }
         Ok(String::new())

@@ -215,6 +215,7 @@ async fn follow(
         SessionOptions {
             reconnect: true,
             lock: Some("ovs_vswitchd".to_owned()),
+            ..SessionOptions::default()
         },
     )
     .await
