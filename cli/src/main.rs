@@ -32,6 +32,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Transactions of the database are thousands of small pieces that come and go between others that
+/// stay; the C library's allocator spends more time on that than all the rest takes.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One tool of the binary.
 pub struct Command {
     /// The subcommand: `weir NAME`.

@@ -455,7 +455,9 @@ impl Database {
                             row_text.push(',');
                         }
                         changed = true;
-                        _ = write!(row_text, "\"{}\":", c.name);
+                        row_text.push('"');
+                        row_text.push_str(&c.name);
+                        row_text.push_str("\":");
                         match old {
                             None => value.write_json(&mut row_text),
                             Some(old) => value.diff(old, &c.ty).write_json(&mut row_text),
@@ -476,7 +478,11 @@ impl Database {
                 _ = write!(out, ",\"{}\":{{", t.schema.name);
                 current = Some(ch.table);
             }
-            _ = write!(out, "\"{}\":{row_text}", ch.uuid);
+            let mut name = [0; 36];
+            out.push('"');
+            out.push_str(ch.uuid.hyphenated().encode_lower(&mut name));
+            out.push_str("\":");
+            out.push_str(&row_text);
             any = true;
         }
         if !any {

@@ -75,6 +75,16 @@ impl JsonStream {
     /// See [`StreamError`]; the stream is lost then.
     pub fn next_message(&mut self) -> Result<Option<Value>, StreamError> {
         while self.pos < self.buf.len() {
+            if self.in_string && !self.escaped {
+                // Most of a message is in strings.
+                match memchr::memchr2(b'"', b'\\', &self.buf[self.pos..]) {
+                    Some(n) => self.pos += n,
+                    None => {
+                        self.pos = self.buf.len();
+                        break;
+                    }
+                }
+            }
             let b = self.buf[self.pos];
             self.pos += 1;
             if self.in_string {
@@ -82,7 +92,7 @@ impl JsonStream {
                     self.escaped = false;
                 } else if b == b'\\' {
                     self.escaped = true;
-                } else if b == b'"' {
+                } else {
                     self.in_string = false;
                 }
                 continue;
