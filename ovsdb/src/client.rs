@@ -314,6 +314,52 @@ impl Client {
             .await
     }
 
+    /// As [`Client::monitor_cond`], for a client that knows the rows as of transaction `last`
+    /// (the nil UUID: none), `monitor_cond_since` (ovsdb-server(7) 4.1.15): whether the server
+    /// remembers that transaction, the id of the last one, and then what changed since, else all
+    /// rows.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn monitor_cond_since(
+        &self,
+        db: &str,
+        id: Value,
+        requests: Value,
+        last: &str,
+    ) -> Result<(bool, String, Value), ClientError> {
+        let params = json!([db, id, requests, last]);
+        let answer = self.request("monitor_cond_since", params).await?;
+        match answer {
+            Value::Array(mut list) if list.len() == 3 => {
+                let updates = list.pop().unwrap_or_default();
+                if let (Some(found), Some(last)) = (list[0].as_bool(), list[1].as_str()) {
+                    return Ok((found, last.to_owned(), updates));
+                }
+            }
+            _ => {}
+        }
+        Err(ClientError::Protocol(
+            "a monitor_cond_since reply that is not [<boolean>, <string>, <table-updates2>]".into(),
+        ))
+    }
+
+    /// Gives a monitor of [`Client::monitor_cond`] or [`Client::monitor_cond_since`] other
+    /// conditions, and another name if `new` differs from `old` (ovsdb-server(7) 4.1.13). What comes
+    /// and goes by that is notified before this returns.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn monitor_cond_change(
+        &self,
+        old: Value,
+        new: Value,
+        requests: Value,
+    ) -> Result<(), ClientError> {
+        let params = json!([old, new, requests]);
+        self.request("monitor_cond_change", params).await.map(drop)
+    }
+
     /// Ends a monitor (RFC 7047 4.1.7).
     ///
     /// # Errors
