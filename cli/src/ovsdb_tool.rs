@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use ovsdb::engine::{CommitLog, Engine, Output};
 use ovsdb::journal::{self, Journal, Records};
 use ovsdb::text::datum_text;
-use ovsdb::{DatabaseSchema, Datum, Type};
+use ovsdb::{Database, DatabaseSchema, Datum, Type};
 use serde_json::{Value, json};
 use switchd::log::since_epoch;
 
@@ -257,6 +257,13 @@ impl CommitLog for Log {
     fn append(&mut self, record: &str) -> std::io::Result<()> {
         self.0.append(record)?;
         self.0.sync()
+    }
+
+    fn replace(&mut self, db: &Database, date: u64) -> std::io::Result<()> {
+        let comment = "converted by ovsdb-tool";
+        self.0
+            .compact(db, Some(date), comment)
+            .map_err(std::io::Error::other)
     }
 }
 

@@ -64,6 +64,33 @@ pub(crate) enum Function {
     Excludes,
 }
 
+impl Function {
+    const ALL: [Self; 8] = [
+        Self::Lt,
+        Self::Le,
+        Self::Eq,
+        Self::Ne,
+        Self::Ge,
+        Self::Gt,
+        Self::Includes,
+        Self::Excludes,
+    ];
+
+    /// Its name in JSON.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Ge => ">=",
+            Self::Gt => ">",
+            Self::Includes => "includes",
+            Self::Excludes => "excludes",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Clause {
     pub(crate) column: Column,
@@ -80,23 +107,6 @@ pub(crate) struct Condition {
     pub(crate) never: bool,
     /// A `true` among the clauses of a monitor, which one is enough.
     pub(crate) always: bool,
-}
-
-/// Words for a type in error messages.
-fn describe(ty: &Type) -> String {
-    let base = match &ty.value {
-        None if ty.is_scalar() => return ty.key.atom.name().into(),
-        None => format!("{}s", ty.key.atom.name()),
-        Some(v) => format!("{}-{} pairs", ty.key.atom.name(), v.atom.name()),
-    };
-    let class = if ty.is_map() { "map" } else { "set" };
-    match (ty.min, ty.max) {
-        (0, 1) if !ty.is_map() => format!("optional {}", ty.key.atom.name()),
-        (0, u32::MAX) => format!("{class} of {base}"),
-        (0, n) => format!("{class} of up to {n} {base}"),
-        (n, u32::MAX) => format!("{class} of {n} or more {base}"),
-        (a, b) => format!("{class} of {a} to {b} {base}"),
-    }
 }
 
 fn ordered(f: Function) -> bool {
@@ -133,30 +143,20 @@ impl Condition {
         let Some([Value::String(name), Value::String(function), arg]) =
             json.as_array().map(Vec::as_slice)
         else {
-            return Err(OvsdbError::syntax(
-                json,
-                "Parse error in condition: [<column>, <function>, <value>] expected",
-            ));
+            return Err(OvsdbError::syntax(json, "Parse error in condition."));
         };
         let column =
             Column::find(table, name).ok_or_else(|| unknown_column(table, name).at(json))?;
         let function_name = function.as_str();
-        let function = match function_name {
-            "<" => Function::Lt,
-            "<=" => Function::Le,
-            "==" => Function::Eq,
-            "!=" => Function::Ne,
-            ">=" => Function::Ge,
-            ">" => Function::Gt,
-            "includes" => Function::Includes,
-            "excludes" => Function::Excludes,
-            _ => {
-                return Err(OvsdbError::new(
+        let function = Function::ALL
+            .into_iter()
+            .find(|f| f.name() == function_name)
+            .ok_or_else(|| {
+                OvsdbError::new(
                     "unknown function",
                     format!("No function named {function_name}."),
-                ));
-            }
-        };
+                )
+            })?;
         let ty = column.ty();
         let arg = match function {
             _ if ordered(function) => {
@@ -166,21 +166,46 @@ impl Condition {
                         json,
                         format!(
                             "Type mismatch: \"{function_name}\" operator may not be applied to column {name} of type {}.",
-                            describe(&ty)
+                            ty.describe()
                         ),
                     ));
                 }
-                let one = Type { min: 1, ..ty };
-                parse_arg(&one, arg, symbols, true)?
+                parse_arg(&Type { min: 1, ..ty }, arg, symbols)?
             }
-            Function::Eq | Function::Ne => parse_arg(&ty, arg, symbols, true)?,
-            _ => parse_arg(&ty, arg, symbols, false)?,
+            // What is looked for within a set may be any part of it; what must not be there, more.
+            Function::Includes if !ty.is_scalar() => {
+                parse_arg(&Type { min: 0, ..ty }, arg, symbols)?
+            }
+            Function::Excludes if !ty.is_scalar() => {
+                let any = Type {
+                    min: 0,
+                    max: u32::MAX,
+                    ..ty
+                };
+                parse_arg(&any, arg, symbols)?
+            }
+            _ => parse_arg(&ty, arg, symbols)?,
         };
         Ok(Clause {
             column,
             function,
             arg,
         })
+    }
+
+    /// Appends a text that is the same for conditions that say the same in the same order.
+    pub(crate) fn write_key(&self, out: &mut String) {
+        out.push_str(match (self.never, self.always) {
+            (false, false) => "",
+            (true, false) => "false",
+            (false, true) => "true",
+            (true, true) => "both",
+        });
+        for c in &self.clauses {
+            out.push_str(c.column.name());
+            out.push_str(c.function.name());
+            c.arg.write_json(out);
+        }
     }
 
     /// True where all clauses hold.
@@ -214,17 +239,10 @@ impl Condition {
     }
 }
 
-/// Values that are only compared with may be any of their type, whatever the column allows.
-fn parse_arg(
-    ty: &Type,
-    json: &Value,
-    symbols: Option<&mut Symbols>,
-    check_size: bool,
-) -> Result<Datum, OvsdbError> {
-    match (check_size, symbols) {
-        (true, Some(s)) => Datum::from_json_named(ty, json, s),
-        (true, None) => Datum::from_json(ty, json),
-        (false, s) => Datum::from_json_any_size(ty, json, s),
+fn parse_arg(ty: &Type, json: &Value, symbols: Option<&mut Symbols>) -> Result<Datum, OvsdbError> {
+    match symbols {
+        Some(s) => Datum::from_json_named(ty, json, s),
+        None => Datum::from_json(ty, json),
     }
 }
 
@@ -273,10 +291,7 @@ impl Mutation {
         let Some([Value::String(name), Value::String(mutator), arg]) =
             json.as_array().map(Vec::as_slice)
         else {
-            return Err(OvsdbError::syntax(
-                json,
-                "Parse error in mutation: [<column>, <mutator>, <value>] expected",
-            ));
+            return Err(OvsdbError::syntax(json, "Parse error in mutation."));
         };
         let column = match Column::find(table, name) {
             None => return Err(unknown_column(table, name).at(json)),
@@ -298,29 +313,27 @@ impl Mutation {
                 json,
                 format!(
                     "Type mismatch: \"{mutator}\" operator may not be applied to column {name} of type {}.",
-                    describe(ty)
+                    ty.describe()
                 ),
             )
         };
         let arg = match m {
             Mutator::Insert | Mutator::Delete => {
-                let fits = ty.is_composite() || (m == Mutator::Delete && ty.min == 0);
-                if !fits {
+                if ty.is_scalar() {
                     return Err(mismatch());
                 }
                 match Datum::from_json_any_size(ty, arg, Some(symbols)) {
-                    Ok(d) => d,
                     // From a map also keys alone can be deleted.
-                    Err(e) if m == Mutator::Delete && ty.is_map() => {
+                    Err(_) if m == Mutator::Delete && ty.is_map() => {
                         let keys = Type {
                             value: None,
                             min: 0,
                             max: u32::MAX,
                             key: ty.key.clone(),
                         };
-                        Datum::from_json_any_size(&keys, arg, Some(symbols)).map_err(|_| e)?
+                        Datum::from_json_any_size(&keys, arg, Some(symbols))?
                     }
-                    Err(e) => return Err(e),
+                    parsed => parsed?,
                 }
             }
             _ => {
@@ -368,11 +381,9 @@ impl Mutation {
         };
         ty.check_size(&new).map_err(|_| {
             OvsdbError::constraint(format!(
-                "Attempted to store {} elements in column {} that must have {} to {}.",
+                "Attempted to store {} elements in {}.",
                 new.len(),
-                self.column.name,
-                ty.min,
-                ty.max
+                ty.describe()
             ))
         })?;
         Ok(new)

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::value::{format_g, json_integer, write_json_string};
+
 /// An error as RFC 7047 puts it into answers: a short name a program can act upon, and words for
 /// people (RFC 7047 3.1 and 4.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +41,8 @@ impl OvsdbError {
     #[must_use]
     pub fn at(mut self, json: &Value) -> Self {
         const SYNTAX_MAX: usize = 4096;
-        let mut text = sorted(json).to_string();
+        let mut text = String::new();
+        write_sorted(json, &mut text);
         if text.len() > SYNTAX_MAX {
             let mut end = SYNTAX_MAX;
             while !text.is_char_boundary(end) {
@@ -80,20 +83,39 @@ impl OvsdbError {
     }
 }
 
-/// `json` with the members of all objects in alphabetical order.
-pub fn sorted(json: &Value) -> Value {
+/// Appends `json` as OVS writes it: members of objects in alphabetical order, whole numbers without
+/// a fraction and others with 15 digits.
+fn write_sorted(json: &Value, out: &mut String) {
     match json {
         Value::Object(map) => {
             let mut pairs: Vec<_> = map.iter().collect();
             pairs.sort_by(|a, b| a.0.cmp(b.0));
-            Value::Object(
-                pairs
-                    .into_iter()
-                    .map(|(k, v)| (k.clone(), sorted(v)))
-                    .collect(),
-            )
+            out.push('{');
+            for (i, (k, v)) in pairs.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_json_string(k, out);
+                out.push(':');
+                write_sorted(v, out);
+            }
+            out.push('}');
         }
-        Value::Array(list) => Value::Array(list.iter().map(sorted).collect()),
-        other => other.clone(),
+        Value::Array(list) => {
+            out.push('[');
+            for (i, v) in list.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_sorted(v, out);
+            }
+            out.push(']');
+        }
+        Value::Number(n) => match (json_integer(json), n.as_f64()) {
+            (None, Some(f)) => out.push_str(&format_g(f, 15)),
+            (i, _) => out.push_str(&i.unwrap_or_default().to_string()),
+        },
+        Value::String(s) => write_json_string(s, out),
+        other => out.push_str(&other.to_string()),
     }
 }

@@ -1,6 +1,7 @@
 //! The operations of `transact` (RFC 7047 5.2).
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -21,8 +22,8 @@ pub(crate) struct Context<'a> {
     pub(crate) owns_lock: &'a dyn Fn(&str) -> bool,
     /// How long the transaction has been waiting already.
     pub(crate) waited: Duration,
-    /// No operation may change anything.
-    pub(crate) read_only: bool,
+    /// The server itself asks, which may also change the databases that describe it.
+    pub(crate) internal: bool,
 }
 
 /// What became of a transaction.
@@ -111,81 +112,62 @@ fn row_json(columns: &[Column], row: &DbRow) -> Map<String, Value> {
 
 impl<'a> Run<'a> {
     fn operation(&mut self, json: &Value) -> Result<Value, Stop> {
-        let mut m = Members::new(json, "ovsdb operation").map_err(|mut e| {
-            e.syntax = None;
-            e
-        })?;
-        let op = m
-            .string("op")?
-            .ok_or_else(|| parse_error(json, "Required 'op' member is missing."))?;
-        if self.context.read_only
-            && matches!(op.as_str(), "insert" | "update" | "mutate" | "delete")
-        {
-            return Err(OvsdbError::new(
-                "not allowed",
-                format!("{op} operation not allowed: this database is read-only"),
-            )
-            .into());
-        }
-        match op.as_str() {
-            "insert" => self.insert(m, json),
-            "select" => self.select(m, json),
-            "update" => self.update(m, json),
-            "mutate" => self.mutate(m, json),
-            "delete" => self.delete(m, json),
-            "wait" => self.wait(m, json),
+        let mut m = Members::new(json, "ovsdb operation")?;
+        let op = m.need_id("op")?;
+        let done = match op {
+            "insert" => self.insert(m)?,
+            "select" => self.select(m)?,
+            "update" => self.update(m, json)?,
+            "mutate" => self.mutate(m)?,
+            "delete" => self.delete(m)?,
+            "wait" => self.wait(m)?,
             "commit" => {
-                let durable = m
-                    .boolean("durable")?
-                    .ok_or_else(|| parse_error(json, "Required 'durable' member is missing."))?;
+                let durable = m.need_typed("durable", Value::is_boolean)?;
                 m.finish()?;
-                self.txn.durable |= durable;
-                Ok(json!({}))
+                self.txn.durable |= *durable == Value::Bool(true);
+                json!({})
             }
             "abort" => {
                 m.finish()?;
-                Err(OvsdbError::new("aborted", "aborted by request").into())
+                return Err(OvsdbError::new("aborted", "aborted by request").into());
             }
             "comment" => {
-                let text = m
-                    .string("comment")?
-                    .ok_or_else(|| parse_error(json, "Required 'comment' member is missing."))?;
+                let text = m.need_string("comment")?;
                 m.finish()?;
                 if !self.txn.comment.is_empty() {
                     self.txn.comment.push('\n');
                 }
-                self.txn.comment.push_str(&text);
-                Ok(json!({}))
+                self.txn.comment.push_str(text);
+                json!({})
             }
             "assert" => {
-                let lock = m
-                    .string("lock")?
-                    .ok_or_else(|| parse_error(json, "Required 'lock' member is missing."))?;
+                let lock = m.need_id("lock")?;
                 m.finish()?;
-                if (self.context.owns_lock)(&lock) {
-                    Ok(json!({}))
-                } else {
-                    Err(
-                        OvsdbError::new("not owner", format!("Asserted lock {lock} not held."))
-                            .into(),
-                    )
+                if !(self.context.owns_lock)(lock) {
+                    let text = format!("Asserted lock {lock} not held.");
+                    return Err(OvsdbError::new("not owner", text).into());
                 }
+                json!({})
             }
-            other => Err(parse_error(json, &format!("No operation \"{other}\"")).into()),
+            other => m.fail(format!("No operation \"{other}\""))?,
+        };
+        let changes = matches!(op, "insert" | "update" | "mutate" | "delete" | "commit");
+        let name = &self.txn.db.schema.name;
+        if changes && name.starts_with('_') && !self.context.internal {
+            return Err(OvsdbError::new(
+                "not allowed",
+                format!("{op} operation not allowed on table in reserved database {name}"),
+            )
+            .into());
         }
+        Ok(done)
     }
 
-    fn table<'m>(
-        &self,
-        m: &mut Members<'m>,
-        json: &Value,
-    ) -> Result<(usize, std::sync::Arc<TableSchema>), OvsdbError> {
-        let name = m
-            .string("table")?
-            .ok_or_else(|| parse_error(json, "Required 'table' member is missing."))?;
-        match self.txn.db.positions.get(&name) {
+    fn table(&self, m: &mut Members<'_>) -> Result<(usize, Arc<TableSchema>), OvsdbError> {
+        let name = m.need_id("table")?;
+        match self.txn.db.positions.get(name) {
             Some(&i) => Ok((i, self.txn.db.tables[i].schema.clone())),
-            None => Err(parse_error(json, &format!("No table named {name}."))),
+            None => m.fail(format!("No table named {name}.")),
         }
     }
 
@@ -215,71 +197,50 @@ impl<'a> Run<'a> {
         Ok(out)
     }
 
-    fn insert(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let uuid_json_given = m.take("uuid").cloned();
-        let name_json = m.take("uuid-name").cloned();
-        let row_value = m.need("row")?;
+    fn insert(&mut self, mut m: Members<'_>) -> Result<Value, Stop> {
+        let (table, t) = self.table(&mut m)?;
+        let uuid_given = m.typed("uuid", Value::is_string)?;
+        let uuid_name = m.typed("uuid-name", |v| v.as_str().is_some_and(is_id))?;
+        let row_json = m.need_typed("row", Value::is_object)?;
         m.finish()?;
         let mut uuid = None;
-        if let Some(given) = &uuid_json_given {
-            let u = given
+        if let Some(json) = uuid_given {
+            let u = json
                 .as_str()
                 .and_then(parse_uuid)
-                .ok_or_else(|| parse_error(json, "Type mismatch for member 'uuid'."))?;
+                .ok_or_else(|| OvsdbError::syntax(json, "bad uuid"))?;
             if self.txn.known(table, &u) {
-                return Err(OvsdbError::new("duplicate uuid", "This UUID would duplicate a UUID already present within the table or deleted within the same transaction.").at(given).into());
+                return Err(OvsdbError::new("duplicate uuid", "This UUID would duplicate a UUID already present within the table or deleted within the same transaction.").at(json).into());
             }
             uuid = Some(u);
         }
-        if let Some(name_json) = &name_json {
-            let name = name_json
-                .as_str()
-                .filter(|n| is_id(n))
-                .ok_or_else(|| parse_error(json, "Type mismatch for member 'uuid-name'."))?;
-            if !self.named.insert(name.to_owned()) {
+        if let Some(json) = uuid_name {
+            let name = json.as_str().unwrap_or_default().to_owned();
+            if !self.named.insert(name.clone()) {
                 return Err(OvsdbError::new(
                     "duplicate uuid-name",
                     "This \"uuid-name\" appeared on an earlier \"insert\" operation.",
                 )
-                .at(name_json)
+                .at(json)
                 .into());
             }
             match uuid {
-                // A row named before it is inserted has got its UUID already.
-                Some(u) => {
-                    if self
-                        .symbols
-                        .insert(name.to_owned(), u)
-                        .is_some_and(|old| old != u)
-                    {
-                        return Err(OvsdbError::syntax(
-                            json,
-                            format!("row \"{name}\" was referred to before its \"uuid\" was given"),
-                        )
-                        .into());
-                    }
-                }
-                None => {
-                    uuid = Some(
-                        *self
-                            .symbols
-                            .entry(name.to_owned())
-                            .or_insert_with(Uuid::new_v4),
-                    );
-                }
+                Some(u) => _ = self.symbols.insert(name, u),
+                // An earlier operation may have spoken of the row.
+                None => uuid = Some(*self.symbols.entry(name).or_insert_with(Uuid::new_v4)),
             }
         }
         let uuid = uuid.unwrap_or_else(Uuid::new_v4);
+        let row = self.row(&t, row_json)?;
         let db_table = &self.txn.db.tables[table];
         let mut cells = db_table.defaults.clone();
         for i in &db_table.bad_defaults {
             let c = &t.column_list[*i];
-            if row_value.get(&c.name).is_none() {
+            if row_json.get(&c.name).is_none() {
                 c.ty.check(&cells[*i])?;
             }
         }
-        for (column, datum) in self.row(&t, row_value)? {
+        for (column, datum) in row {
             if let Column::Named(c) = column {
                 cells[c.index] = datum;
             }
@@ -318,27 +279,48 @@ impl<'a> Run<'a> {
         Ok(out)
     }
 
-    fn select(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let condition = m.need("where")?;
-        let columns = m.take("columns");
+    fn select(&mut self, mut m: Members<'_>) -> Result<Value, Stop> {
+        let (table, t) = self.table(&mut m)?;
+        let condition = m.need_typed("where", Value::is_array)?;
+        let columns = m.typed("columns", Value::is_array)?;
+        let sort = m.typed("sort", Value::is_array)?;
         m.finish()?;
         let condition = self.condition(&t, condition)?;
+        let distinct = columns.is_some();
         let columns = Self::columns(&t, columns)?;
-        let rows: Vec<Value> = self
-            .txn
-            .find(table, &condition)
+        let mut found = self.txn.find(table, &condition);
+        if let Some(sort) = sort {
+            let by = Self::columns(&t, Some(sort))?;
+            let key = |u: &Uuid| -> Option<Vec<Datum>> {
+                let row = self.txn.get(table, u)?;
+                Some(by.iter().map(|c| c.with(row, Datum::clone)).collect())
+            };
+            found.sort_by_cached_key(key);
+        }
+        let mut rows: Vec<&DbRow> = found
             .iter()
             .filter_map(|u| self.txn.get(table, u))
+            .map(|r| &**r)
+            .collect();
+        // Rows that look the same are told once (RFC 7047 5.2.2).
+        if distinct && !columns.contains(&Column::Uuid) {
+            let mut seen = HashSet::new();
+            rows.retain(|r| {
+                let cells: Vec<Datum> = columns.iter().map(|c| c.with(r, Datum::clone)).collect();
+                seen.insert(cells)
+            });
+        }
+        let rows: Vec<Value> = rows
+            .into_iter()
             .map(|r| Value::Object(row_json(&columns, r)))
             .collect();
         Ok(json!({"rows": rows}))
     }
 
     fn update(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let condition = m.need("where")?;
-        let row = m.need("row")?;
+        let (table, t) = self.table(&mut m)?;
+        let condition = m.need_typed("where", Value::is_array)?;
+        let row = m.need_typed("row", Value::is_object)?;
         m.finish()?;
         let cells = self.row(&t, row)?;
         for (column, _) in &cells {
@@ -366,16 +348,15 @@ impl<'a> Run<'a> {
         Ok(json!({"count": found.len()}))
     }
 
-    fn mutate(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let condition = m.need("where")?;
-        let list = m.need("mutations")?;
+    fn mutate(&mut self, mut m: Members<'_>) -> Result<Value, Stop> {
+        let (table, t) = self.table(&mut m)?;
+        let condition = m.need_typed("where", Value::is_array)?;
+        let list = m.need_typed("mutations", Value::is_array)?;
         m.finish()?;
-        let list = list
-            .as_array()
-            .ok_or_else(|| parse_error(json, "Type mismatch for member 'mutations'."))?;
         let mutations = list
-            .iter()
+            .as_array()
+            .into_iter()
+            .flatten()
             .map(|j| Mutation::parse(&t, j, &mut self.symbols))
             .collect::<Result<Vec<_>, _>>()?;
         let condition = self.condition(&t, condition)?;
@@ -391,9 +372,9 @@ impl<'a> Run<'a> {
         Ok(json!({"count": found.len()}))
     }
 
-    fn delete(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let condition = m.need("where")?;
+    fn delete(&mut self, mut m: Members<'_>) -> Result<Value, Stop> {
+        let condition = m.need_typed("where", Value::is_array)?;
+        let (table, t) = self.table(&mut m)?;
         m.finish()?;
         let condition = self.condition(&t, condition)?;
         let found = self.txn.find(table, &condition);
@@ -403,39 +384,33 @@ impl<'a> Run<'a> {
         Ok(json!({"count": found.len()}))
     }
 
-    fn wait(&mut self, mut m: Members<'_>, json: &Value) -> Result<Value, Stop> {
-        let (table, t) = self.table(&mut m, json)?;
-        let timeout = match m.take("timeout") {
-            None => None,
-            Some(v) => {
-                let ms = json_integer(v)
-                    .ok_or_else(|| parse_error(json, "Type mismatch for member 'timeout'."))?;
-                Some(
-                    u64::try_from(ms)
-                        .map(Duration::from_millis)
-                        .map_err(|_| OvsdbError::syntax(json, "timeout must be nonnegative"))?,
-                )
-            }
-        };
-        let condition = m.need("where")?;
-        let columns = m.take("columns");
-        let until = m.need("until")?;
-        let rows = m.need("rows")?;
+    fn wait(&mut self, mut m: Members<'_>) -> Result<Value, Stop> {
+        let timeout = m.typed("timeout", |v| json_integer(v).is_some())?;
+        let condition = m.need_typed("where", Value::is_array)?;
+        let columns = m.typed("columns", Value::is_array)?;
+        let until = m.need_typed("until", Value::is_string)?;
+        let rows = m.need_typed("rows", Value::is_array)?;
+        let (table, t) = self.table(&mut m)?;
         m.finish()?;
+        let timeout = timeout
+            .map(|v| {
+                json_integer(v)
+                    .and_then(|ms| u64::try_from(ms).ok())
+                    .map(Duration::from_millis)
+                    .ok_or_else(|| OvsdbError::syntax(v, "timeout must be nonnegative"))
+            })
+            .transpose()?;
         let equal = match until.as_str() {
             Some("==") => true,
             Some("!=") => false,
             _ => {
-                return Err(OvsdbError::syntax(json, "\"until\" must be \"==\" or \"!=\"").into());
+                return Err(OvsdbError::syntax(until, "\"until\" must be \"==\" or \"!=\"").into());
             }
         };
         let condition = self.condition(&t, condition)?;
         let columns = Self::columns(&t, columns)?;
-        let list = rows
-            .as_array()
-            .ok_or_else(|| parse_error(json, "Type mismatch for member 'rows'."))?;
         let mut expected = HashSet::new();
-        for r in list {
+        for r in rows.as_array().into_iter().flatten() {
             let given: BTreeMap<String, Datum> = self
                 .row(&t, r)?
                 .into_iter()
@@ -469,7 +444,10 @@ impl<'a> Run<'a> {
                 if t.is_zero() {
                     "\"where\" clause test failed".to_owned()
                 } else {
-                    format!("\"wait\" timed out after {} ms", t.as_millis())
+                    format!(
+                        "\"wait\" timed out after {} ms",
+                        self.context.waited.as_millis()
+                    )
                 },
             )
             .into()),
@@ -477,8 +455,4 @@ impl<'a> Run<'a> {
             None => Err(Stop::Wait(None)),
         }
     }
-}
-
-fn parse_error(json: &Value, text: &str) -> OvsdbError {
-    OvsdbError::syntax(json, format!("Parsing ovsdb operation failed: {text}"))
 }

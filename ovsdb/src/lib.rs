@@ -14,6 +14,7 @@ pub mod engine;
 pub mod error;
 mod exec;
 mod fuzz;
+pub mod history;
 pub mod journal;
 mod monitor;
 pub mod probe;

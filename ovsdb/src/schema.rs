@@ -1,5 +1,6 @@
 //! Database schemas (RFC 7047 3.2), and the two that are built in.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
@@ -309,11 +310,6 @@ impl Type {
         self.min == 0 && self.max == 1
     }
 
-    /// True where there may be more than one.
-    pub fn is_composite(&self) -> bool {
-        self.max > 1
-    }
-
     /// The value of a column nobody has set (RFC 7047 5.2.1).
     pub fn default_datum(&self) -> Datum {
         if self.is_map() {
@@ -325,21 +321,47 @@ impl Type {
         }
     }
 
+    /// What is wrong with `n` members, if anything.
+    pub(crate) fn size_problem(&self, n: usize) -> Option<String> {
+        if n >= self.min as usize && n <= self.max as usize {
+            return None;
+        }
+        let what = if self.is_map() { "map" } else { "set" };
+        Some(if (self.min, self.max) == (1, 1) {
+            format!("{what} must have exactly one member but {n} are present")
+        } else {
+            format!(
+                "{what} must have {} to {} members but {n} are present",
+                self.min, self.max
+            )
+        })
+    }
+
     /// Checks only how many members there are.
     ///
     /// # Errors
     /// `constraint violation`.
     pub fn check_size(&self, datum: &Datum) -> Result<(), OvsdbError> {
-        let n = datum.len();
-        if n < self.min as usize || n > self.max as usize {
-            return Err(OvsdbError::constraint(format!(
-                "{} must have {} to {} members but {n} are present",
-                if self.is_map() { "map" } else { "set" },
-                self.min,
-                self.max
-            )));
+        match self.size_problem(datum.len()) {
+            Some(problem) => Err(OvsdbError::constraint(problem)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The type in words, for errors: `set of up to 4 integers`.
+    pub(crate) fn describe(&self) -> String {
+        let key = self.key.atom.name();
+        let (class, members) = match &self.value {
+            None if self.is_scalar() => return key.into(),
+            None => ("set", format!("{key}s")),
+            Some(v) => ("map", format!("({key}, {}) pairs", v.atom.name())),
+        };
+        match (self.min, self.max) {
+            (0, u32::MAX) => format!("{class} of {members}"),
+            (0, n) => format!("{class} of up to {n} {members}"),
+            (n, u32::MAX) => format!("{class} of {n} or more {members}"),
+            (a, b) => format!("{class} of {a} to {b} {members}"),
+        }
     }
 
     /// Checks type, size and every atom.
@@ -634,9 +656,7 @@ impl DatabaseSchema {
     /// `syntax error` naming the table and column.
     pub fn from_json(json: &Value) -> Result<Self, OvsdbError> {
         let mut m = Members::new(json, "database schema")?;
-        let name = m
-            .string("name")?
-            .ok_or_else(|| OvsdbError::syntax(json, "Required 'name' member is missing."))?;
+        let name = m.need_string("name")?.to_owned();
         check_name(&name, "database", json)?;
         let version = m.string("version")?.unwrap_or_default();
         if !version.is_empty() && !is_version(&version) {
@@ -752,15 +772,22 @@ fn check_name(name: &str, what: &str, json: &Value) -> Result<(), OvsdbError> {
 pub(crate) struct Members<'a> {
     json: &'a Value,
     map: &'a Map<String, Value>,
-    what: &'static str,
+    what: Cow<'static, str>,
     taken: Vec<&'a str>,
 }
 
 impl<'a> Members<'a> {
-    pub(crate) fn new(json: &'a Value, what: &'static str) -> Result<Self, OvsdbError> {
-        let map = json.as_object().ok_or_else(|| {
-            OvsdbError::syntax(json, format!("Parsing {what} failed: Object expected."))
-        })?;
+    pub(crate) fn new(
+        json: &'a Value,
+        what: impl Into<Cow<'static, str>>,
+    ) -> Result<Self, OvsdbError> {
+        let what = what.into();
+        let Some(map) = json.as_object() else {
+            return Err(OvsdbError::new(
+                "syntax error",
+                format!("Parsing {what} failed: Object expected."),
+            ));
+        };
         Ok(Self {
             json,
             map,
@@ -769,7 +796,8 @@ impl<'a> Members<'a> {
         })
     }
 
-    fn fail<T>(&self, text: String) -> Result<T, OvsdbError> {
+    /// The parser's error about the object.
+    pub(crate) fn fail<T>(&self, text: String) -> Result<T, OvsdbError> {
         Err(OvsdbError::syntax(
             self.json,
             format!("Parsing {} failed: {text}", self.what),
@@ -786,6 +814,43 @@ impl<'a> Members<'a> {
             Some(v) => Ok(v),
             None => self.fail(format!("Required '{name}' member is missing.")),
         }
+    }
+
+    /// The member, `None` where it is absent; `kind` tells whether its value will do.
+    pub(crate) fn typed(
+        &mut self,
+        name: &'a str,
+        kind: fn(&Value) -> bool,
+    ) -> Result<Option<&'a Value>, OvsdbError> {
+        match self.take(name) {
+            Some(v) if !kind(v) => self.mismatch(name),
+            v => Ok(v),
+        }
+    }
+
+    /// A member that must be there.
+    pub(crate) fn need_typed(
+        &mut self,
+        name: &'a str,
+        kind: fn(&Value) -> bool,
+    ) -> Result<&'a Value, OvsdbError> {
+        self.need(name)?;
+        match self.typed(name, kind)? {
+            Some(v) => Ok(v),
+            None => self.mismatch(name),
+        }
+    }
+
+    /// A string member that must be there.
+    pub(crate) fn need_string(&mut self, name: &'a str) -> Result<&'a str, OvsdbError> {
+        let value = self.need_typed(name, Value::is_string)?;
+        Ok(value.as_str().unwrap_or_default())
+    }
+
+    /// An `<id>` that must be there (RFC 7047 3.1).
+    pub(crate) fn need_id(&mut self, name: &'a str) -> Result<&'a str, OvsdbError> {
+        let value = self.need_typed(name, |v| v.as_str().is_some_and(is_id))?;
+        Ok(value.as_str().unwrap_or_default())
     }
 
     fn mismatch<T>(&self, name: &str) -> Result<T, OvsdbError> {
@@ -819,12 +884,21 @@ impl<'a> Members<'a> {
     }
 
     pub(crate) fn finish(self) -> Result<(), OvsdbError> {
-        for name in self.map.keys() {
-            if !self.taken.contains(&name.as_str()) {
-                return self.fail(format!("Member '{name}' is present but not allowed here."));
-            }
-        }
-        Ok(())
+        let mut left = self
+            .map
+            .keys()
+            .filter(|k| !self.taken.contains(&k.as_str()));
+        let Some(first) = left.next() else {
+            return Ok(());
+        };
+        let more = match left.count() {
+            0 => "is".to_owned(),
+            1 => "and 1 other member are".to_owned(),
+            n => format!("and {n} other members are"),
+        };
+        self.fail(format!(
+            "Member '{first}' {more} present but not allowed here."
+        ))
     }
 }
 

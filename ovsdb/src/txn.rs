@@ -45,6 +45,11 @@ impl<'a> Txn<'a> {
         self.overlay[table].contains_key(uuid) || self.db.tables[table].rows.contains_key(uuid)
     }
 
+    /// True where the row is there now, or was before the transaction.
+    fn exists(&self, table: usize, uuid: &Uuid) -> bool {
+        self.db.tables[table].rows.contains_key(uuid) || self.get(table, uuid).is_some()
+    }
+
     /// The rows that fit, by their names.
     pub(crate) fn find(&self, table: usize, condition: &Condition) -> Vec<Uuid> {
         if let Some(uuid) = condition.only_uuid() {
@@ -206,7 +211,7 @@ impl<'a> Txn<'a> {
                     if let Some(n) = n {
                         each_ref(column, n, BaseType::is_strong, |to, u| {
                             refs.add(to, u, 1);
-                            if bad.is_none() && !self.known(to, &u) {
+                            if bad.is_none() && !self.exists(to, &u) {
                                 bad = Some((to, u));
                             }
                         });
@@ -235,18 +240,6 @@ impl<'a> Txn<'a> {
                         ),
                     ));
                 }
-            }
-        }
-        // References to rows that this transaction inserted and deleted again.
-        for ((table, uuid), delta) in &refs.delta {
-            if *delta > 0 && self.get(*table, uuid).is_none() {
-                return Err(OvsdbError::new(
-                    "referential integrity violation",
-                    format!(
-                        "cannot delete {} row {uuid} because of {delta} remaining reference(s)",
-                        self.db.tables[*table].schema.name
-                    ),
-                ));
             }
         }
         Ok(())
@@ -386,10 +379,24 @@ impl<'a> Txn<'a> {
                     )
                 };
                 if left.len() < column.ty.min as usize {
-                    return Err(OvsdbError::constraint(format!(
-                        "Deletion of {dead} weak reference(s) to deleted (or never-existing) rows from column \"{}\" in \"{}\" row {uuid} caused this column to become empty, but constraints on this column disallow an empty column.",
-                        column.name, t.schema.name
-                    )));
+                    let inserted = if t.rows.contains_key(&uuid) {
+                        ""
+                    } else {
+                        " (inserted within this transaction)"
+                    };
+                    let (column, table) = (&column.name, &t.schema.name);
+                    return Err(OvsdbError::constraint(
+                        if value.as_scalar_uuid() == Some(Uuid::nil()) {
+                            // The misspelling is OVS's.
+                            format!(
+                                "Weak reference column \"{column}\" in \"{table}\" row {uuid}{inserted} contained all-zeros UUID (probably as the default value for this column) but deleting this value caused a constraint volation because this column is not allowed to be empty."
+                            )
+                        } else {
+                            format!(
+                                "Deletion of {dead} weak reference(s) to deleted (or never-existing) rows from column \"{column}\" in \"{table}\" row {uuid}{inserted} caused this column to become empty, but constraints on this column disallow an empty column."
+                            )
+                        },
+                    ));
                 }
                 fixes.push((*c, left));
             }
@@ -426,7 +433,7 @@ impl<'a> Txn<'a> {
                         .copied()
                         .or_else(|| seen.get(&key).copied());
                     if let Some(other) = other {
-                        return Err(self.duplicate(table, i, &key, other, new.uuid));
+                        return Err(self.duplicate(table, i, &key, new.uuid, other));
                     }
                     seen.insert(key, new.uuid);
                 }
@@ -443,7 +450,7 @@ impl<'a> Txn<'a> {
                 (None, _) => "was inserted by this transaction".to_owned(),
                 (Some(old), Some(_)) if t.key(i, old) == *key => "existed in the database before this transaction, which modified some of the row's columns but not any columns in this index".to_owned(),
                 (Some(old), Some(_)) => format!(
-                    "had the following index value before the transaction: {}",
+                    "had the following index values before the transaction: {}",
                     values(t, i, &t.key(i, old))
                 ),
             }

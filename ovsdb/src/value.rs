@@ -134,7 +134,7 @@ pub fn real_text(value: f64) -> String {
 }
 
 /// C's `%.*g`.
-fn format_g(value: f64, digits: usize) -> String {
+pub(crate) fn format_g(value: f64, digits: usize) -> String {
     if value == 0.0 {
         return if value.is_sign_negative() { "-0" } else { "0" }.into();
     }
@@ -324,28 +324,24 @@ pub fn is_id(name: &str) -> bool {
 }
 
 fn uuid_from_json(json: &Value, symbols: Option<&mut Symbols>) -> Result<Uuid, OvsdbError> {
-    match json.as_array().map(Vec::as_slice) {
-        Some([Value::String(kind), Value::String(text)]) if kind == "uuid" => parse_uuid(text)
+    let expected = || OvsdbError::syntax(json, "expected [\"uuid\", <string>]");
+    match (json.as_array().map(Vec::as_slice), symbols) {
+        (Some([Value::String(kind), Value::String(text)]), _) if kind == "uuid" => parse_uuid(text)
             .ok_or_else(|| OvsdbError::syntax(json, format!("\"{text}\" is not a valid UUID"))),
-        Some([Value::String(kind), Value::String(name)]) if kind == "named-uuid" => {
-            if !is_id(name) {
-                return Err(OvsdbError::syntax(
+        // Names of rows are known within transactions only.
+        (Some([Value::String(kind), Value::String(name)]), Some(symbols))
+            if kind == "named-uuid" =>
+        {
+            if is_id(name) {
+                Ok(*symbols.entry(name.clone()).or_insert_with(Uuid::new_v4))
+            } else {
+                Err(OvsdbError::syntax(
                     json,
-                    format!("\"{name}\" is not a valid name for a named UUID"),
-                ));
-            }
-            match symbols {
-                Some(symbols) => Ok(*symbols.entry(name.clone()).or_insert_with(Uuid::new_v4)),
-                None => Err(OvsdbError::syntax(
-                    json,
-                    "a named UUID is allowed only within a transaction",
-                )),
+                    "named-uuid string is not a valid <id>",
+                ))
             }
         }
-        _ => Err(OvsdbError::syntax(
-            json,
-            "expected [\"uuid\", <string>] or [\"named-uuid\", <id>]",
-        )),
+        _ => Err(expected()),
     }
 }
 
@@ -615,20 +611,14 @@ impl Datum {
             Some([Value::String(c), Value::Array(list)]) if c == "set" || c == "map" => {
                 Some((c.as_str(), list))
             }
+            Some([Value::String(c), ..]) if c == "set" && ty.value.is_none() => {
+                return Err(OvsdbError::syntax(json, "expected [\"set\", <array>]"));
+            }
             _ => None,
         };
-        let check = |n: usize, what: &str| {
-            if check_size && (n < ty.min as usize || n > ty.max as usize) {
-                Err(OvsdbError::syntax(
-                    json,
-                    format!(
-                        "{what} must have {} to {} members but {n} are present",
-                        ty.min, ty.max
-                    ),
-                ))
-            } else {
-                Ok(())
-            }
+        let check = |n: usize| match ty.size_problem(n) {
+            Some(problem) if check_size => Err(OvsdbError::syntax(json, problem)),
+            _ => Ok(()),
         };
         let mut atom = |base: &BaseType, json: &Value| {
             let atom = Atom::from_json(base.atom, json, symbols.as_deref_mut())?;
@@ -642,7 +632,7 @@ impl Datum {
                 Some((_, list)) if list.is_empty() => list,
                 _ => return Err(OvsdbError::syntax(json, "expected [\"map\", <array>]")),
             };
-            check(list.len(), "map")?;
+            check(list.len())?;
             let mut pairs = Vec::with_capacity(list.len());
             for element in list {
                 let Some([k, v]) = element.as_array().map(Vec::as_slice) else {
@@ -658,23 +648,20 @@ impl Datum {
         }
         match class {
             Some(("set", list)) => {
-                check(list.len(), "set")?;
+                check(list.len())?;
                 let mut atoms = list
                     .iter()
                     .map(|element| atom(&ty.key, element))
                     .collect::<Result<Vec<_>, _>>()?;
                 atoms.sort_unstable();
                 if atoms.windows(2).any(|w| w[0] == w[1]) {
-                    return Err(OvsdbError::new(
-                        "ovsdb error",
-                        "set contains duplicate value",
-                    ));
+                    return Err(OvsdbError::new("ovsdb error", "set contains duplicate"));
                 }
                 Ok(Datum::from_sorted(atoms))
             }
             _ => {
                 let a = atom(&ty.key, json)?;
-                check(1, "set")?;
+                check(1)?;
                 Ok(Datum::scalar(a))
             }
         }

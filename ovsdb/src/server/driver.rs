@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::Outbox;
 use super::{BATCH, MAX_BACKLOG, MAX_TOTAL_BACKLOG};
+use crate::database::Database;
 use crate::engine::{ClientId, CommitLog, Engine, Output};
 use crate::journal::Journal;
 
@@ -28,6 +29,12 @@ impl SharedJournal {
 impl CommitLog for SharedJournal {
     fn append(&mut self, record: &str) -> io::Result<()> {
         self.with(|j| j.append(record))
+    }
+
+    fn replace(&mut self, db: &Database, date: u64) -> io::Result<()> {
+        let comment = "converted by ovsdb-server";
+        self.with(|j| j.compact(db, Some(date), comment))
+            .map_err(io::Error::other)
     }
 }
 
