@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,6 +49,10 @@ pub(super) enum Input {
     Stop,
 }
 
+/// How long the thread polls before it sleeps. Who was answered usually asks on within this, and to
+/// wake a thread takes about as long.
+const LINGER: Duration = Duration::from_micros(40);
+
 /// The engine's thread.
 pub(super) struct Driver {
     pub(super) engine: Engine,
@@ -67,6 +71,22 @@ fn wall_clock() -> u64 {
         .map_or(0, |d| d.as_millis() as u64)
 }
 
+/// Polls for what comes next, for a while.
+async fn linger(inbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) {
+    static PAYS: LazyLock<bool> =
+        LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|n| n.get() > 1));
+    let start = Instant::now();
+    while *PAYS && batch.is_empty() && start.elapsed() < LINGER {
+        // Connections read meanwhile.
+        tokio::task::yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(input) = inbox.try_recv()
+        {
+            batch.push(input);
+        }
+    }
+}
+
 impl Driver {
     pub(super) async fn run(
         mut self,
@@ -76,7 +96,9 @@ impl Driver {
         let mut batch = Vec::with_capacity(BATCH);
         let why = loop {
             let deadline = self.engine.next_deadline();
+            linger(&mut inbox, &mut batch).await;
             let open = match deadline {
+                _ if !batch.is_empty() => true,
                 None => inbox.recv_many(&mut batch, BATCH).await > 0,
                 Some(at) => {
                     match tokio::time::timeout_at(at.into(), inbox.recv_many(&mut batch, BATCH))
