@@ -496,45 +496,4 @@ impl Database {
         out.push('}');
         Some(out)
     }
-
-    /// One journal record with all rows.
-    pub(crate) fn snapshot(&self, date: Option<u64>, comment: &str) -> String {
-        use std::fmt::Write;
-        let mut out = String::from("{");
-        if let Some(date) = date {
-            _ = write!(out, "\"_date\":{date},");
-        }
-        if !comment.is_empty() {
-            out.push_str("\"_comment\":");
-            crate::value::write_json_string(comment, &mut out);
-            out.push(',');
-        }
-        for t in self.tables.iter().filter(|t| !t.rows.is_empty()) {
-            _ = write!(out, "\"{}\":{{", t.schema.name);
-            for row in t.rows.values() {
-                _ = write!(out, "\"{}\":{{", row.uuid);
-                for c in t.schema.column_list.iter().filter(|c| !c.ephemeral) {
-                    if row.cells[c.index] != t.defaults[c.index] {
-                        _ = write!(out, "\"{}\":", c.name);
-                        row.cells[c.index].write_json(&mut out);
-                        out.push(',');
-                    }
-                }
-                close(&mut out, '}');
-                out.push(',');
-            }
-            close(&mut out, '}');
-            out.push(',');
-        }
-        close(&mut out, '}');
-        out
-    }
-}
-
-/// Ends a list whose members each have a comma behind them.
-fn close(out: &mut String, bracket: char) {
-    if out.ends_with(',') {
-        out.pop();
-    }
-    out.push(bracket);
 }

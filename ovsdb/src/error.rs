@@ -7,7 +7,7 @@ use crate::value::{format_g, json_integer, write_json_string};
 /// An error as RFC 7047 puts it into answers: a short name a program can act upon, and words for
 /// people (RFC 7047 3.1 and 4.1.3).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name}{}{}{}", if details.is_empty() { "" } else { ": " }, details, syntax.as_ref().map(|s| format!(" (in {s})")).unwrap_or_default())]
+#[error("{}{name}{}{details}", syntax.as_ref().map(|s| format!("syntax \"{s}\": ")).unwrap_or_default(), if details.is_empty() { "" } else { ": " })]
 pub struct OvsdbError {
     /// The RFC's name of the error, such as `constraint violation`.
     pub name: String,

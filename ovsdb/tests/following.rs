@@ -300,7 +300,7 @@ proptest! {
         let before = ["root", "kid"].map(|t| rows(&mut e, t, &mut followers));
         drop(e);
         let mut again = Engine::new();
-        again.add_database(journal::read(&path).unwrap().db, None);
+        again.add_database(journal::read(&path).unwrap(), None);
         again.connect(1);
         prop_assert_eq!(before, ["root", "kid"].map(|t| rows(&mut again, t, &mut [])));
     }

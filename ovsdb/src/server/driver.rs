@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::compaction::Compactions;
 use super::connection::Outbox;
 use super::{BATCH, MAX_BACKLOG, MAX_TOTAL_BACKLOG};
 use crate::database::Database;
@@ -21,7 +22,7 @@ use crate::journal::Journal;
 pub(super) struct SharedJournal(pub(super) Arc<Mutex<Journal>>);
 
 impl SharedJournal {
-    fn with<R>(&self, f: impl FnOnce(&mut Journal) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Journal) -> R) -> R {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -33,7 +34,7 @@ impl CommitLog for SharedJournal {
 
     fn replace(&mut self, db: &Database, date: u64) -> io::Result<()> {
         let comment = "converted by ovsdb-server";
-        self.with(|j| j.compact(db, Some(date), comment))
+        self.with(|j| j.replace(db, date, comment))
             .map_err(io::Error::other)
     }
 }
@@ -65,7 +66,8 @@ pub(super) struct Driver {
     pub(super) backlog: Arc<AtomicUsize>,
 }
 
-fn wall_clock() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn wall_clock() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64)
@@ -94,20 +96,26 @@ impl Driver {
         dead: watch::Sender<Option<String>>,
     ) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut compactions = Compactions::default();
         let why = loop {
             let deadline = self.engine.next_deadline();
             linger(&mut inbox, &mut batch).await;
-            let open = match deadline {
-                _ if !batch.is_empty() => true,
-                None => inbox.recv_many(&mut batch, BATCH).await > 0,
-                Some(at) => {
-                    match tokio::time::timeout_at(at.into(), inbox.recv_many(&mut batch, BATCH))
-                        .await
-                    {
-                        Ok(n) => n > 0,
-                        Err(_) => true,
-                    }
+            let idle = batch.is_empty();
+            let timeout = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
                 }
+            };
+            let open = tokio::select! {
+                () = std::future::ready(()), if !idle => true,
+                n = inbox.recv_many(&mut batch, BATCH), if idle => n > 0,
+                done = compactions.next() => {
+                    let journal = self.journal(&done.0).cloned();
+                    compactions.finish(done, journal.as_ref());
+                    continue;
+                }
+                () = timeout => true,
             };
             if !open {
                 break String::new();
@@ -159,11 +167,11 @@ impl Driver {
             self.send();
             if committed {
                 self.committed.send_modify(|n| *n += 1);
-                // A failure is logged and tried again after the next commit.
-                _ = self.compact(false);
+                self.compact(&mut compactions, false);
             }
             for tx in compact {
-                _ = tx.send(self.compact(true));
+                self.compact(&mut compactions, true);
+                compactions.notify(tx);
             }
             if stop {
                 for (_, j) in &self.journals {
@@ -177,30 +185,20 @@ impl Driver {
         _ = dead.send(Some(why));
     }
 
-    fn compact(&mut self, always: bool) -> Result<(), String> {
-        let mut result = Ok(());
+    fn journal(&self, name: &str) -> Option<&SharedJournal> {
+        let found = self.journals.iter().find(|(n, _)| n == name);
+        found.map(|(_, journal)| journal)
+    }
+
+    /// Begins to compact the journals that want it, or `always` all.
+    fn compact(&self, compactions: &mut Compactions, always: bool) {
         for (name, journal) in &self.journals {
-            let Some(db) = self.engine.database(name) else {
-                continue;
-            };
-            journal.with(|j| {
-                if !always && !j.wants_compaction() {
-                    return;
-                }
-                let before = j.size();
-                let comment = "compacting database online";
-                match j.compact(db, Some(wall_clock()), comment) {
-                    Ok(()) => {
-                        tracing::info!(db = name, "compacted from {before} to {} bytes", j.size());
-                    }
-                    Err(e) => {
-                        tracing::warn!(db = name, %e, "compaction failed, going on with the old file");
-                        result = Err(e.to_string());
-                    }
-                }
-            });
+            if (always || journal.with(|j| j.wants_compaction()))
+                && let Some(db) = self.engine.database(name)
+            {
+                compactions.begin(name, journal, db);
+            }
         }
-        result
     }
 
     fn send(&mut self) {

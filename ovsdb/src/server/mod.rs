@@ -13,6 +13,7 @@
 //! connections come from is in `remotes.rs`; what the database itself says about that, and is told
 //! of it, in `managers.rs`.
 
+mod compaction;
 mod connection;
 mod driver;
 mod managers;
@@ -25,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -152,6 +154,9 @@ impl Server {
     /// # Errors
     /// A file that is locked, missing or no database; a remote that cannot be listened on.
     pub async fn open(options: ServerOptions) -> Result<Self, ServerError> {
+        // A limit on the size of files is to fail a write, not to end the server.
+        let too_large = rustix::process::Signal::XFSZ.as_raw();
+        _ = tokio::signal::unix::signal(SignalKind::from_raw(too_large));
         // What is not in a database can be refused now.
         Tls::new(
             options
