@@ -29,6 +29,8 @@
 
 mod contents;
 mod corpus;
+mod fault;
+mod files;
 mod normal;
 mod pair;
 
@@ -57,7 +59,7 @@ macro_rules! corpora {
     };
 }
 
-corpora!(client, vsctl);
+corpora!(client, tool, vsctl);
 
 #[test]
 #[ignore = "runs the file that CORPUS_FILE names"]
