@@ -15,6 +15,8 @@ mod databases;
 mod locks;
 mod message;
 mod monitors;
+#[cfg(test)]
+mod tests;
 mod transact;
 
 use std::collections::{BTreeMap, HashMap};
