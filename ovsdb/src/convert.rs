@@ -74,7 +74,7 @@ mod tests {
                 "r": {"type": {"key": {"type": "uuid", "refTable": "u"}, "min": 0}}}},
             "u": {"columns": {"s": {"type": "string"}}},
             "gone": {"isRoot": true, "columns": {"s": {"type": "string"}}}})));
-        db.load(&json!({
+        db.load_json(&json!({
             "t": {A: {"n": 5, "old": "x", "r": ["uuid", B]}},
             "u": {B: {"s": "hello"}},
             "gone": {A: {"s": "lost"}}}))
@@ -139,7 +139,7 @@ mod tests {
         }
         let two = {
             let mut db = database();
-            db.load(&json!({"t": {B: {"n": 5}}})).unwrap();
+            db.load_json(&json!({"t": {B: {"n": 5}}})).unwrap();
             db.rebuild();
             db
         };

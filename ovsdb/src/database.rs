@@ -8,10 +8,14 @@
 
 mod lookup;
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::OvsdbError;
 use crate::schema::{BaseType, DatabaseSchema, TableSchema};
@@ -51,6 +55,45 @@ pub struct Commit {
     pub comment: String,
     /// It asked for durability by itself (RFC 7047 5.2.7).
     pub durable: bool,
+}
+
+/// The members of a record of the journal, by name, as texts.
+pub(crate) type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Takes an object of rows by UUID into a table, one after the other.
+struct RowsInto<'a> {
+    db: &'a mut Database,
+    table: usize,
+    is_diff: bool,
+    /// What does not fit the schema.
+    failed: &'a mut Option<OvsdbError>,
+}
+
+impl<'de> DeserializeSeed<'de> for RowsInto<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowsInto<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of rows by UUID")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
+        while let Some((uuid, row)) = rows.next_entry::<Cow<'de, str>, Value>()? {
+            if let Err(e) = self.db.load_row(self.table, &uuid, &row, self.is_diff) {
+                let text = e.to_string();
+                *self.failed = Some(e);
+                return Err(A::Error::custom(text));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The values of an index's columns.
@@ -358,69 +401,101 @@ impl Database {
         }
     }
 
-    /// Puts one record of the journal into the rows; [`Database::rebuild`] must follow the last.
+    /// Puts one record of the journal into the rows, one row after the other, so that no more than
+    /// one of them is there as JSON; [`Database::rebuild`] must follow the last record.
     ///
     /// # Errors
     /// What does not fit the schema, by table, row and column.
-    pub(crate) fn load(&mut self, record: &Value) -> Result<(), OvsdbError> {
-        let map = record
-            .as_object()
-            .ok_or_else(|| OvsdbError::syntax(record, "a transaction record must be an object"))?;
-        let is_diff = map.get("_is_diff").and_then(Value::as_bool) == Some(true);
-        for (name, rows) in map {
-            if name.starts_with('_') && !self.positions.contains_key(name) {
+    pub(crate) fn load(&mut self, record: &Members<'_>) -> Result<(), OvsdbError> {
+        let is_diff = record.get("_is_diff").is_some_and(|v| v.get() == "true");
+        for (name, rows) in record {
+            let Some(table) = self.table_of_record(name)? else {
                 continue;
+            };
+            let mut failed = None;
+            let rows_into = RowsInto {
+                db: self,
+                table,
+                is_diff,
+                failed: &mut failed,
+            };
+            let mut text = serde_json::Deserializer::from_str(rows.get());
+            let done = rows_into.deserialize(&mut text);
+            if let Some(e) = failed {
+                return Err(e);
             }
-            let Some(&index) = self.positions.get(name) else {
+            done.map_err(|e| OvsdbError::new("syntax error", format!("rows of {name}: {e}")))?;
+        }
+        Ok(())
+    }
+
+    /// As [`Database::load`], from JSON.
+    #[cfg(test)]
+    pub(crate) fn load_json(&mut self, record: &Value) -> Result<(), OvsdbError> {
+        self.load(&serde_json::from_str(&record.to_string()).unwrap())
+    }
+
+    /// The table that a member of a record is about; `None` for what tells of the record.
+    fn table_of_record(&self, name: &str) -> Result<Option<usize>, OvsdbError> {
+        match self.positions.get(name) {
+            Some(&table) => Ok(Some(table)),
+            None if name.starts_with('_') => Ok(None),
+            None => Err(OvsdbError::new(
+                "unknown table",
+                format!("No table named {name}."),
+            )),
+        }
+    }
+
+    fn load_row(
+        &mut self,
+        table: usize,
+        uuid: &str,
+        json: &Value,
+        is_diff: bool,
+    ) -> Result<(), OvsdbError> {
+        let name = uuid;
+        let uuid = parse_uuid(name).ok_or_else(|| {
+            OvsdbError::new("syntax error", format!("\"{name}\" is not a valid UUID"))
+        })?;
+        if json.is_null() {
+            self.tables[table].rows.remove(&uuid);
+            return Ok(());
+        }
+        let version = self.next_version();
+        let t = &mut self.tables[table];
+        let cells = json.as_object().ok_or_else(|| {
+            OvsdbError::syntax(
+                json,
+                format!("row {name} of {} must be an object", t.schema.name),
+            )
+        })?;
+        let old = t.rows.remove(&uuid);
+        let apply_diff = is_diff && old.is_some();
+        let mut row = match old {
+            Some(old) => Arc::unwrap_or_clone(old),
+            None => DbRow {
+                uuid,
+                version,
+                cells: t.defaults.clone(),
+            },
+        };
+        row.version = version;
+        for (column, json) in cells {
+            let Some(c) = t.schema.column(column) else {
                 return Err(OvsdbError::new(
-                    "unknown table",
-                    format!("No table named {name}."),
+                    "unknown column",
+                    format!("No column {column} in table {}.", t.schema.name),
                 ));
             };
-            let rows = rows
-                .as_object()
-                .ok_or_else(|| OvsdbError::syntax(rows, "rows must be an object"))?;
-            for (text, json) in rows {
-                let uuid = parse_uuid(text).ok_or_else(|| {
-                    OvsdbError::new("syntax error", format!("\"{text}\" is not a valid UUID"))
-                })?;
-                if json.is_null() {
-                    self.tables[index].rows.remove(&uuid);
-                    continue;
-                }
-                let cells = json.as_object().ok_or_else(|| {
-                    OvsdbError::syntax(json, format!("row {text} of {name} must be an object"))
-                })?;
-                let version = self.next_version();
-                let t = &mut self.tables[index];
-                let old = t.rows.remove(&uuid);
-                let apply_diff = is_diff && old.is_some();
-                let mut row = match old {
-                    Some(old) => Arc::unwrap_or_clone(old),
-                    None => DbRow {
-                        uuid,
-                        version,
-                        cells: t.defaults.clone(),
-                    },
-                };
-                row.version = version;
-                for (column, json) in cells {
-                    let Some(c) = t.schema.column(column) else {
-                        return Err(OvsdbError::new(
-                            "unknown column",
-                            format!("No column {column} in table {name}."),
-                        ));
-                    };
-                    row.cells[c.index] = if apply_diff {
-                        let diff = Datum::from_json_any_size(&c.ty, json, None)?;
-                        row.cells[c.index].apply_diff(&diff, &c.ty)?
-                    } else {
-                        Datum::from_json(&c.ty, json)?
-                    };
-                }
-                t.rows.insert(uuid, Arc::new(row));
-            }
+            row.cells[c.index] = if apply_diff {
+                let diff = Datum::from_json_any_size(&c.ty, json, None)?;
+                row.cells[c.index].apply_diff(&diff, &c.ty)?
+            } else {
+                Datum::from_json(&c.ty, json)?
+            };
         }
+        t.rows.insert(uuid, Arc::new(row));
         Ok(())
     }
 

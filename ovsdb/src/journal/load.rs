@@ -78,10 +78,10 @@ pub fn load(path: &Path, bytes: &[u8]) -> Result<Loaded, JournalError> {
     let mut db = Database::new(schema);
     let mut number = 0;
     let damage = loop {
-        match records.next_record() {
-            Ok(Some(json)) => {
+        match records.next_members() {
+            Ok(Some(members)) => {
                 number += 1;
-                db.load(&json).map_err(JournalError::Record)?;
+                db.load(&members).map_err(JournalError::Record)?;
             }
             Ok(None) => break None,
             Err(e) => break Some(e),

@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::error::Category;
 use sha1::{Digest, Sha1};
+
+use crate::database::Members;
 
 /// What every record of a standalone database begins with.
 pub const MAGIC: &str = "OVSDB JSON ";
@@ -153,6 +157,15 @@ impl<'a> Records<'a> {
     /// # Errors
     /// What is wrong with the bytes that follow; the position stays.
     pub fn next_record(&mut self) -> Result<Option<Value>, RecordError> {
+        Ok(self.next_object()?.map(Value::Object))
+    }
+
+    /// As [`Records::next_record`], with the members of the object as texts.
+    pub(super) fn next_members(&mut self) -> Result<Option<Members<'a>>, RecordError> {
+        self.next_object()
+    }
+
+    fn next_object<T: Deserialize<'a>>(&mut self) -> Result<Option<T>, RecordError> {
         let rest = &self.bytes[self.pos..];
         if rest.is_empty() {
             return Ok(None);
@@ -185,17 +198,15 @@ impl<'a> Records<'a> {
                 expected: expected.into(),
             });
         }
-        let bad = |why| RecordError::Json {
+        let object = serde_json::from_slice(data).map_err(|e| RecordError::Json {
             offset,
             length,
-            why,
-        };
-        let json: Value =
-            serde_json::from_slice(data).map_err(|e| bad(format!("valid JSON ({e})")))?;
-        if !json.is_object() {
-            return Err(bad("a JSON object".into()));
-        }
+            why: match e.classify() {
+                Category::Data => "a JSON object".into(),
+                _ => format!("valid JSON ({e})"),
+            },
+        })?;
         self.pos = begin + length;
-        Ok(Some(json))
+        Ok(Some(object))
     }
 }

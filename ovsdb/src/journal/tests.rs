@@ -86,7 +86,7 @@ fn grown(path: &Path) -> (Journal, Database) {
     let (mut j, mut db) = Journal::open(path, Some(vswitch_schema())).unwrap();
     for i in 0..64 {
         let r = record(i % 4);
-        db.load(&serde_json::from_str(&r).unwrap()).unwrap();
+        db.load_json(&serde_json::from_str(&r).unwrap()).unwrap();
         j.append(&r).unwrap();
     }
     (j, db)
