@@ -18,7 +18,13 @@ const HEADER_MAX: usize = 128;
 
 /// A SHA-1 hash in hexadecimal digits, as it stands in headers.
 pub(super) fn hex(sha: Sha1) -> String {
-    sha.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |d: u8| char::from(DIGITS[usize::from(d & 15)]);
+    let bytes = sha.finalize();
+    bytes
+        .iter()
+        .flat_map(|b| [digit(b >> 4), digit(*b)])
+        .collect()
 }
 
 /// One record of the file. The line end behind the JSON belongs to it.
