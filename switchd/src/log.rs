@@ -185,6 +185,20 @@ impl Vlog {
         })
     }
 
+    /// The log of a tool that has no `tracing`: its console shows warnings only, and besides
+    /// [`MODULES`] it knows these.
+    pub fn of_tool(program: &'static str, modules: &[&str]) -> Arc<Vlog> {
+        let log = Vlog::new(program);
+        {
+            let mut levels = log.levels.write().unwrap_or_else(PoisonError::into_inner);
+            levels.extend(modules.iter().map(|m| (m.to_string(), [Level::Info; 3])));
+            for module in levels.values_mut() {
+                module[Destination::Console as usize] = Level::Warn;
+            }
+        }
+        log
+    }
+
     /// Opens (creates, appends to) the log file, or another one in its place.
     pub fn open_file(&self, path: &Path) -> std::io::Result<()> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -292,21 +306,24 @@ impl Vlog {
             .is_ok()
     }
 
-    fn levels_of(&self, target: &str) -> Levels {
-        match read(&self.levels).get(module_of(target)) {
+    fn levels_of(&self, module: &str) -> Levels {
+        match read(&self.levels).get(module) {
             Some(l) => *l,
             None => *read(&self.other),
         }
     }
 
-    fn write(&self, target: &str, level: &tracing::Level, message: &str) {
-        let levels = self.levels_of(target);
-        let wanted = |d: Destination| levels[d as usize] >= Level::of(level);
+    /// Writes a line of `module` to wherever its level is wanted.
+    pub fn write(&self, module: &str, level: Level, message: &str) {
+        let levels = self.levels_of(module);
+        let wanted = |d: Destination| {
+            levels[d as usize] >= level && (d != Destination::File || lock(&self.file).is_some())
+        };
         if !Destination::ALL.into_iter().any(wanted) {
             return;
         }
         let n = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
-        let (module, name) = (module_of(target), Level::of(level).name());
+        let name = level.name();
         let now = since_epoch();
         if wanted(Destination::Console) {
             let line = format!("{}|{n:05}|{module}|{name}|{message}\n", utc(now, false));
@@ -323,7 +340,7 @@ impl Vlog {
             && let Some(socket) = self.syslog.get_or_init(open_syslog)
         {
             // Facility daemon (3), severities of RFC 5424.
-            let severity = match Level::of(level) {
+            let severity = match level {
                 Level::Err => 3,
                 Level::Warn => 4,
                 Level::Info => 6,
@@ -390,7 +407,7 @@ impl<S: Subscriber> Layer<S> for VlogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let level = Level::of(metadata.level());
         self.0
-            .levels_of(metadata.target())
+            .levels_of(module_of(metadata.target()))
             .iter()
             .any(|l| *l >= level)
     }
@@ -399,8 +416,11 @@ impl<S: Subscriber> Layer<S> for VlogLayer {
         let mut line = Line::default();
         event.record(&mut line);
         let meta = event.metadata();
-        self.0
-            .write(meta.target(), meta.level(), &(line.message + &line.fields));
+        self.0.write(
+            module_of(meta.target()),
+            Level::of(meta.level()),
+            &(line.message + &line.fields),
+        );
     }
 }
 
@@ -474,13 +494,13 @@ mod tests {
         v.set("any:console:off").unwrap();
         v.set("any:syslog:off").unwrap();
         v.open_file(&path).unwrap();
-        v.write("switchd::config", &tracing::Level::INFO, "one");
-        v.write("switchd::config", &tracing::Level::DEBUG, "two");
+        v.write("bridge", Level::Info, "one");
+        v.write("bridge", Level::Dbg, "two");
         v.set("bridge:file:dbg").unwrap();
-        v.write("switchd::config", &tracing::Level::DEBUG, "three");
+        v.write("bridge", Level::Dbg, "three");
         std::fs::rename(&path, dir.path().join("old")).unwrap();
         v.reopen().unwrap();
-        v.write("switchd::config", &tracing::Level::WARN, "four");
+        v.write("bridge", Level::Warn, "four");
         let old = std::fs::read_to_string(dir.path().join("old")).unwrap();
         assert!(old.contains("|bridge|INFO|one\n") && !old.contains("two"));
         assert!(old.contains("|bridge|DBG|three\n"));
