@@ -117,10 +117,6 @@ impl Settings {
     /// # Errors
     /// The option is known but cannot be done.
     pub fn accept(&mut self, name: &str, value: Option<&str>) -> Result<bool, String> {
-        let in_dir = |dir: PathBuf, value: Option<&str>, default: String| match value {
-            Some(path) => absolute(&dir.join(path)),
-            None => dir.join(default),
-        };
         match name {
             "detach" => self.detach = true,
             "no-chdir" => self.no_chdir = true,
@@ -144,13 +140,7 @@ impl Settings {
             "user" => {
                 return Err("--user is not supported: start the program as that user".into());
             }
-            "syslog-target" => {
-                return Err("--syslog-target is not supported: logs go to the local syslog".into());
-            }
-            "syslog-method" => match value {
-                Some("libc" | "null" | "unix:/dev/log") | None => {}
-                Some(v) => return Err(format!("--syslog-method={v} is not supported; libc is")),
-            },
+            "syslog-method" | "syslog-target" => check_syslog(name, value)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -281,6 +271,26 @@ impl Settings {
             keep_stdout: self.keep_stdout,
             _pidfile: pidfile,
         })
+    }
+}
+
+/// The path that an option names, within `dir` unless absolute; `default` there if it names none.
+pub fn in_dir(dir: PathBuf, value: Option<&str>, default: String) -> PathBuf {
+    match value {
+        Some(path) => absolute(&dir.join(path)),
+        None => dir.join(default),
+    }
+}
+
+/// Checks `--syslog-method` and `--syslog-target`, which can only say what is so anyway.
+///
+/// # Errors
+/// They say something else.
+pub fn check_syslog(option: &str, value: Option<&str>) -> Result<(), String> {
+    match (option, value) {
+        ("syslog-method", Some("libc" | "null" | "unix:/dev/log") | None) => Ok(()),
+        ("syslog-method", Some(v)) => Err(format!("--syslog-method={v} is not supported; libc is")),
+        _ => Err("--syslog-target is not supported: logs go to the local syslog".into()),
     }
 }
 

@@ -64,7 +64,7 @@ pub fn map(ctx: &mut Context) -> Map {
     for row in ctx.view.get("Open_vSwitch", ctx.root, "bridges").to_uuids() {
         let bridge = name(ctx, "Bridge", row);
         if map.bridges.contains_key(&bridge) {
-            ctx.log.warn(
+            ctx.warn(
                 "vsctl",
                 &format!("{bridge}: database contains duplicate bridge name"),
             );
@@ -94,7 +94,7 @@ pub fn map(ctx: &mut Context) -> Map {
                 let text = format!(
                     "{bridge}: bridge has multiple VLAN bridges ({other} and {port}) for VLAN {vlan}, but only one is allowed"
                 );
-                ctx.log.warn("vsctl", &text);
+                ctx.warn("vsctl", &text);
             } else {
                 vlans.insert((*bridge_row, vlan), port.clone());
             }
@@ -120,7 +120,7 @@ pub fn map(ctx: &mut Context) -> Map {
                 } else {
                     format!("{port}: database contains duplicate port name")
                 };
-                ctx.log.warn("vsctl", &text);
+                ctx.warn("vsctl", &text);
                 continue;
             }
             let owner = match vlan_tag(ctx, row) {
@@ -137,7 +137,7 @@ pub fn map(ctx: &mut Context) -> Map {
             for interface_row in ctx.view.get("Port", row, "interfaces").to_uuids() {
                 let interface = name(ctx, "Interface", interface_row);
                 if map.interfaces.contains_key(&interface) {
-                    ctx.log.warn(
+                    ctx.warn(
                         "vsctl",
                         &format!("{interface}: database contains duplicate interface name"),
                     );
@@ -326,13 +326,15 @@ pub fn add_br(ctx: &mut Context) -> Outcome {
             let row = ctx
                 .view
                 .insert("Bridge", &[named, ("ports", Datum::uuids([port]))]);
-            ctx.view.put("Open_vSwitch", ctx.root, "bridges", row);
+            ctx.view
+                .put("Open_vSwitch", ctx.root, "bridges", Datum::uuids([row]));
         }
         Some((parent, vlan)) => {
             ctx.view
                 .set("Port", port, "fake_bridge", Datum::boolean(true));
             ctx.view.set("Port", port, "tag", Datum::integer(vlan));
-            ctx.view.put("Bridge", parent.row, "ports", port);
+            ctx.view
+                .put("Bridge", parent.row, "ports", Datum::uuids([port]));
         }
     }
     Ok(())
@@ -569,7 +571,8 @@ fn add(ctx: &mut Context, interfaces: &[String], settings: &[String], fake: bool
     for setting in settings {
         set_column(ctx, "Port", port, setting)?;
     }
-    ctx.view.put("Bridge", bridge.row, "ports", port);
+    ctx.view
+        .put("Bridge", bridge.row, "ports", Datum::uuids([port]));
     Ok(())
 }
 
@@ -598,7 +601,8 @@ pub fn add_bond_iface(ctx: &mut Context) -> Outcome {
         .view
         .insert("Interface", &[("name", Datum::string(name))]);
     ctx.interfaces.push(row);
-    ctx.view.put("Port", port.row, "interfaces", row);
+    ctx.view
+        .put("Port", port.row, "interfaces", Datum::uuids([row]));
     Ok(())
 }
 

@@ -56,18 +56,13 @@ fn insert_targets(
         },
     };
     let mut rows = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    for target in ctx
-        .args_from(first)
-        .iter()
-        .filter(|t| seen.insert(t.as_str()))
-    {
+    for target in ctx.args_from(first) {
         let method = target.split_once(':').map(|(m, _)| m);
         if !matches!(
             method,
             Some("tcp" | "unix" | "ssl" | "ptcp" | "punix" | "pssl")
         ) {
-            ctx.log.warn(
+            ctx.warn(
                 "vsctl",
                 &format!("target type \"{target}\" is possibly erroneous"),
             );
@@ -206,7 +201,7 @@ pub fn set_ssl(ctx: &mut Context) -> Outcome {
 
 /// The auto-attach row of the bridge that the first argument names.
 fn auto_attach(ctx: &mut Context, make: bool) -> Result<Option<Uuid>, super::context::Stop> {
-    let bridge = bridge::map(ctx).real_bridge(ctx, ctx.arg(1))?;
+    let bridge = bridge::map(ctx).bridge(ctx, ctx.arg(1))?;
     match ctx
         .view
         .get_verified("Bridge", bridge.row, "auto_attach")

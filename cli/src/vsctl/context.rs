@@ -2,10 +2,12 @@
 
 use uuid::Uuid;
 
-use super::log::Log;
+use super::syntax;
 use super::text::Symbols;
 use super::view::View;
 use crate::table::Table;
+use switchd::Vlog;
+use switchd::log::Level;
 
 /// Why the commands stopped.
 #[derive(Debug)]
@@ -56,20 +58,39 @@ impl Call {
             .and_then(|(_, v)| v.as_deref())
     }
 
-    /// The command as typed.
+    /// Whether the command can change the database.
+    pub fn writes(&self) -> bool {
+        syntax::find(&self.argv[0]).is_some_and(|c| c.writes)
+    }
+
+    /// The command as messages quote it, with its options in the order of `--help`.
     pub fn text(&self) -> String {
-        let mut words: Vec<String> = self
-            .options
-            .iter()
+        let known = syntax::find(&self.argv[0]).map_or(&[][..], |c| c.options);
+        let place = |o: &str| known.iter().position(|k| k.trim_end_matches('=') == o);
+        let mut options: Vec<&(String, Option<String>)> = self.options.iter().collect();
+        options.sort_by_key(|(o, _)| place(o));
+        let mut words: Vec<String> = options
+            .into_iter()
             .map(|(o, v)| match v {
                 Some(v) => format!("{o}={v}"),
                 None => o.clone(),
             })
             .collect();
-        words.sort();
         words.extend(self.argv.iter().cloned());
-        words.join(" ")
+        quoted(&words)
     }
+}
+
+/// A command line as the database's log shows it: words that need it in quotes.
+pub fn quoted(words: &[String]) -> String {
+    let quote = |word: &String| {
+        if word.contains([' ', '\t', '\r', '\n', '\x0b', '\\', '\'', '"']) {
+            format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\""))
+        } else {
+            word.clone()
+        }
+    };
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// What a command has at hand while it runs.
@@ -87,7 +108,11 @@ pub struct Context<'a, 'v> {
     pub created: Option<Uuid>,
     /// Interfaces that the command made: table rows to look for errors at in the end.
     pub interfaces: &'a mut Vec<Uuid>,
-    pub log: &'a mut Log,
+    /// Whether this is the last command of the line: what it does to a set or map may then be told
+    /// to the server as a change of these elements only (`mutate`, RFC 7047 5.2.4), which others'
+    /// changes of the same column do not disturb.
+    pub last: bool,
+    pub log: &'a Vlog,
 }
 
 impl<'a> Context<'a, '_> {
@@ -101,8 +126,29 @@ impl<'a> Context<'a, '_> {
         self.call.argv.get(i..).unwrap_or(&[])
     }
 
+    /// Logs a warning of `module`.
+    pub fn warn(&self, module: &str, text: &str) {
+        self.log.write(module, Level::Warn, text);
+    }
+
     /// Adds a line to the output.
     pub fn line(&mut self, text: impl std::fmt::Display) {
         self.out.push_str(&format!("{text}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_quoted_where_a_shell_would_split_them() {
+        let words = ["add-br", "a b", "c\"d", "e=f"].map(String::from);
+        assert_eq!(quoted(&words), "add-br \"a b\" \"c\\\"d\" e=f");
+        let call = Call {
+            options: vec![("--fake-iface".into(), None), ("--may-exist".into(), None)],
+            argv: vec!["add-bond".into(), "b".into()],
+        };
+        assert_eq!(call.text(), "--may-exist --fake-iface add-bond b");
     }
 }

@@ -7,70 +7,47 @@
 //! has applied the change, and tells what it could not set up.
 
 mod bridge;
+mod completion;
 mod config;
 mod context;
 mod database;
-mod log;
+mod link;
 mod model;
+mod switch;
 mod syntax;
 mod text;
 mod view;
+mod zone;
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use ovsdb::{Client, ClientError, Notification, Replica, Target, Wanted};
+use ovsdb::Replica;
 use serde_json::Value;
+use switchd::log::Level;
 use uuid::Uuid;
 
 use crate::exit;
-use crate::paths::DATABASE;
 use crate::table::{Printer, Table};
-use context::{Call, Context, Stop, fatal};
+use context::{Context, Stop, fatal, quoted};
+use link::Link;
 use syntax::{Parsed, Request};
 use text::Symbols;
 use view::{Transaction, View};
 
-/// When to tell that the switch has not answered, without `--timeout`.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// When to give up waiting for the switch, without `--timeout`.
-const SWITCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pause between attempts to connect with `--retry`.
-const RETRY: Duration = Duration::from_millis(500);
-
 /// Runs `ovs-vsctl` with the arguments after its name.
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let typed = args
-        .iter()
-        .map(|a| a.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ");
     let stop = match syntax::parse(args) {
-        Ok(Parsed::Help) => {
-            print(&syntax::help());
+        Ok(Parsed::Print(text)) => {
+            print(&text);
             return ExitCode::SUCCESS;
         }
-        Ok(Parsed::Version) => {
-            print(&format!(
-                "ovs-vsctl (weir) {}\nDB Schema {}\n",
-                env!("CARGO_PKG_VERSION"),
-                ovsdb::schema::vswitch_schema().version
-            ));
-            return ExitCode::SUCCESS;
-        }
-        Ok(Parsed::Commands) => {
-            for c in syntax::COMMANDS {
-                print(&format!("{} {}\n", c.name, c.usage));
-            }
-            return ExitCode::SUCCESS;
-        }
-        Ok(Parsed::Run(mut request)) => match tokio::runtime::Builder::new_current_thread()
+        Ok(Parsed::Run(request)) => match tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
         {
-            Ok(runtime) => match runtime.block_on(limited(&mut request, &typed)) {
+            Ok(runtime) => match runtime.block_on(limited(&request)) {
                 Ok(()) => return ExitCode::SUCCESS,
                 Err(stop) => stop,
             },
@@ -95,103 +72,37 @@ fn print(text: &str) {
 }
 
 /// Runs the request, ended by SIGALRM after `--timeout`, which is how ovs-vsctl(8) ends then.
-async fn limited(request: &mut Request, typed: &str) -> Result<(), Stop> {
+async fn limited(request: &Request) -> Result<(), Stop> {
     let Some(limit) = request.timeout else {
-        return execute(request, typed).await;
+        return execute(request).await;
     };
-    match tokio::time::timeout(limit, execute(request, typed)).await {
+    match tokio::time::timeout(limit, execute(request)).await {
         Ok(result) => result,
         Err(_) => {
-            request
-                .log
-                .warn("fatal_signal", "terminating with signal 14 (Alarm clock)");
+            let text = "terminating with signal 14 (Alarm clock)";
+            request.log.write("fatal_signal", Level::Warn, text);
             exit::out_of_time();
         }
     }
 }
 
-/// Connects to the first of the comma-separated targets that answers.
-async fn connect(request: &Request) -> Result<Client, Stop> {
-    loop {
-        let mut error = String::new();
-        for target in request.db.split(',') {
-            let reason = match target.parse::<Target>() {
-                Ok(t @ (Target::Unix(_) | Target::Tcp { .. })) => match Client::connect(&t).await {
-                    Ok(client) => return Ok(client),
-                    Err(ClientError::Connect { reason, .. }) => reason,
-                    Err(e) => e.to_string(),
-                },
-                Ok(_) => fatal!(
-                    "{target}: waiting for the database to connect is not supported; use unix: or tcp:"
-                ),
-                Err(_) if target.starts_with("ssl:") => {
-                    fatal!("{target}: SSL is not supported; use unix: or tcp:")
-                }
-                Err(_) => fatal!(
-                    "{target}: database connection failed (Address family not supported by protocol)"
-                ),
-            };
-            error = format!("{target}: database connection failed ({reason})");
-        }
-        if !request.retry {
-            return Err(Stop::Fatal(error));
-        }
-        tokio::time::sleep(RETRY).await;
-    }
+/// The whole command line of this process.
+fn typed() -> String {
+    let words: Vec<String> = std::env::args_os()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    quoted(&words)
 }
 
-/// The connection and the database as it is.
-struct Link {
-    db: String,
-    client: Client,
-    replica: Replica,
-}
-
-impl Link {
-    fn lost(&self, e: &ClientError) -> Stop {
-        Stop::Fatal(match e {
-            ClientError::Closed(reason) => {
-                format!("{}: database connection failed ({reason})", self.db)
-            }
-            e => e.to_string(),
-        })
-    }
-
-    /// Waits for the database to change.
-    async fn changed(&mut self) -> Result<(), Stop> {
-        loop {
-            let notification = self
-                .client
-                .next_notification()
-                .await
-                .map_err(|e| self.lost(&e))?;
-            if self.apply(&notification)? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Takes in what has arrived already.
-    fn catch_up(&mut self) -> Result<(), Stop> {
-        while let Some(notification) = self.client.try_notification() {
-            self.apply(&notification)?;
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, notification: &Notification) -> Result<bool, Stop> {
-        let Notification::Update {
-            version: 1,
-            updates,
-            ..
-        } = notification
-        else {
-            return Ok(false);
-        };
-        self.replica
-            .apply(updates)
-            .map_err(|e| Stop::Fatal(e.to_string()))?;
-        Ok(true)
+/// What the database's log is to say of the transaction: who called with which command line.
+fn comment() -> String {
+    let parent = std::os::unix::process::parent_id();
+    let words = std::fs::read(format!("/proc/{parent}/cmdline")).unwrap_or_default();
+    let caller = words.split(|b| *b == 0).next().unwrap_or_default();
+    let caller = String::from_utf8_lossy(caller);
+    match caller.is_empty() {
+        true => format!("ovs-vsctl: {}", typed()),
+        false => format!("ovs-vsctl (invoked by {caller}): {}", typed()),
     }
 }
 
@@ -208,30 +119,19 @@ struct Output {
     created: Option<Uuid>,
 }
 
-async fn execute(request: &mut Request, typed: &str) -> Result<(), Stop> {
-    let client = connect(request).await?;
-    let said = |e: ClientError| Stop::Fatal(format!("{}: {e}", request.db));
-    let schema = client.get_schema(DATABASE).await.map_err(said)?;
-    let mut replica = Replica::new(&schema, &Wanted::new());
-    let initial = client
-        .monitor(DATABASE, Value::from("vsctl"), replica.monitor_requests())
-        .await
-        .map_err(said)?;
-    replica
-        .apply(&initial)
-        .map_err(|e| Stop::Fatal(e.to_string()))?;
-    let mut link = Link {
-        db: request.db.clone(),
-        client,
-        replica,
+async fn execute(request: &Request) -> Result<(), Stop> {
+    let level = match request.calls.iter().any(|c| c.writes()) {
+        true => Level::Info,
+        false => Level::Dbg,
     };
-    let mut warned = request.log.next;
+    let called = format!("Called as {}", typed());
+    request.log.write("vsctl", level, &called);
+    let mut link = Link::open(request, request.retry).await?;
+    let comment = comment();
+    database::prepare(request, link.replica.schema())?;
     loop {
-        // What was warned of at the first attempt is not repeated at later ones.
-        request.log.next = warned;
-        let mut attempt = match attempt(request, &link.replica, typed) {
+        let mut attempt = match attempt(request, &link.replica, &comment) {
             Err(Stop::NotYet) => {
-                warned = warned.max(request.log.next);
                 link.changed().await?;
                 continue;
             }
@@ -244,11 +144,7 @@ async fn execute(request: &mut Request, typed: &str) -> Result<(), Stop> {
                 return Ok(());
             }
         };
-        let result = link
-            .client
-            .transact_json(DATABASE, transaction.ops.clone())
-            .await
-            .map_err(|e| link.lost(&e))?;
+        let result = link.transact(transaction.ops.clone()).await?;
         let results = result.as_array().map(Vec::as_slice).unwrap_or_default();
         match failure(results) {
             Failure::None => {}
@@ -257,10 +153,9 @@ async fn execute(request: &mut Request, typed: &str) -> Result<(), Stop> {
                 continue;
             }
             Failure::Refused(error) => {
-                request
-                    .log
-                    .warn("ovsdb_idl", &format!("transaction error: {error}"));
-                fatal!("transaction error: {error}");
+                let text = format!("transaction error: {error}");
+                request.log.write("ovsdb_idl", Level::Warn, &text);
+                return Err(Stop::Fatal(text));
             }
         }
         // The rows' real UUIDs.
@@ -282,16 +177,17 @@ async fn execute(request: &mut Request, typed: &str) -> Result<(), Stop> {
                 .get(*index)
                 .and_then(|r| r.get("rows")?.get(0)?.get(column)?.as_i64())
         {
-            wait_for_switch(&mut link, next_cfg, request.timeout.is_some()).await?;
+            link.catch_up()?;
+            switch::wait(&mut link, next_cfg, request).await?;
             let interfaces: Vec<Uuid> = attempt.interfaces.iter().filter_map(real).collect();
-            report_errors(&link.replica, &interfaces);
+            switch::report_errors(&link.replica, &interfaces);
         }
         return Ok(());
     }
 }
 
 /// Runs the commands on what the database has now.
-fn attempt(request: &mut Request, replica: &Replica, typed: &str) -> Result<Attempt, Stop> {
+fn attempt(request: &Request, replica: &Replica, comment: &str) -> Result<Attempt, Stop> {
     let mut view = View::new(replica);
     let mut symbols = Symbols::default();
     let mut interfaces = Vec::new();
@@ -302,50 +198,29 @@ fn attempt(request: &mut Request, replica: &Replica, typed: &str) -> Result<Atte
     if request.wait {
         view.increment("Open_vSwitch", root, "next_cfg");
     }
-    let calls: Vec<Call> = request.calls.clone();
     let mut outputs = Vec::new();
-    for prepare in [true, false] {
-        for call in &calls {
-            let Some(command) = syntax::find(&call.argv[0]) else {
-                continue;
-            };
-            let mut ctx = Context {
-                view: &mut view,
-                symbols: &mut symbols,
-                call,
-                root,
-                out: String::new(),
-                table: None,
-                created: None,
-                interfaces: &mut interfaces,
-                log: &mut request.log,
-            };
-            if prepare {
-                // Table and column names are checked before anything runs.
-                if matches!(
-                    command.name,
-                    "list"
-                        | "find"
-                        | "get"
-                        | "set"
-                        | "add"
-                        | "remove"
-                        | "clear"
-                        | "create"
-                        | "destroy"
-                        | "wait-until"
-                ) {
-                    database::prepare(&mut ctx)?;
-                }
-                continue;
-            }
-            (command.run)(&mut ctx)?;
-            outputs.push(Output {
-                text: ctx.out,
-                table: ctx.table,
-                created: ctx.created,
-            });
-        }
+    for (i, call) in request.calls.iter().enumerate() {
+        let Some(command) = syntax::find(&call.argv[0]) else {
+            continue;
+        };
+        let mut ctx = Context {
+            view: &mut view,
+            symbols: &mut symbols,
+            call,
+            root,
+            out: String::new(),
+            table: None,
+            created: None,
+            interfaces: &mut interfaces,
+            last: i + 1 == request.calls.len(),
+            log: &request.log,
+        };
+        (command.run)(&mut ctx)?;
+        outputs.push(Output {
+            text: ctx.out,
+            table: ctx.table,
+            created: ctx.created,
+        });
     }
     for (name, symbol) in &symbols.0 {
         if !symbol.created {
@@ -362,12 +237,12 @@ fn attempt(request: &mut Request, replica: &Replica, typed: &str) -> Result<Atte
             let text = format!(
                 "row id \"{name}\" was created but {what} inserted, so it will not actually appear in the database"
             );
-            request.log.warn("vsctl", &text);
+            request.log.write("vsctl", Level::Warn, &text);
         }
     }
     Ok(Attempt {
         outputs,
-        transaction: view.transaction(&format!("ovs-vsctl: ovs-vsctl {typed}")),
+        transaction: view.transaction(comment),
         interfaces,
     })
 }
@@ -422,67 +297,6 @@ fn output(request: &Request, outputs: &[Output]) {
         }
     }
     print(&text);
-}
-
-/// Waits for the switch to have applied configuration `next_cfg`.
-async fn wait_for_switch(link: &mut Link, next_cfg: i64, limited: bool) -> Result<(), Stop> {
-    let start = tokio::time::Instant::now();
-    let mut told = limited;
-    loop {
-        link.catch_up()?;
-        let current = link.replica.table("Open_vSwitch").values().next();
-        match current.and_then(|r| r.get("cur_cfg").as_scalar_int()) {
-            Some(cur_cfg) if cur_cfg >= next_cfg => return Ok(()),
-            _ => {}
-        }
-        let deadline = start + if told { SWITCH_TIMEOUT } else { PATIENCE };
-        if limited {
-            link.changed().await?;
-        } else if let Ok(changed) = tokio::time::timeout_at(deadline, link.changed()).await {
-            changed?;
-        } else if told {
-            fatal!(
-                "the change is in the database, but ovs-vswitchd (or weir up) did not apply it within {} seconds; is it running? (--timeout=SECS waits so long, --no-wait not at all)",
-                SWITCH_TIMEOUT.as_secs()
-            );
-        } else {
-            told = true;
-            eprintln!(
-                "ovs-vsctl: the change is in the database; waiting for ovs-vswitchd (or weir up) to apply it (--no-wait does not wait)"
-            );
-        }
-    }
-}
-
-/// Tells which of the new interfaces the switch could not set up.
-fn report_errors(replica: &Replica, interfaces: &[Uuid]) {
-    let mut any = false;
-    for uuid in interfaces {
-        let Some(row) = replica.row("Interface", uuid) else {
-            continue;
-        };
-        if row.get("ofport").as_scalar_int().is_some_and(|n| n != -1) {
-            continue;
-        }
-        let name = row.str("name");
-        match row.get("error").as_scalar_str() {
-            Some(error) => {
-                eprintln!(
-                    "ovs-vsctl: Error detected while setting up '{name}': {error}.  See ovs-vswitchd log for details."
-                );
-            }
-            None => eprintln!(
-                "ovs-vsctl: Error detected while setting up '{name}'.  See ovs-vswitchd log for details."
-            ),
-        }
-        any = true;
-    }
-    if any {
-        eprintln!(
-            "ovs-vsctl: The default log directory is \"{}\".",
-            crate::paths::log_dir().display()
-        );
-    }
 }
 
 #[cfg(test)]

@@ -118,13 +118,21 @@ impl Datum {
     /// RFC 7047 5.1 `<value>`; UUIDs for which `named` has a name become `["named-uuid", name]`.
     pub fn to_json(&self, named: &dyn Fn(&Uuid) -> Option<String>) -> Value {
         match self {
-            Datum::Set(s) => match s.iter().next() {
-                Some(one) if s.len() == 1 => atom_to_json(one, named),
-                _ => json!([
-                    "set",
-                    s.iter().map(|a| atom_to_json(a, named)).collect::<Vec<_>>()
-                ]),
-            },
+            Datum::Set(s) if s.len() == 1 => s
+                .first()
+                .map(|one| atom_to_json(one, named))
+                .unwrap_or_default(),
+            other => other.to_json_bracketed(named),
+        }
+    }
+
+    /// As [`Datum::to_json`], with a set in brackets even if it has just one element.
+    pub fn to_json_bracketed(&self, named: &dyn Fn(&Uuid) -> Option<String>) -> Value {
+        match self {
+            Datum::Set(s) => json!([
+                "set",
+                s.iter().map(|a| atom_to_json(a, named)).collect::<Vec<_>>()
+            ]),
             Datum::Map(m) => json!([
                 "map",
                 m.iter()
@@ -136,7 +144,7 @@ impl Datum {
 }
 
 /// RFC 7047 5.1 `<atom>`, with `named` as in [`Datum::to_json`].
-pub fn atom_to_json(atom: &Atom, named: &dyn Fn(&Uuid) -> Option<String>) -> Value {
+fn atom_to_json(atom: &Atom, named: &dyn Fn(&Uuid) -> Option<String>) -> Value {
     match atom.as_uuid().and_then(|u| named(&u)) {
         Some(name) => json!(["named-uuid", name]),
         None => atom.to_json(),

@@ -1,15 +1,18 @@
 //! The command line: global options as getopt reads them, then commands separated by `--`.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::context::fatal;
 use super::context::{Call, Context, Outcome};
-use super::{bridge, config, database};
+use super::{bridge, completion, config, database, zone};
 use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 use crate::table::{self, Format, Style};
 use crate::vsctl::context::Stop;
-use crate::vsctl::log::Log;
+use crate::{daemon, paths};
+use switchd::Vlog;
+use switchd::log::Level;
 
 /// One command of the grammar.
 pub struct Command {
@@ -48,7 +51,7 @@ pub const COMMANDS: &[Command] = &[
     command!("init" "", 0..0, &[], true, config::nothing, "make the root row of an empty database"),
     command!("show" "", 0..0, &[], false, config::show, "print what is configured"),
     command!("emer-reset" "", 0..0, &[], true, config::emer_reset, "drop controllers, managers, mirrors, SSL and monitoring"),
-    command!("add-br" "BRIDGE [PARENT VLAN]", 1..3, &["--may-exist"], true, bridge::add_br, "make a bridge, or a fake one for a VLAN of PARENT"),
+    command!("add-br" "NEW-BRIDGE [PARENT] [NEW-VLAN]", 1..3, &["--may-exist"], true, bridge::add_br, "make a bridge, or a fake one for a VLAN of PARENT"),
     command!("del-br" "BRIDGE", 1..1, &["--if-exists"], true, bridge::del_br, "delete a bridge and its ports"),
     command!("list-br" "", 0..0, &["--real", "--fake"], false, bridge::list_br, "print the names of the bridges"),
     command!("br-exists" "BRIDGE", 1..1, &[], false, bridge::br_exists, "exit with code 2 if there is no such bridge"),
@@ -57,22 +60,22 @@ pub const COMMANDS: &[Command] = &[
     command!("br-set-external-id" "BRIDGE KEY [VALUE]", 2..3, &[], true, bridge::br_set_external_id, "set or remove an external id"),
     command!("br-get-external-id" "BRIDGE [KEY]", 1..2, &[], false, bridge::br_get_external_id, "print external ids"),
     command!("list-ports" "BRIDGE", 1..1, &[], false, bridge::list_ports, "print the names of a bridge's ports"),
-    command!("add-port" "BRIDGE PORT [COLUMN[:KEY]=VALUE]...", 2..MANY, &["--may-exist"], true, bridge::add_port, "add a port"),
-    command!("add-bond" "BRIDGE PORT IFACE... [COLUMN[:KEY]=VALUE]...", 4..MANY, &["--may-exist", "--fake-iface"], true, bridge::add_bond, "add a port of several interfaces"),
+    command!("add-port" "BRIDGE NEW-PORT [COLUMN[:KEY]=VALUE]...", 2..MANY, &["--may-exist"], true, bridge::add_port, "add a port"),
+    command!("add-bond" "BRIDGE BOND IFACE... [COLUMN[:KEY]=VALUE]...", 4..MANY, &["--may-exist", "--fake-iface"], true, bridge::add_bond, "add a port of several interfaces"),
     command!("add-bond-iface" "BOND IFACE", 2..2, &["--may-exist"], true, bridge::add_bond_iface, "add an interface to a port"),
     command!("del-bond-iface" "[BOND] IFACE", 1..2, &["--if-exists"], true, bridge::del_bond_iface, "take an interface out of its port"),
-    command!("del-port" "[BRIDGE] PORT", 1..2, &["--if-exists", "--with-iface"], true, bridge::del_port, "delete a port"),
+    command!("del-port" "[BRIDGE] PORT|IFACE", 1..2, &["--if-exists", "--with-iface"], true, bridge::del_port, "delete a port"),
     command!("port-to-br" "PORT", 1..1, &[], false, bridge::port_to_br, "print the bridge of a port"),
     command!("list-ifaces" "BRIDGE", 1..1, &[], false, bridge::list_ifaces, "print the names of a bridge's interfaces"),
     command!("iface-to-br" "IFACE", 1..1, &[], false, bridge::iface_to_br, "print the bridge of an interface"),
     command!("get-controller" "BRIDGE", 1..1, &[], false, config::get_controller, "print a bridge's controllers"),
     command!("del-controller" "BRIDGE", 1..1, &[], true, config::del_controller, "remove a bridge's controllers"),
     command!("set-controller" "BRIDGE TARGET...", 1..MANY, &["--inactivity-probe="], true, config::set_controller, "set a bridge's controllers"),
-    command!("get-fail-mode" "BRIDGE", 1..1, &[], false, config::get_fail_mode, "print what a bridge does without controller"),
+    command!("get-fail-mode" "BRIDGE", 1..1, &[], false, config::get_fail_mode, "print what a bridge does without controller: standalone or secure"),
     command!("del-fail-mode" "BRIDGE", 1..1, &[], true, config::del_fail_mode, "reset it"),
-    command!("set-fail-mode" "BRIDGE standalone|secure", 2..2, &[], true, config::set_fail_mode, "set it"),
+    command!("set-fail-mode" "BRIDGE MODE", 2..2, &[], true, config::set_fail_mode, "set it"),
     command!("get-manager" "", 0..0, &[], false, config::get_manager, "print the database's managers"),
-    command!("del-manager" "", 0..MANY, &[], true, config::del_manager, "remove them"),
+    command!("del-manager" "", 0..0, &[], true, config::del_manager, "remove them"),
     command!("set-manager" "TARGET...", 1..MANY, &["--inactivity-probe="], true, config::set_manager, "set them"),
     command!("get-ssl" "", 0..0, &[], false, config::get_ssl, "print the SSL configuration"),
     command!("del-ssl" "", 0..0, &[], true, config::del_ssl, "remove it"),
@@ -80,6 +83,10 @@ pub const COMMANDS: &[Command] = &[
     command!("add-aa-mapping" "BRIDGE I-SID VLAN", 3..3, &[], true, config::add_aa_mapping, "add an auto-attach mapping"),
     command!("del-aa-mapping" "BRIDGE I-SID VLAN", 3..3, &[], true, config::del_aa_mapping, "remove an auto-attach mapping"),
     command!("get-aa-mapping" "BRIDGE", 1..1, &[], false, config::get_aa_mapping, "print the auto-attach mappings"),
+    command!("add-zone-tp" "DATAPATH zone=ID KEY=SECONDS...", 3..MANY, &["--may-exist"], true, zone::add, "set the timeouts of a connection tracking zone"),
+    command!("del-zone-tp" "DATAPATH zone=ID", 2..2, &["--if-exists"], true, zone::delete, "forget them"),
+    command!("list-zone-tp" "DATAPATH", 1..1, &[], false, zone::list, "print the timeouts of all zones"),
+    command!("list-dp-cap" "DATAPATH", 1..1, &[], false, zone::capabilities, "print what a datapath can do"),
     command!("comment" "[ARG]...", 0..MANY, &[], false, config::nothing, "note the arguments in the database's log"),
     command!("list" "TABLE [RECORD]...", 1..MANY, &["--if-exists", "--columns="], false, database::list, "print records"),
     command!("find" "TABLE [COLUMN[:KEY]=VALUE]...", 1..MANY, &["--columns="], false, database::find, "print the records that match"),
@@ -140,7 +147,8 @@ Options:
   --bare                  short for --format=list --data=bare --no-headings
   --max-column-width=N    cut wider columns of format table
   -v, --verbose[=SPEC]    what to log on the console (as MODULE:DESTINATION:LEVEL)
-  --no-syslog             accepted; nothing is logged to syslog
+  --no-syslog             do not log the call to syslog
+  --log-file[=FILE]       log to a file, too
   -h, --help              this text
   -V, --version           the version
 
@@ -154,8 +162,19 @@ Example:
     out
 }
 
+/// The parts that the log's levels can be set for.
+const MODULES: &[&str] = &[
+    "db_ctl_base",
+    "ovsdb_idl",
+    "reconnect",
+    "socket_util",
+    "stream_ssl",
+    "stream_tcp",
+    "stream_unix",
+    "vlog",
+];
+
 /// What the command line asks for.
-#[derive(Debug)]
 pub struct Request {
     pub db: String,
     pub wait: bool,
@@ -164,17 +183,15 @@ pub struct Request {
     pub retry: bool,
     pub timeout: Option<std::time::Duration>,
     pub style: Style,
-    pub log: Log,
+    pub log: Arc<Vlog>,
     pub calls: Vec<Call>,
 }
 
 /// The outcome of reading the command line.
-#[derive(Debug)]
 pub enum Parsed {
     Run(Box<Request>),
-    Help,
-    Version,
-    Commands,
+    /// Nothing but to print this.
+    Print(String),
 }
 
 /// The options before the first command, besides those of tables and TLS, in the order in which
@@ -190,11 +207,11 @@ const GLOBAL: &[Spec] = &[
     ("help", Some('h'), Takes::Nothing),
     ("commands", None, Takes::Nothing),
     ("options", None, Takes::Nothing),
-    ("version", Some('V'), Takes::Nothing),
     ("leader-only", None, Takes::Nothing),
     ("no-leader-only", None, Takes::Nothing),
     ("shuffle-remotes", None, Takes::Nothing),
     ("no-shuffle-remotes", None, Takes::Nothing),
+    ("version", Some('V'), Takes::Nothing),
     ("verbose", Some('v'), Takes::Maybe),
     ("log-file", None, Takes::Maybe),
     ("syslog-method", None, Takes::Value),
@@ -202,7 +219,7 @@ const GLOBAL: &[Spec] = &[
 ];
 
 /// All options that are no command's.
-fn global() -> impl Iterator<Item = &'static Spec> {
+pub fn global() -> impl Iterator<Item = &'static Spec> {
     GLOBAL.iter().chain(table::OPTIONS).chain(getopt::TLS)
 }
 
@@ -240,7 +257,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
             format: Format::List,
             ..Style::default()
         },
-        log: Log::default(),
+        log: Vlog::of_tool("ovs-vsctl", MODULES),
         calls: Vec::new(),
     };
     if let Ok(secs) = std::env::var("OVS_CTL_TIMEOUT")
@@ -255,21 +272,26 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
                 return Ok(done);
             }
         } else {
-            if local.iter().any(|(n, _)| n[2..] == *name) {
-                fatal!("'--{name}' option specified multiple times");
-            }
             local.push((format!("--{name}"), value));
         }
     }
     request.calls = parse_commands(&words, local)?;
-    if request
-        .calls
-        .iter()
-        .any(|c| find(&c.argv[0]).is_some_and(|c| c.writes))
-    {
-        request.log.next += 1; // Open vSwitch logs the call itself first, to syslog
-    }
     Ok(Parsed::Run(Box::new(request)))
+}
+
+fn set_levels(log: &Vlog, spec: &str) -> Result<(), Stop> {
+    match log.set(spec) {
+        Ok(()) => Ok(()),
+        Err(e) => fatal!("processing \"{spec}\": {e}"),
+    }
+}
+
+fn version() -> String {
+    format!(
+        "ovs-vsctl (weir) {}\nDB Schema {}\n",
+        env!("CARGO_PKG_VERSION"),
+        ovsdb::schema::vswitch_schema().version
+    )
 }
 
 fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Option<Parsed>, Stop> {
@@ -278,22 +300,30 @@ fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Optio
         return Ok(None);
     }
     match name {
-        "help" => return Ok(Some(Parsed::Help)),
-        "version" => return Ok(Some(Parsed::Version)),
-        "commands" | "options" => return Ok(Some(Parsed::Commands)),
+        "help" => return Ok(Some(Parsed::Print(help()))),
+        "version" => return Ok(Some(Parsed::Print(version()))),
+        "commands" => return Ok(Some(Parsed::Print(completion::commands()))),
+        "options" => return Ok(Some(Parsed::Print(completion::options()))),
         "db" => request.db = given.into(),
         "no-wait" => request.wait = false,
         "dry-run" => request.dry_run = true,
         "oneline" => request.oneline = true,
         "retry" => request.retry = true,
         "timeout" => request.timeout = Some(exit::timeout('t', given)?),
-        "verbose" => request.log.configure(value.unwrap_or("dbg"))?,
-        // Nothing is logged to syslog, and a single server is not asked whether it leads.
-        "no-syslog" | "syslog-method" | "leader-only" | "no-leader-only" | "shuffle-remotes"
-        | "no-shuffle-remotes" => {}
-        "log-file" | "syslog-target" => {
-            fatal!("--{name} is not supported: this tool logs to the console only")
+        "verbose" => set_levels(&request.log, value.unwrap_or("dbg"))?,
+        "no-syslog" => set_levels(&request.log, "vsctl:syslog:warn")?,
+        "log-file" => {
+            let path = daemon::in_dir(paths::log_dir(), value, "ovs-vsctl.log".into());
+            let path_text = path.display();
+            if let Err(e) = request.log.open_file(&path) {
+                fatal!("cannot write log file {path_text}: {}", exit::words(&e));
+            }
+            let text = format!("opened log file {path_text}");
+            request.log.write("vlog", Level::Info, &text);
         }
+        "syslog-method" | "syslog-target" => daemon::check_syslog(name, value)?,
+        // A single server is not asked whether it leads.
+        "leader-only" | "no-leader-only" | "shuffle-remotes" | "no-shuffle-remotes" => {}
         _ => fatal!("--{name} is not supported: connections to the database are unix: or tcp:"),
     }
     Ok(None)

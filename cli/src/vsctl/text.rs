@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::schema::{BaseType, Type};
-use ovsdb::text::datum_text;
+use ovsdb::text::{datum_text, type_text};
 use ovsdb::{Atom, AtomType, Real};
 use uuid::Uuid;
 
@@ -41,25 +41,33 @@ fn is_delimiter(c: char) -> bool {
     ":=, []{}!<>".contains(c)
 }
 
-/// Takes a word off `s`: up to a delimiter, where quotes protect delimiters. The quotes stay.
-pub fn token<'a>(s: &mut &'a str) -> Result<&'a str, String> {
+/// Takes a word off `s`: up to a delimiter, where quotes and backslashes protect delimiters. Quotes,
+/// and backslashes within them, stay.
+pub fn token(s: &mut &str) -> Result<String, String> {
     let whole = *s;
+    let mut word = String::new();
     let mut quoted = false;
     let mut chars = whole.char_indices();
     let mut end = whole.len();
     while let Some((i, c)) = chars.next() {
         match c {
             '\\' => {
-                chars
+                let (_, protected) = chars
                     .next()
                     .ok_or_else(|| format!("{whole}: backslash at end of argument"))?;
+                if quoted {
+                    word.push('\\');
+                }
+                word.push(protected);
             }
-            '"' => quoted = !quoted,
             c if !quoted && is_delimiter(c) => {
                 end = i;
                 break;
             }
-            _ => {}
+            c => {
+                quoted ^= c == '"';
+                word.push(c);
+            }
         }
     }
     if quoted {
@@ -68,32 +76,64 @@ pub fn token<'a>(s: &mut &'a str) -> Result<&'a str, String> {
         ));
     }
     *s = &whole[end..];
-    Ok(&whole[..end])
+    Ok(word)
 }
 
-/// What is inside the quotes of a JSON string.
-fn unescape(s: &str, inner: &str) -> Result<String, String> {
-    let mut chars = inner.chars();
-    while let Some(c) = chars.next() {
-        if c == '\\' {
-            match chars.next() {
-                Some(e) if "\"\\/bfnrtu".contains(e) => {}
-                Some(e) => return Err(format!("{s}: bad escape \\{e}")),
-                None => return Err(format!("{s}: backslash at end of argument")),
+/// What is inside the quotes of a JSON string; control characters may stand as they are.
+fn unescape(inner: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => return Err("quoted string may not include unescaped \"".into()),
+            '\\' => {}
+            c => {
+                out.push(c);
+                continue;
             }
         }
+        out.push(match rest.next() {
+            None => return Err("quoted string may not end with backslash".into()),
+            Some(c @ ('"' | '\\' | '/')) => c,
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some('n') => '\n',
+            Some('r') => '\r',
+            Some('t') => '\t',
+            Some('u') => escaped_character(&mut rest)?,
+            Some(c) => return Err(format!("bad escape \\{c}")),
+        });
     }
-    // Control characters may stand as they are here, which strict JSON does not allow.
-    let mut strict = String::from('"');
-    for c in inner.chars() {
-        if c.is_control() && (c as u32) < 0x20 {
-            strict.push_str(&format!("\\u{:04x}", c as u32));
-        } else {
-            strict.push(c);
-        }
+    Ok(out)
+}
+
+/// The four hexadecimal digits after `\u`.
+fn code_unit(rest: &mut std::str::Chars) -> Result<u16, &'static str> {
+    let mut unit = 0;
+    for _ in 0..4 {
+        let c = rest.next().ok_or("quoted string ends within \\u escape")?;
+        let digit = c.to_digit(16).ok_or("malformed \\u escape")?;
+        unit = unit << 4 | digit as u16;
     }
-    strict.push('"');
-    serde_json::from_str(&strict).map_err(|_| format!("{s}: malformed \\u escape"))
+    match unit {
+        0 => Err("null bytes not supported in quoted strings"),
+        unit => Ok(unit),
+    }
+}
+
+/// The character after `\u`, which may take a second `\u` (RFC 8259 7).
+fn escaped_character(rest: &mut std::str::Chars) -> Result<char, &'static str> {
+    let first = code_unit(rest)?;
+    if let Some(c) = char::from_u32(first.into()) {
+        return Ok(c);
+    }
+    if first >= 0xdc00 || rest.next() != Some('\\') || rest.next() != Some('u') {
+        return Err("malformed escaped surrogate pair");
+    }
+    match char::decode_utf16([first, code_unit(rest)?]).next() {
+        Some(Ok(c)) => Ok(c),
+        _ => Err("second half of escaped surrogate pair is not trailing surrogate"),
+    }
 }
 
 fn integer(s: &str) -> Option<i64> {
@@ -149,7 +189,7 @@ fn atoms(base: &BaseType, s: &str, symbols: &mut Symbols) -> Result<Vec<Atom>, S
                 let inner = rest
                     .strip_suffix('"')
                     .ok_or_else(|| format!("{s}: missing quote at end of quoted string"))?;
-                Atom::from(unescape(s, inner)?)
+                Atom::from(unescape(inner).map_err(|e| format!("{s}: {e}"))?)
             } else {
                 Atom::String(s.into())
             }
@@ -189,41 +229,15 @@ pub fn is_uuid_prefix(s: &str) -> bool {
 
 /// Reads one atom of type `base`.
 pub fn atom(base: &BaseType, s: &str, symbols: &mut Symbols) -> Result<Atom, String> {
-    if base.atom == AtomType::Integer && integer(s).is_none() {
-        return Err(format!("\"{s}\" is not a valid integer"));
-    }
     match atoms(base, s, symbols)?.as_slice() {
         [one] => Ok(one.clone()),
-        _ => Err(format!("\"{s}\" is not a valid integer")),
+        _ => Err(format!("\"{s}\" is not a valid integer or range")),
     }
 }
 
 /// Checks the constraints of `base`.
 fn check(base: &BaseType, atom: &Atom) -> Result<(), String> {
     base.check(atom).map_err(|e| e.to_string())
-}
-
-/// A type in words, for messages.
-fn describe(ty: &Type) -> String {
-    if ty.value.is_none() && ty.min == 1 && ty.max == 1 {
-        return ty.key.atom.name().into();
-    }
-    let mut s = String::from(if ty.is_map() { "map" } else { "set" });
-    match (ty.min, ty.max) {
-        (0, u32::MAX) => s.push_str(" of"),
-        (min, u32::MAX) => s.push_str(&format!(" of {min} or more")),
-        (0, max) => s.push_str(&format!(" of up to {max}")),
-        (min, max) => s.push_str(&format!(" of {min} to {max}")),
-    }
-    match &ty.value {
-        Some(v) => s.push_str(&format!(
-            " ({}, {}) pairs",
-            ty.key.atom.name(),
-            v.atom.name()
-        )),
-        None => s.push_str(&format!(" {}s", ty.key.atom.name())),
-    }
-    s
 }
 
 /// Reads a set or map as typed on the command line.
@@ -243,23 +257,27 @@ pub fn datum(ty: &Type, s: &str, symbols: &mut Symbols) -> Result<Datum, String>
             break;
         }
         if is_delimiter(c) {
-            return Err(format!("{s}: unexpected \"{c}\" parsing {}", describe(ty)));
+            return Err(format!("{s}: unexpected \"{c}\" parsing {}", type_text(ty)));
         }
-        let keys = atoms(&ty.key, token(&mut p)?, symbols)?;
-        n += keys.len();
+        let element = p;
+        let word = token(&mut p)?;
         if let Some(value) = &ty.value {
+            let key = atom(&ty.key, &word, symbols)?;
+            p = p.trim_start_matches(' ');
             let Some(rest) = p.strip_prefix('=') else {
                 return Err(match p.chars().next() {
-                    Some(c) => format!("{s}: syntax error at \"{c}\" expecting \"=\""),
+                    Some(c) => format!("{element}: syntax error at \"{c}\" expecting \"=\""),
                     // What Open vSwitch prints, too: its message ends at the end of the argument.
-                    None => format!("{s}: syntax error at \""),
+                    None => format!("{element}: syntax error at \""),
                 });
             };
-            p = rest;
-            let value = atom(value, token(&mut p)?, symbols)?;
-            map.extend(keys.into_iter().map(|k| (k, value.clone())));
+            p = rest.trim_start_matches(' ');
+            map.insert(key, atom(value, &token(&mut p)?, symbols)?);
+            n += 1;
         } else {
-            set.extend(keys);
+            let elements = atoms(&ty.key, &word, symbols)?;
+            n += elements.len();
+            set.extend(elements);
         }
         p = p.trim_start_matches(' ');
         if let Some(rest) = p.strip_prefix(',') {

@@ -22,9 +22,55 @@ struct Change {
     /// Whether the inserted row must get the very UUID it has here.
     keep_uuid: bool,
     written: BTreeMap<String, Datum>,
-    /// Elements put into and taken out of columns whose other elements do not matter.
-    mutated: BTreeMap<String, (BTreeSet<Atom>, BTreeSet<Atom>)>,
+    mutated: BTreeMap<String, Mutation>,
     verified: BTreeSet<String>,
+}
+
+/// Elements put into and taken out of a column whose other elements do not matter.
+#[derive(Clone, Debug, Default)]
+struct Mutation {
+    /// Elements of a set; keys of a map, with their values.
+    put: BTreeMap<Atom, Option<Atom>>,
+    /// Elements of a set; keys of a map.
+    taken: BTreeSet<Atom>,
+}
+
+impl Mutation {
+    fn apply(&self, datum: &mut Datum) {
+        match datum {
+            Datum::Set(set) => {
+                set.extend(self.put.keys().cloned());
+                set.retain(|a| !self.taken.contains(a));
+            }
+            Datum::Map(map) => {
+                map.retain(|k, _| !self.taken.contains(k));
+                let pairs = self.put.iter().filter_map(|(k, v)| Some((k, v.as_ref()?)));
+                map.extend(pairs.map(|(k, v)| (k.clone(), v.clone())));
+            }
+        }
+    }
+
+    /// RFC 7047 5.1 `<mutation>`s.
+    fn to_json(&self, column: &str, named: &dyn Fn(&Uuid) -> Option<String>) -> Vec<Value> {
+        let pairs: BTreeMap<Atom, Atom> = self
+            .put
+            .iter()
+            .filter_map(|(k, v)| Some((k.clone(), v.clone()?)))
+            .collect();
+        let mut taken = self.taken.clone();
+        let put = if pairs.is_empty() {
+            Datum::Set(self.put.keys().cloned().collect())
+        } else {
+            // A key that is there already keeps its value, unless it is taken out first.
+            taken.extend(pairs.keys().cloned());
+            Datum::Map(pairs)
+        };
+        [("delete", Datum::Set(taken)), ("insert", put)]
+            .into_iter()
+            .filter(|(_, elements)| elements.len() > 0)
+            .map(|(mutator, elements)| json!([column, mutator, elements.to_json_bracketed(named)]))
+            .collect()
+    }
 }
 
 /// The database within one run of the commands.
@@ -102,10 +148,9 @@ impl<'a> View<'a> {
     /// where the schema has no such column.
     pub fn get(&self, table: &str, row: Uuid, column: &str) -> Datum {
         let change = self.changed(table, row);
-        if let Some(d) = change.and_then(|c| c.written.get(column)) {
-            return d.clone();
-        }
-        let mut datum = self.stored(table, row, column).unwrap_or_else(|| {
+        let written = change.and_then(|c| c.written.get(column)).cloned();
+        let stored = || self.stored(table, row, column);
+        let mut datum = written.or_else(stored).unwrap_or_else(|| {
             let column = self
                 .schema
                 .tables
@@ -113,11 +158,8 @@ impl<'a> View<'a> {
                 .and_then(|t| t.columns.get(column));
             column.map_or_else(Datum::empty_set, |c| Datum::default_of(&c.ty))
         });
-        if let (Some((insert, delete)), Datum::Set(set)) =
-            (change.and_then(|c| c.mutated.get(column)), &mut datum)
-        {
-            set.extend(insert.iter().cloned());
-            set.retain(|a| !delete.contains(a));
+        if let Some(mutation) = change.and_then(|c| c.mutated.get(column)) {
+            mutation.apply(&mut datum);
         }
         datum
     }
@@ -139,42 +181,42 @@ impl<'a> View<'a> {
     pub fn set(&mut self, table: &str, row: Uuid, column: &str, value: Datum) {
         if self.has_column(table, column) {
             let change = self.change(table, row);
-            change.mutated.remove(column);
             change.written.insert(column.to_string(), value);
         }
     }
 
-    /// Puts an element into a set, whatever else is in it.
-    pub fn put(&mut self, table: &str, row: Uuid, column: &str, element: Uuid) {
-        self.mutate(table, row, column, element, true);
+    /// Puts elements into a set, or pairs into a map, whatever else is in it.
+    pub fn put(&mut self, table: &str, row: Uuid, column: &str, elements: Datum) {
+        self.mutate(table, row, column, |mutation| {
+            let put: BTreeMap<Atom, Option<Atom>> = match elements {
+                Datum::Set(set) => set.into_iter().map(|k| (k, None)).collect(),
+                Datum::Map(map) => map.into_iter().map(|(k, v)| (k, Some(v))).collect(),
+            };
+            mutation.taken.retain(|k| !put.contains_key(k));
+            mutation.put.extend(put);
+        });
     }
 
-    /// Takes an element out of a set.
+    /// Takes a row out of a set of references, whatever else is in it.
     pub fn take(&mut self, table: &str, row: Uuid, column: &str, element: Uuid) {
-        self.mutate(table, row, column, element, false);
+        self.mutate(table, row, column, |mutation| {
+            mutation.put.remove(&Atom::Uuid(element));
+            mutation.taken.insert(Atom::Uuid(element));
+        });
     }
 
-    fn mutate(&mut self, table: &str, row: Uuid, column: &str, element: Uuid, put: bool) {
+    fn mutate(&mut self, table: &str, row: Uuid, column: &str, f: impl FnOnce(&mut Mutation)) {
         let now = self.get(table, row, column);
         let change = self.change(table, row);
         if change.inserted || change.written.contains_key(column) {
-            let mut ids: BTreeSet<Uuid> = now.to_uuids().into_iter().collect();
-            if put {
-                ids.insert(element);
-            } else {
-                ids.remove(&element);
-            }
-            change.written.insert(column.to_string(), Datum::uuids(ids));
-            return;
-        }
-        let (insert, delete) = change.mutated.entry(column.to_string()).or_default();
-        let (to, from) = if put {
-            (insert, delete)
+            let mut mutation = Mutation::default();
+            f(&mut mutation);
+            let mut value = now;
+            mutation.apply(&mut value);
+            change.written.insert(column.to_string(), value);
         } else {
-            (delete, insert)
-        };
-        from.remove(&Atom::Uuid(element));
-        to.insert(Atom::Uuid(element));
+            f(change.mutated.entry(column.to_string()).or_default());
+        }
     }
 
     /// Makes a row, with the UUID given, which the server keeps only if `keep_uuid`.
@@ -287,16 +329,8 @@ impl<'a> View<'a> {
                 );
             }
             let mut mutations = Vec::new();
-            for (column, (insert, delete)) in &change.mutated {
-                for (mutator, atoms) in [("insert", insert), ("delete", delete)] {
-                    if !atoms.is_empty() {
-                        let set: Vec<_> = atoms
-                            .iter()
-                            .map(|a| super::model::atom_to_json(a, &named))
-                            .collect();
-                        mutations.push(json!([column, mutator, ["set", set]]));
-                    }
-                }
+            for (column, mutation) in &change.mutated {
+                mutations.extend(mutation.to_json(column, &named));
             }
             if !mutations.is_empty() {
                 any = true;
@@ -368,7 +402,7 @@ mod tests {
             "A",
             &[("name", Datum::string("y")), ("n", Datum::integer(0))],
         );
-        view.put("A", one, "refs", new);
+        view.put("A", one, "refs", Datum::uuids([new]));
         view.increment("A", one, "n");
         assert_eq!(view.get("A", one, "refs").to_uuids(), [new]);
         assert_eq!(view.rows("A").len(), 2);
