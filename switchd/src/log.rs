@@ -228,8 +228,12 @@ impl Vlog {
         if spec.to_ascii_lowercase().starts_with("pattern:") {
             return Err("log line patterns are fixed in this version".to_owned());
         }
-        if spec.to_ascii_lowercase().starts_with("facility:") {
-            return Err("the syslog facility is fixed in this version".to_owned());
+        match spec.to_ascii_lowercase().strip_prefix("facility:") {
+            None => {}
+            Some("daemon") => return Ok(()),
+            Some(_) => {
+                return Err("the syslog facility is fixed to daemon in this version".to_owned());
+            }
         }
         let (mut level, mut destination, mut module) = (None, None, None);
         for word in spec
