@@ -275,7 +275,7 @@ impl Settings {
 }
 
 /// The path that an option names, within `dir` unless absolute; `default` there if it names none.
-pub fn in_dir(dir: PathBuf, value: Option<&str>, default: String) -> PathBuf {
+fn in_dir(dir: PathBuf, value: Option<&str>, default: String) -> PathBuf {
     match value {
         Some(path) => absolute(&dir.join(path)),
         None => dir.join(default),

@@ -16,15 +16,15 @@ pub enum Takes {
 /// An option: its long name, its letter if any, its value.
 pub type Spec = (&'static str, Option<char>, Takes);
 
-/// The options of connections by TLS, which no tool has yet: known so that each can say so.
+/// The options of connections by TLS, as `ovsdb::TlsOptions` takes them.
 pub const TLS: &[Spec] = &[
     ("private-key", Some('p'), Takes::Value),
     ("certificate", Some('c'), Takes::Value),
     ("ca-cert", Some('C'), Takes::Value),
-    ("peer-ca-cert", None, Takes::Value),
-    ("bootstrap-ca-cert", None, Takes::Value),
     ("ssl-protocols", None, Takes::Value),
     ("ssl-ciphers", None, Takes::Value),
+    ("bootstrap-ca-cert", None, Takes::Value),
+    ("peer-ca-cert", None, Takes::Value),
 ];
 
 /// Options in the order typed, by long name and with their values, then the other words.

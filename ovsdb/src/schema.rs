@@ -349,7 +349,7 @@ impl Type {
     }
 
     /// The type in words, for errors: `set of up to 4 integers`.
-    pub(crate) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let key = self.key.atom.name();
         let (class, members) = match &self.value {
             None if self.is_scalar() => return key.into(),

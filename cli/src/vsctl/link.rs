@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use ovsdb::{Client, ClientError, Notification, Replica, Target, Wanted};
+use ovsdb::transport::Listener;
+use ovsdb::{Client, ClientError, ClientOptions, Notification, Replica, Target, Tls, Wanted};
 use serde_json::Value;
 use switchd::Vlog;
 use switchd::log::Level;
-use tokio::net::{TcpListener, UnixListener};
 
-use super::context::{Stop, fatal};
+use super::context::Stop;
 use super::syntax::Request;
 use crate::exit;
 use crate::paths::DATABASE;
@@ -108,18 +108,16 @@ impl Link {
 
 /// Connects to the first of the comma-separated targets that answers.
 async fn connect(request: &Request) -> Result<Client, Stop> {
+    let tls = Tls::new(request.tls.clone()).map_err(|e| Stop::Fatal(e.to_string()))?;
     let mut error = String::new();
     for target in request.db.split(',') {
         let reason = match target.parse::<Target>() {
             Ok(parsed) => {
                 tell_of_default_port(&request.log, target);
-                match connect_to(&parsed).await {
+                match connect_to(&parsed, &tls).await {
                     Ok(client) => return Ok(client),
                     Err(reason) => reason,
                 }
-            }
-            Err(_) if target.starts_with("ssl:") || target.starts_with("pssl:") => {
-                fatal!("{target}: SSL is not supported; use unix: or tcp:")
             }
             Err(_) => {
                 let reason = "Address family not supported by protocol";
@@ -133,27 +131,22 @@ async fn connect(request: &Request) -> Result<Client, Stop> {
 }
 
 /// Connects, or for a passive target waits for the database to do so; else why not.
-async fn connect_to(target: &Target) -> Result<Client, String> {
-    let words = |e: std::io::Error| exit::words(&e);
-    match target {
-        Target::PassiveUnix(path) => {
-            let listener = UnixListener::bind(path).map_err(words)?;
-            let accepted = listener.accept().await;
-            _ = std::fs::remove_file(path); // one connection is all there will be
-            let (reader, writer) = accepted.map_err(words)?.0.into_split();
-            Ok(Client::over(reader, writer))
-        }
-        Target::PassiveTcp { port, host } => {
-            let address = (host.as_deref().unwrap_or("0.0.0.0"), *port);
-            let listener = TcpListener::bind(address).await.map_err(words)?;
-            let (reader, writer) = listener.accept().await.map_err(words)?.0.into_split();
-            Ok(Client::over(reader, writer))
-        }
-        active => match Client::connect(active).await {
-            Ok(client) => Ok(client),
-            Err(ClientError::Connect { reason, .. }) => Err(reason),
-            Err(e) => Err(e.to_string()),
-        },
+async fn connect_to(target: &Target, tls: &Tls) -> Result<Client, String> {
+    if target.is_passive() {
+        let words = |e: std::io::Error| exit::words(&e);
+        let listener = Listener::bind(target, tls).await.map_err(words)?;
+        let (caller, _) = listener.accept().await.map_err(words)?;
+        let connection = caller.greet().await.map_err(words)?;
+        return Ok(Client::over(connection.reader, connection.writer, None));
+    }
+    let options = ClientOptions {
+        tls: tls.clone(),
+        probe: None,
+    };
+    match Client::connect_with(target, &options).await {
+        Ok(client) => Ok(client),
+        Err(ClientError::Connect { reason, .. }) => Err(reason),
+        Err(e) => Err(e.to_string()),
     }
 }
 

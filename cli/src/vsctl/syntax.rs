@@ -11,6 +11,7 @@ use crate::getopt::{self, Spec, Takes};
 use crate::table::{self, Format, Style};
 use crate::vsctl::context::Stop;
 use crate::{daemon, paths};
+use ovsdb::TlsOptions;
 use switchd::Vlog;
 use switchd::log::Level;
 
@@ -146,6 +147,8 @@ Options:
   --pretty                spread JSON over lines
   --bare                  short for --format=list --data=bare --no-headings
   --max-column-width=N    cut wider columns of format table
+  -p, --private-key=FILE  key for ssl: connections; with -c, --certificate=FILE, and -C, --ca-cert=FILE
+                          or --bootstrap-ca-cert=FILE; --peer-ca-cert, --ssl-protocols, --ssl-ciphers
   -v, --verbose[=SPEC]    what to log on the console (as MODULE:DESTINATION:LEVEL)
   --no-syslog             do not log the call to syslog
   --log-file[=FILE]       log to a file, too
@@ -184,6 +187,7 @@ pub struct Request {
     pub timeout: Option<std::time::Duration>,
     pub style: Style,
     pub log: Arc<Vlog>,
+    pub tls: TlsOptions,
     pub calls: Vec<Call>,
 }
 
@@ -258,6 +262,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Parsed, Stop> {
             ..Style::default()
         },
         log: Vlog::of_tool("ovs-vsctl", MODULES),
+        tls: TlsOptions::default(),
         calls: Vec::new(),
     };
     if let Ok(secs) = std::env::var("OVS_CTL_TIMEOUT")
@@ -313,18 +318,24 @@ fn apply(request: &mut Request, name: &str, value: Option<&str>) -> Result<Optio
         "verbose" => set_levels(&request.log, value.unwrap_or("dbg"))?,
         "no-syslog" => set_levels(&request.log, "vsctl:syslog:warn")?,
         "log-file" => {
-            let path = daemon::in_dir(paths::log_dir(), value, "ovs-vsctl.log".into());
-            let path_text = path.display();
+            let path = match value {
+                Some(path) => path.into(),
+                None => paths::log_dir().join("ovs-vsctl.log"),
+            };
+            let shown = path.display();
             if let Err(e) = request.log.open_file(&path) {
-                fatal!("cannot write log file {path_text}: {}", exit::words(&e));
+                let why = exit::words(&e);
+                let text = format!("failed to open {shown} for logging: {why}");
+                request.log.write("vlog", Level::Warn, &text);
+                return Err(Stop::Exit(1));
             }
-            let text = format!("opened log file {path_text}");
+            let text = format!("opened log file {shown}");
             request.log.write("vlog", Level::Info, &text);
         }
         "syslog-method" | "syslog-target" => daemon::check_syslog(name, value)?,
         // A single server is not asked whether it leads.
         "leader-only" | "no-leader-only" | "shuffle-remotes" | "no-shuffle-remotes" => {}
-        _ => fatal!("--{name} is not supported: connections to the database are unix: or tcp:"),
+        tls => _ = request.tls.accept(tls, given),
     }
     Ok(None)
 }

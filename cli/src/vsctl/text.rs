@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovsdb::schema::{BaseType, Type};
-use ovsdb::text::{datum_text, type_text};
+use ovsdb::text::datum_text;
 use ovsdb::{Atom, AtomType, Real};
 use uuid::Uuid;
 
@@ -257,7 +257,7 @@ pub fn datum(ty: &Type, s: &str, symbols: &mut Symbols) -> Result<Datum, String>
             break;
         }
         if is_delimiter(c) {
-            return Err(format!("{s}: unexpected \"{c}\" parsing {}", type_text(ty)));
+            return Err(format!("{s}: unexpected \"{c}\" parsing {}", ty.describe()));
         }
         let element = p;
         let word = token(&mut p)?;
