@@ -33,6 +33,8 @@ mod fault;
 mod files;
 mod normal;
 mod pair;
+mod requirements;
+mod waiting;
 
 /// One test a corpus, and one that none is forgotten.
 macro_rules! corpora {
@@ -59,7 +61,17 @@ macro_rules! corpora {
     };
 }
 
-corpora!(client, tool, vsctl);
+corpora!(
+    client,
+    tool,
+    vsctl_bridges,
+    vsctl_find,
+    vsctl_mixed,
+    vsctl_options,
+    vsctl_rows,
+    vsctl_settings,
+    vsctl_values,
+);
 
 #[test]
 #[ignore = "runs the file that CORPUS_FILE names"]
