@@ -29,6 +29,13 @@ fn ok(tools: Tools, dir: &Path, line: &str) -> String {
     output(c).ok()
 }
 
+/// Asks the server of `dir` to compact its file.
+fn compact_now(dir: &Path) {
+    let control = dir.join("ctl");
+    let line = format!("ovs-appctl -t {} ovsdb-server/compact", control.display());
+    ok(Stock, dir, &line);
+}
+
 fn directory() -> tempfile::TempDir {
     tempfile::Builder::new()
         .prefix("wd")
@@ -68,7 +75,7 @@ fn each_server_reads_what_the_other_wrote() {
             let mut server = serve(writer, dir, "f", options);
             for (i, line) in CHANGES.iter().enumerate() {
                 if compact && i == 3 {
-                    ok(Stock, dir, "ovs-appctl -t ./ctl ovsdb-server/compact");
+                    compact_now(dir);
                     wait::until("the compaction", || {
                         let log = ok(Stock, dir, "ovsdb-tool show-log f");
                         log.contains("compacting database online")
@@ -118,7 +125,7 @@ fn a_link_to_a_file_stays_one() {
     std::os::unix::fs::symlink("f", dir.join("link")).expect("link");
     let _server = serve(Weir, dir, "link", &[]);
     ok(Stock, dir, "ovs-vsctl --no-wait add-br br0");
-    ok(Stock, dir, "ovs-appctl -t ./ctl ovsdb-server/compact");
+    compact_now(dir);
     ok(Stock, dir, "ovs-vsctl --no-wait add-br br1");
     let log = ok(Stock, dir, "ovsdb-tool show-log f");
     assert!(log.contains("compacting database online"), "{log}");
