@@ -8,6 +8,7 @@ use ovsdb::{
     Atom, Cell, ChangeKind, Datum, Mutator, Server, ServerOptions, Session, Target, Transaction,
     Wanted, vswitch_schema,
 };
+use serde_json::json;
 use tokio::sync::oneshot;
 
 /// True where the program is installed; says so loudly where not.
@@ -375,6 +376,20 @@ async fn session_works_with(sock: &Path) {
     other.transact(t).await.unwrap();
     assert!(b.steal("m").await.unwrap());
     b.echo().await.unwrap();
+
+    // A condition, changed on the way.
+    let mut t = Transaction::new();
+    for dscp in 0..4i64 {
+        t.insert("Queue", [("dscp", dscp)]);
+    }
+    s.transact(t).await.unwrap();
+    let some = json!([["dscp", "==", 1], ["dscp", ">", 2]]);
+    s.set_condition("Queue", Some(some)).await.unwrap();
+    assert_eq!(s.replica().table("Queue").len(), 2);
+    let wrong = json!([["nope", "==", 1]]);
+    assert!(s.set_condition("Queue", Some(wrong)).await.is_err());
+    s.set_condition("Queue", None).await.unwrap();
+    assert_eq!(s.replica().table("Queue").len(), 4);
 
     // Everything unreferenced goes with the bridge.
     let root = *s.replica().table("Open_vSwitch").keys().next().unwrap();
