@@ -27,6 +27,17 @@ pub const TLS: &[Spec] = &[
     ("peer-ca-cert", None, Takes::Value),
 ];
 
+/// The lines of `--help` about [`TLS`].
+pub const TLS_HELP: &str = "\
+  -p, --private-key=FILE    file with private key
+  -c, --certificate=FILE    file with certificate for private key
+  -C, --ca-cert=FILE        file with peer CA certificate
+  --bootstrap-ca-cert=FILE  file with peer CA certificate to read or create
+  --peer-ca-cert=FILE       file with certificates to send to a peer that bootstraps
+  --ssl-protocols=PROTOS    list of SSL protocols to enable
+  --ssl-ciphers=CIPHERS     list of SSL ciphers to enable
+";
+
 /// Options in the order typed, by long name and with their values, then the other words.
 pub type Parsed = (Vec<(&'static str, Option<String>)>, Vec<String>);
 

@@ -1,8 +1,10 @@
 //! Our server with Open vSwitch's tools, and our client with its server.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
 
 use ovsdb::{
     Atom, Cell, ChangeKind, Datum, Mutator, Server, ServerOptions, Session, Target, Transaction,
@@ -11,16 +13,7 @@ use ovsdb::{
 use serde_json::json;
 use tokio::sync::oneshot;
 
-/// True where the program is installed; says so loudly where not.
-fn have(program: &str) -> bool {
-    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|d| d.join(program).is_file());
-    if !found {
-        eprintln!("SKIPPED: {program} is not installed, nothing was compared with it");
-    }
-    found
-}
+use common::{Real, have};
 
 struct Running {
     dir: tempfile::TempDir,
@@ -234,47 +227,6 @@ async fn ovsdb_client_reads_our_server() {
     s.stop().await;
 }
 
-/// A real server, ended with the test.
-struct Real {
-    dir: tempfile::TempDir,
-    child: std::process::Child,
-}
-
-impl Real {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let db = dir.path().join("conf.db");
-        ovsdb::journal::create(&db, vswitch_schema()).unwrap();
-        let child = Command::new("ovsdb-server")
-            .arg(&db)
-            .arg(format!(
-                "--remote=punix:{}",
-                dir.path().join("db.sock").display()
-            ))
-            .arg(format!("--unixctl={}", dir.path().join("ctl").display()))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + Duration::from_secs(10);
-        while !dir.path().join("db.sock").exists() {
-            assert!(Instant::now() < end, "ovsdb-server did not start");
-            std::thread::yield_now();
-        }
-        Self { dir, child }
-    }
-
-    fn sock(&self) -> PathBuf {
-        self.dir.path().join("db.sock")
-    }
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
 async fn session_works_with(sock: &Path) {
     let target = Target::Unix(sock.into());
     let wanted = Wanted::from([
@@ -420,7 +372,9 @@ async fn our_client_with_ovsdb_server() {
     if !have("ovsdb-server") {
         return;
     }
-    let real = tokio::task::spawn_blocking(Real::start).await.unwrap();
+    let real = tokio::task::spawn_blocking(|| Real::start(&[]))
+        .await
+        .unwrap();
     session_works_with(&real.sock()).await;
 }
 

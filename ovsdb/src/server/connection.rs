@@ -238,9 +238,11 @@ impl Reader<'_> {
                 },
                 () = self.backlog.room.notified(), if !has_room => continue,
                 due = probe::due(&mut probe) => {
-                    // Bytes that the client takes are a sign of life, too.
+                    // While a client still takes what waits for it, that is its sign of life.
                     let progress = self.backlog.sent.load(Ordering::Relaxed);
-                    if std::mem::replace(&mut sent, progress) != progress {
+                    let taking = std::mem::replace(&mut sent, progress) != progress
+                        && self.backlog.bytes.load(Ordering::Relaxed) > 0;
+                    if taking {
                         probe.heard(now());
                     } else if due == Due::GiveUp {
                         return Some(probe.reason());

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -90,6 +91,32 @@ async fn linger(inbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) {
 }
 
 impl Driver {
+    /// True where a journal is this file.
+    pub(super) fn serves_file(&self, real: &Path) -> bool {
+        self.journals
+            .iter()
+            .any(|(_, j)| j.with(|j| j.path().canonicalize().is_ok_and(|p| p == real)))
+    }
+
+    /// Serves one more database; false where one of that name is served already.
+    pub(super) fn add_database(&mut self, journal: Journal, db: Database) -> bool {
+        let name = db.schema().name.clone();
+        let journal = SharedJournal(Arc::new(Mutex::new(journal)));
+        let added = self
+            .engine
+            .add_database(db, Some(Box::new(journal.clone())));
+        if added {
+            self.journals.push((name, journal));
+        }
+        added
+    }
+
+    /// Serves a database no more; false where there is none of that name.
+    pub(super) fn remove_database(&mut self, name: &str) -> bool {
+        self.journals.retain(|(n, _)| n != name);
+        self.engine.remove_database(name)
+    }
+
     pub(super) async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Input>,

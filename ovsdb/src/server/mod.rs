@@ -21,8 +21,8 @@ mod remotes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -157,8 +157,8 @@ impl Server {
         // A limit on the size of files is to fail a write, not to end the server.
         let too_large = rustix::process::Signal::XFSZ.as_raw();
         _ = tokio::signal::unix::signal(SignalKind::from_raw(too_large));
-        // What is not in a database can be refused now.
-        Tls::new(
+        // What is in a database is added when it has been read.
+        let tls = Tls::new(
             options
                 .tls
                 .map(|t| (!t.starts_with("db:")).then(|| t.to_owned())),
@@ -226,7 +226,7 @@ impl Server {
             remotes: Mutex::default(),
             columns: Mutex::default(),
             events: Arc::new(Notify::new()),
-            tls: Tls::default(),
+            tls,
         });
         let handle = ServerHandle {
             shared: shared.clone(),
@@ -405,6 +405,46 @@ impl ServerHandle {
         for remote in lock(&self.shared.remotes).values() {
             remote.state.reconnect();
         }
+    }
+
+    /// Bytes that wait for clients, counting what is held for one client alone.
+    pub fn backlog(&self) -> usize {
+        self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// Serves one more database file.
+    ///
+    /// # Errors
+    /// A file that is served already, is locked, or is no database; a database of that name that is
+    /// served already.
+    pub async fn add_database(&self, path: PathBuf) -> Result<(), ServerError> {
+        let already = |path: &Path| {
+            ServerError::Database(format!("ovsdb error: {}: already open", path.display()))
+        };
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        if self.with_driver(move |d| d.serves_file(&real)).await? {
+            return Err(already(&path));
+        }
+        let file = path.clone();
+        let (journal, db) = tokio::task::spawn_blocking(move || Journal::open(&file, None))
+            .await
+            .map_err(|e| ServerError::Stopped(e.to_string()))??;
+        match self
+            .with_driver(move |d| d.add_database(journal, db))
+            .await?
+        {
+            true => Ok(()),
+            false => Err(already(&path)),
+        }
+    }
+
+    /// Ends the service of a database; its file stays. False where there is none of that name.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn remove_database(&self, name: &str) -> Result<bool, ServerError> {
+        let name = name.to_owned();
+        self.with_driver(move |d| d.remove_database(&name)).await
     }
 
     async fn with_driver<R: Send + 'static>(

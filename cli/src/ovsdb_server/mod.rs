@@ -1,20 +1,23 @@
 //! `ovsdb-server`: serves database files (ovsdb-server(1)).
 
+mod commands;
+
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ovsdb::{Server, ServerHandle, ServerOptions, Target};
+use ovsdb::{Server, ServerOptions, Target};
 use switchd::Vlog;
 use switchd::control::ControlSocket;
-use switchd::control::registry::{self, Command, command};
+use switchd::control::registry;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::commands::Control;
 use crate::daemon::{self, Settings, Started};
 use crate::exit;
 use crate::getopt::{self, Spec, Takes};
@@ -33,11 +36,13 @@ The default DATABASE, if none is given, is
 {}.
 
 JSON-RPC options (may be specified any number of times):
-  --remote=REMOTE         connect or listen to REMOTE: punix:FILE, ptcp:PORT[:IP], unix:FILE,
-                          tcp:HOST:PORT, or db:DATABASE,TABLE,COLUMN for what a column names
-Database options:
+  --remote=REMOTE         connect or listen to REMOTE: punix:FILE, ptcp:PORT[:IP], pssl:PORT[:IP],
+                          unix:FILE, tcp:HOST:PORT, ssl:HOST:PORT, or db:DATABASE,TABLE,COLUMN for
+                          what a column names
+{}Database options:
   --create                make the first DATABASE with the built-in schema if it is missing
   --lazy-sync             answer before transactions are on disk, unless they ask to wait
+  --run=COMMAND           run COMMAND in a shell once serving, and end when it ends
 {}
 Exit codes: 0 ended by a signal or by exit on the control socket; 1 could not start, or failed.
 
@@ -45,6 +50,7 @@ Example:
   {PROGRAM} --remote=punix:/run/weir/db.sock --pidfile --detach /var/lib/weir/conf.db
 ",
         paths::db_path(None).display(),
+        getopt::TLS_HELP,
         daemon::HELP
     )
 }
@@ -53,6 +59,7 @@ const OPTIONS: &[Spec] = &[
     ("remote", None, Takes::Value),
     ("create", None, Takes::Nothing),
     ("lazy-sync", None, Takes::Nothing),
+    ("run", None, Takes::Value),
 ];
 
 /// Options of Open vSwitch's server that this one does not have.
@@ -60,7 +67,8 @@ const UNSUPPORTED: &[Spec] = &[
     ("sync-from", None, Takes::Value),
     ("sync-exclude-tables", None, Takes::Value),
     ("active", None, Takes::Nothing),
-    ("run", None, Takes::Value),
+    ("record", None, Takes::Maybe),
+    ("replay", None, Takes::Maybe),
     ("disable-file-column-diff", None, Takes::Nothing),
 ];
 
@@ -76,6 +84,7 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     let run_dir = std::path::absolute(&run_dir).unwrap_or(run_dir);
     let mut settings = Settings::new(PROGRAM, run_dir);
     let mut server = ServerOptions::default();
+    let mut run = None;
     for (name, value) in &options {
         let text = value.as_deref();
         match *name {
@@ -87,15 +96,14 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
                 println!("{VERSION}");
                 return Ok(ExitCode::SUCCESS);
             }
-            "remote" => server.remotes.push(remote(text.unwrap_or_default())?),
+            "remote" => {
+                let remote = remote(text.unwrap_or_default(), &settings.run_dir)?;
+                server.remotes.push(remote);
+            }
             "create" => server.create = Some(ovsdb::vswitch_schema().clone()),
             "lazy-sync" => server.lazy_sync = true,
-            // TLS files that service scripts always name may be given where no remote uses TLS.
-            _ if getopt::TLS.iter().any(|(n, ..)| n == name) => {
-                eprintln!(
-                    "{PROGRAM}: --{name} has no effect: TLS is not supported, ssl: and pssl: remotes are refused"
-                );
-            }
+            "run" => run = value.clone(),
+            name if server.tls.accept(name, text.unwrap_or_default()) => {}
             other => {
                 if UNSUPPORTED.iter().any(|(n, ..)| *n == other) {
                     bail!("--{other} is not supported");
@@ -121,22 +129,57 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    runtime.block_on(serve(server, &settings, log, started))
+    raise_descriptors();
+    runtime.block_on(serve(server, &settings, run, log, started))
 }
 
-/// Paths are meant relative to where the program was started, not to `/`.
-fn remote(text: &str) -> Result<Target> {
-    let absolute = |p: PathBuf| std::path::absolute(&p).with_context(|| format!("{}", p.display()));
-    Ok(match text.parse()? {
-        Target::Unix(p) => Target::Unix(absolute(p)?),
-        Target::PassiveUnix(p) => Target::PassiveUnix(absolute(p)?),
-        other => other,
-    })
+/// Reads a remote. Sockets of relative paths lie in the run directory, as with Open vSwitch.
+fn remote(text: &str, run_dir: &Path) -> Result<Target> {
+    Ok(text.parse::<Target>()?.map_path(|p| run_dir.join(p)))
+}
+
+/// Every client needs a descriptor: takes as many as the system allows.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(e) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(
+            "the number of open files stays limited to {:?}: {e}",
+            limit.current
+        );
+    }
+}
+
+/// Runs `command` in a shell, as `--run` says.
+///
+/// # Errors
+/// It did not end with success, in the words of Open vSwitch.
+async fn run_command(command: &str) -> Result<()> {
+    use std::os::unix::process::ExitStatusExt;
+    let status = tokio::process::Command::new("/bin/sh")
+        .args(["-c", command])
+        .kill_on_drop(true)
+        .status()
+        .await
+        .with_context(|| format!("{command}: could not start"))?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => bail!("{command}: child exited, exit status {code}"),
+        (None, signal) => bail!(
+            "{command}: child exited, killed (signal {})",
+            signal.unwrap_or(0)
+        ),
+    }
 }
 
 async fn serve(
     options: ServerOptions,
     settings: &Settings,
+    run: Option<String>,
     log: Arc<Vlog>,
     mut started: Started,
 ) -> Result<ExitCode> {
@@ -148,6 +191,7 @@ async fn serve(
         runtime: Handle::current(),
         log,
         exit,
+        run_dir: settings.run_dir.clone(),
     };
     let _control = if settings.unixctl.as_deref() == Some(Path::new("none")) {
         None
@@ -157,8 +201,9 @@ async fn serve(
                 .with_context(|| format!("control socket in {}", settings.run_dir.display()))?;
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            let answer =
-                move |name: &str, args: &[String]| registry::run(COMMANDS, &control, name, args);
+            let answer = move |name: &str, args: &[String]| {
+                registry::run(commands::COMMANDS, &control, name, args)
+            };
             socket.serve(Arc::new(answer)).await;
         });
         // Dropped with the set, the task takes the socket along.
@@ -166,93 +211,23 @@ async fn serve(
     };
     started.ready();
     tracing::info!("{VERSION}");
-    server
-        .run(async move {
-            tokio::select! {
-                () = shutdown => {}
-                Ok(_) = exited.wait_for(|e| *e) => {
-                    // Lets the answer leave.
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        })
-        .await?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// What the commands of the control socket work on.
-struct Control {
-    server: ServerHandle,
-    /// Where what they wait for runs; they themselves run on blocking threads.
-    runtime: Handle,
-    log: Arc<Vlog>,
-    exit: watch::Sender<bool>,
-}
-
-/// An error as the control socket tells it.
-fn told(e: impl Into<anyhow::Error>) -> String {
-    format!("{:#}", e.into())
-}
-
-/// In the order in which `list-commands` shows them.
-const COMMANDS: &[Command<Control>] = &[
-    command("exit", "", 0, 0, |c, _| {
-        c.exit.send_replace(true);
-        Ok(String::new())
-    }),
-    command("list-commands", "", 0, 0, |_, _| {
-        Ok(registry::list(COMMANDS))
-    }),
-    command("memory/show", "", 0, 0, |c, _| {
-        let counts = c.server.with_engine(|e| {
-            let rows: usize = e
-                .database_names()
-                .iter()
-                .filter_map(|n| e.database(n))
-                .map(ovsdb::Database::total_rows)
-                .sum();
-            (rows, e.client_count())
-        });
-        let (rows, clients) = c.runtime.block_on(counts).map_err(told)?;
-        Ok(format!("rows:{rows} sessions:{clients}"))
-    }),
-    command("ovsdb-server/add-remote", "REMOTE", 1, 1, |c, a| {
-        let remote = remote(&a[0]).map_err(told)?;
-        c.runtime
-            .block_on(c.server.add_remote(&remote))
-            .map_err(told)?;
-        Ok(String::new())
-    }),
-    command("ovsdb-server/compact", "", 0, 0, |c, _| {
-        c.runtime.block_on(c.server.compact()).map_err(told)?;
-        Ok(String::new())
-    }),
-    command("ovsdb-server/list-dbs", "", 0, 0, |c, _| {
-        let names = c.server.with_engine(|e| e.database_names());
-        Ok(c.runtime.block_on(names).map_err(told)?.join("\n"))
-    }),
-    command("ovsdb-server/list-remotes", "", 0, 0, |c, _| {
-        Ok(c.server.remotes().join("\n"))
-    }),
-    command("ovsdb-server/remove-remote", "REMOTE", 1, 1, |c, a| {
-        let remote = remote(&a[0]).map_err(told)?;
-        if !c.runtime.block_on(c.server.remove_remote(&remote)) {
-            return Err("no such remote".into());
+    let child = async {
+        match &run {
+            Some(command) => run_command(command).await,
+            None => std::future::pending().await,
         }
-        Ok(String::new())
-    }),
-    command("version", "", 0, 0, |_, _| Ok(VERSION.into())),
-    command("vlog/close", "", 0, 0, |c, _| {
-        c.log.close();
-        Ok(String::new())
-    }),
-    command("vlog/list", "", 0, 0, |c, _| Ok(c.log.list())),
-    command("vlog/reopen", "", 0, 0, |c, _| {
-        c.log.reopen()?;
-        Ok(String::new())
-    }),
-    command("vlog/set", "{spec}...", 1, usize::MAX, |c, a| {
-        a.iter().try_for_each(|spec| c.log.set(spec))?;
-        Ok(String::new())
-    }),
-];
+    };
+    let mut ended = Ok(());
+    let until = async {
+        tokio::select! {
+            () = shutdown => {}
+            result = child => ended = result,
+            Ok(_) = exited.wait_for(|e| *e) => {
+                // Lets the answer leave.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    server.run(until).await?;
+    ended.map(|()| ExitCode::SUCCESS)
+}
