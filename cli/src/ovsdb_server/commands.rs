@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ovsdb::journal::JournalError;
 use ovsdb::server::ServerError;
 use ovsdb::{ServerHandle, Target};
 use switchd::Vlog;
@@ -37,13 +36,9 @@ impl Control {
     }
 }
 
-/// An error in Open vSwitch's words.
+/// An error, in the words of the library, which are Open vSwitch's.
 fn told(e: ServerError) -> String {
-    match e {
-        ServerError::Journal(e @ JournalError::Io { .. }) => format!("I/O error: {e}"),
-        ServerError::Journal(e) => format!("ovsdb error: {e}"),
-        e => e.to_string(),
-    }
+    e.to_string()
 }
 
 /// This server is never a backup of another.
