@@ -16,6 +16,7 @@ mod daemon;
 mod demo;
 mod exit;
 mod getopt;
+mod json;
 mod links;
 mod ofctl;
 mod ovsdb_client;

@@ -1,29 +1,43 @@
 //! `ovsdb-client`: asks and watches a database server (ovsdb-client(1)).
+//!
+//! * [`connect`] — which server and which database are meant
+//! * [`schema`] — what is known about the schema, and its conversion
+//! * [`data`] — transactions and dumps;  [`backup`] — snapshots, in and out
+//! * [`monitor`] — changes as they happen;  [`lock`] — locks, and waiting for a database
+//! * [`control`] — the control socket of a client in the background
+//! * [`order`] — the order in which Open vSwitch's tools list names
 
+mod backup;
+mod connect;
+mod control;
+mod data;
+mod lock;
 mod monitor;
 pub mod order;
+mod schema;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
-use ovsdb::{AtomType, Client, DatabaseSchema, Datum, TableSchema, Target, Type};
+use anyhow::{Result, anyhow, bail};
+use ovsdb::{AtomType, Client, ClientError, DatabaseSchema, OvsdbError, TableSchema, Type};
 use serde_json::{Value, json};
-use switchd::log::since_epoch;
 
 use crate::daemon::{self, Settings, Started};
 use crate::exit;
 use crate::getopt::{self, Spec, Takes};
 use crate::paths;
-use crate::table::{self, Cell, Printer, Style, Table, json_pretty, json_text};
-use order::hash_order;
+use crate::table::{self, Style, json_pretty, json_text};
+use connect::{Connection, Database};
+use data::Params;
 
 const PROGRAM: &str = "ovsdb-client";
 
 /// What a command needs before its own arguments.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
+    /// Nothing: it connects by itself, once it knows where to.
+    Nothing,
     Server,
     Database,
 }
@@ -31,6 +45,7 @@ enum Needs {
 /// A command: its name, what it needs, fewest and most arguments.
 type Command = (&'static str, Needs, usize, usize);
 
+/// The most arguments count the server where the command connects by itself.
 const COMMANDS: &[Command] = &[
     ("list-dbs", Needs::Server, 0, 0),
     ("get-schema", Needs::Database, 0, 0),
@@ -38,23 +53,32 @@ const COMMANDS: &[Command] = &[
     ("get-schema-cksum", Needs::Database, 0, 0),
     ("list-tables", Needs::Database, 0, 0),
     ("list-columns", Needs::Database, 0, 1),
-    ("transact", Needs::Server, 1, 1),
-    ("query", Needs::Server, 1, 1),
+    ("transact", Needs::Nothing, 1, 2),
+    ("query", Needs::Nothing, 1, 2),
     ("monitor", Needs::Database, 1, usize::MAX),
-    ("monitor-cond", Needs::Database, 2, usize::MAX),
-    ("wait", Needs::Server, 2, 2),
+    ("monitor-cond", Needs::Database, 2, 3),
+    ("monitor-cond-since", Needs::Database, 2, 4),
+    ("wait", Needs::Nothing, 2, 3),
+    ("convert", Needs::Nothing, 1, 2),
+    ("needs-conversion", Needs::Nothing, 1, 2),
     ("dump", Needs::Database, 0, usize::MAX),
     ("backup", Needs::Database, 0, 0),
-    ("needs-conversion", Needs::Server, 1, 1),
+    ("restore", Needs::Database, 0, 0),
     ("lock", Needs::Server, 1, 1),
     ("steal", Needs::Server, 1, 1),
     ("unlock", Needs::Server, 1, 1),
     ("echo", Needs::Server, 0, 0),
+    ("help", Needs::Nothing, 0, usize::MAX),
 ];
 
 const OPTIONS: &[Spec] = &[
     ("timestamp", None, Takes::Nothing),
+    ("force", None, Takes::Nothing),
     ("timeout", Some('t'), Takes::Value),
+    ("db-change-aware", None, Takes::Nothing),
+    ("no-db-change-aware", None, Takes::Nothing),
+    ("leader-only", None, Takes::Nothing),
+    ("no-leader-only", None, Takes::Nothing),
 ];
 
 fn help() -> String {
@@ -79,10 +103,17 @@ Valid commands are:
   monitor [SERVER] [DATABASE] ALL         print all changes of all tables
   monitor-cond [SERVER] [DATABASE] CONDITION TABLE [COLUMN,...]...
                                           only rows that match CONDITION
+  monitor-cond-since [SERVER] [DATABASE] [LASTID] CONDITION TABLE [COLUMN,...]...
+                                          the same, and only what came after transaction LASTID,
+                                          if the server remembers
   wait [SERVER] DATABASE STATE            wait until DATABASE is \"added\", \"connected\" or \"removed\"
   dump [SERVER] [DATABASE] [TABLE [COLUMN...]]
                                           print contents
   backup [SERVER] [DATABASE] > SNAPSHOT   contents in the form of a database file
+  [--force] restore [SERVER] [DATABASE] < SNAPSHOT
+                                          replace the contents by a snapshot, even (--force) of a
+                                          database with another schema
+  convert [SERVER] SCHEMA                 change the schema of the database that SCHEMA names
   needs-conversion [SERVER] SCHEMA        whether the database's schema differs from SCHEMA
   lock [SERVER] LOCK                      take LOCK or wait for it, and hold it
   steal [SERVER] LOCK                     take LOCK from whoever has it
@@ -91,7 +122,8 @@ Valid commands are:
 
 The default SERVER is {}.
 The default DATABASE is {}.
-SERVERs are unix:FILE or tcp:HOST:PORT.
+SERVERs are unix:FILE or tcp:HOST:PORT; of several, separated by commas, the first that has the
+database is asked.
 
 Output formatting options:
   -f, --format=FORMAT         \"table\", \"list\", \"html\", \"csv\" or \"json\"
@@ -116,13 +148,27 @@ Example:
         )
 }
 
+/// What the options say, for all commands.
+struct Given {
+    style: Style,
+    timestamp: bool,
+    force: bool,
+    detached: bool,
+    /// Whether to ask the server to tell of changes of databases: if it can, in any case, not at all.
+    change_aware: Option<bool>,
+    started: Started,
+}
+
 /// Everything a command works with.
 struct Tool {
     client: Client,
-    server: Target,
+    server: String,
     db: String,
     style: Style,
     timestamp: bool,
+    force: bool,
+    detached: bool,
+    change_aware: Option<bool>,
     started: Started,
     args: Vec<String>,
 }
@@ -139,25 +185,27 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     // What it prints is what it is for, in the background, too.
     settings.keep_stdout = true;
     let mut style = Style::default();
-    let mut timestamp = false;
+    let (mut timestamp, mut force, mut change_aware) = (false, false, None);
     let mut timeout = None;
     for (name, value) in &options {
         let value = value.as_deref();
         match *name {
-            "help" => {
-                print!("{}", help());
-                return Ok(ExitCode::SUCCESS);
-            }
+            "help" => return Ok(print_help()),
             "version" => {
                 println!("{PROGRAM} (weir) {}", env!("CARGO_PKG_VERSION"));
                 return Ok(ExitCode::SUCCESS);
             }
             "timestamp" => timestamp = true,
+            "force" => force = true,
+            "db-change-aware" => change_aware = Some(true),
+            "no-db-change-aware" => change_aware = Some(false),
+            // Of servers that are in no cluster each is its own leader.
+            "leader-only" | "no-leader-only" => {}
             "timeout" => {
                 let limit = exit::timeout('t', value.unwrap_or_default());
                 timeout = Some(limit.map_err(|e| anyhow!(e))?);
             }
-            "unixctl" => bail!("--unixctl is not supported: this tool has no control socket"),
+            "unixctl" => bail!("--unixctl is not supported: the socket is {PROGRAM}.PID.ctl"),
             other => {
                 let ours = style.set(other, value).map_err(|e| anyhow!(e))?;
                 if !ours {
@@ -172,8 +220,13 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     let Some(command) = COMMANDS.iter().find(|c| c.0 == name) else {
         bail!("unknown command '{name}'; use --help for help");
     };
-    if settings.detach && !matches!(command.0, "monitor" | "monitor-cond" | "lock" | "steal") {
-        bail!("--detach makes sense only with monitor, monitor-cond, lock and steal");
+    // With other commands these options have no effect.
+    let stays =
+        command.0.starts_with("monitor") || matches!(command.0, "lock" | "steal" | "unlock");
+    if !stays {
+        settings.detach = false;
+        settings.pidfile = None;
+        settings.monitor = false;
     }
     let started = match settings.start() {
         Ok(started) => started,
@@ -183,7 +236,15 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let work = run_command(*command, words.to_vec(), style, timestamp, started);
+    let given = Given {
+        style,
+        timestamp,
+        force,
+        detached: settings.detach,
+        change_aware,
+        started,
+    };
+    let work = run_command(*command, words.to_vec(), given);
     let time_is_up = async {
         match timeout {
             Some(limit) => tokio::time::sleep(limit).await,
@@ -192,74 +253,42 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     };
     runtime.block_on(async {
         tokio::select! {
-            result = work => result,
-            () = time_is_up => exit::out_of_time(),
+            result = work => result.map(|()| ExitCode::SUCCESS),
+            () = time_is_up => {
+                tracing::warn!(target: "fatal_signal", "terminating with signal 14 (Alarm clock)");
+                exit::out_of_time()
+            }
             // The pid file goes with what was going on; the code is a shell's for SIGTERM.
             () = daemon::shutdown()? => Ok(ExitCode::from(128 + 15)),
         }
     })
 }
 
+fn print_help() -> ExitCode {
+    print!("{}", help());
+    ExitCode::SUCCESS
+}
+
 async fn run_command(
     (name, needs, min, max): Command,
     mut words: Vec<String>,
-    style: Style,
-    timestamp: bool,
-    started: Started,
-) -> Result<ExitCode> {
+    given: Given,
+) -> Result<()> {
     let usage = || anyhow!("invalid syntax for '{name}' (use --help for help)");
-    let is_server = words.len() > min
-        && words[0].starts_with(|c: char| c.is_ascii_alphabetic())
-        && words[0].contains(':');
-    let server: Target = if is_server {
-        words.remove(0).parse()?
-    } else {
-        paths::default_db_target().parse()?
+    let at = match needs {
+        Needs::Nothing => {
+            if !(min..=max).contains(&words.len()) {
+                return Err(usage());
+            }
+            return run_unconnected(name, words, given).await;
+        }
+        Needs::Server => connect::open(name, min, Database::None, &mut words).await?,
+        Needs::Database => connect::open(name, min, Database::Any, &mut words).await?,
     };
-    if words.len() < min {
+    if !(min..=max).contains(&words.len()) {
         return Err(usage());
     }
-    let client = if name == "wait" {
-        // The server may come later.
-        loop {
-            match Client::connect(&server).await {
-                Ok(c) => break c,
-                Err(e) => {
-                    tracing::debug!(%e, "trying again");
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-            }
-        }
-    } else {
-        Client::connect(&server).await?
-    };
-    let mut db = paths::DATABASE.to_owned();
-    if needs == Needs::Database {
-        let dbs = client.list_dbs().await?;
-        if words.len() > min && dbs.contains(&words[0]) {
-            db = words.remove(0);
-        } else if !dbs.contains(&db) {
-            let mut others = dbs.iter().filter(|d| !d.starts_with('_'));
-            match (others.next(), others.next()) {
-                (Some(one), None) => db = one.clone(),
-                _ => bail!(
-                    "no default database for '{name}' command, please specify a database name"
-                ),
-            }
-        }
-    }
-    if words.len() < min || words.len() > max {
-        return Err(usage());
-    }
-    let mut tool = Tool {
-        client,
-        server,
-        db,
-        style,
-        timestamp,
-        started,
-        args: words,
-    };
+    let mut tool = Tool::new(at, words, given);
     match name {
         "list-dbs" => {
             let mut dbs = tool.client.list_dbs().await?;
@@ -267,34 +296,57 @@ async fn run_command(
             for db in dbs {
                 println!("{db}");
             }
+            Ok(())
         }
-        "get-schema" => {
-            let json = tool.client.get_schema_json(&tool.db).await?;
-            tool.print_json(&DatabaseSchema::from_json(&json)?.to_json());
+        "get-schema" => tool.get_schema().await,
+        "get-schema-version" => {
+            println!("{}", tool.schema().await?.version);
+            Ok(())
         }
-        "get-schema-version" => println!("{}", tool.schema().await?.version),
-        "get-schema-cksum" => println!("{}", tool.schema().await?.cksum),
-        "list-tables" => tool.list_tables().await?,
-        "list-columns" => tool.list_columns().await?,
-        "transact" => tool.transact(false).await?,
-        "query" => tool.transact(true).await?,
-        "dump" => tool.dump().await?,
-        "backup" => tool.backup().await?,
-        "needs-conversion" => {
-            let text = std::fs::read_to_string(&tool.args[0])
-                .with_context(|| format!("reading {}", tool.args[0]))?;
-            let new = DatabaseSchema::from_json(&serde_json::from_str(&text)?)?;
-            tool.db.clone_from(&new.name);
-            let same = tool.schema().await?.tables == new.tables;
-            println!("{}", if same { "no" } else { "yes" });
+        "get-schema-cksum" => {
+            println!("{}", tool.schema().await?.cksum);
+            Ok(())
         }
-        "monitor" | "monitor-cond" => monitor::run(&mut tool, name == "monitor-cond").await?,
-        "wait" => tool.wait().await?,
-        "lock" | "steal" | "unlock" => tool.lock(name).await?,
-        "echo" => tool.client.echo().await?,
-        other => bail!("unknown command '{other}'; use --help for help"),
+        "list-tables" => tool.list_tables().await,
+        "list-columns" => tool.list_columns().await,
+        "dump" => tool.dump().await,
+        "backup" => tool.backup().await,
+        "restore" => tool.restore().await,
+        "monitor" | "monitor-cond" | "monitor-cond-since" => monitor::run(&mut tool, name).await,
+        "lock" | "steal" | "unlock" => tool.lock(name).await,
+        _ => Ok(tool.client.echo().await?),
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a command whose last argument tells which database is meant.
+async fn run_unconnected(name: &str, mut words: Vec<String>, given: Given) -> Result<()> {
+    if name == "help" {
+        print_help();
+        return Ok(());
+    }
+    if name == "wait" {
+        return lock::wait(words).await;
+    }
+    let last = words.last().cloned().unwrap_or_default();
+    let connect = async |db: &str| -> Result<Tool> {
+        let at = connect::open(name, 1, Database::Named(db.to_owned()), &mut words).await?;
+        Ok(Tool::new(at, words, given))
+    };
+    if name == "transact" || name == "query" {
+        let params =
+            Params::new(crate::json::parse(&last).map_err(|e| anyhow!("\"{last}\": {e}"))?)?;
+        let tool = connect(params.database()).await?;
+        return match name {
+            "query" => tool.query(params).await,
+            _ => tool.transact(params).await,
+        };
+    }
+    let new = schema::read(&last)?;
+    let tool = connect(&new.name).await?;
+    match name {
+        "convert" => tool.convert(&new).await,
+        _ => tool.needs_conversion(&new).await,
+    }
 }
 
 /// The columns of a table in the order Open vSwitch's tools sort them: by name.
@@ -310,18 +362,85 @@ fn sorted_columns(t: &TableSchema, with_uuid: bool) -> Vec<(String, Type)> {
     out
 }
 
-/// The members of a JSON object in the order Open vSwitch's tools go through them.
-fn member_order(json: &Value) -> Vec<&str> {
-    hash_order(
-        json.as_object()
-            .into_iter()
-            .flat_map(|m| m.keys().map(String::as_str)),
-    )
+/// An error as Open vSwitch's tools tell it.
+fn told(e: &ClientError) -> anyhow::Error {
+    match e {
+        ClientError::Answer(OvsdbError {
+            name,
+            details,
+            syntax,
+        }) => {
+            let syntax = syntax.iter().map(|s| format!("syntax \"{s}\": "));
+            let details = (!details.is_empty()).then(|| format!(": {details}"));
+            anyhow!(
+                "{}{name}{}",
+                syntax.collect::<String>(),
+                details.unwrap_or_default()
+            )
+        }
+        other => anyhow!("{other}"),
+    }
 }
 
 impl Tool {
+    fn new(at: Connection, args: Vec<String>, given: Given) -> Tool {
+        Tool {
+            client: at.client,
+            server: at.server,
+            db: at.db,
+            style: given.style,
+            timestamp: given.timestamp,
+            force: given.force,
+            detached: given.detached,
+            change_aware: given.change_aware,
+            started: given.started,
+            args,
+        }
+    }
+
+    /// Sends a request; an error in the answer is told as Open vSwitch does.
+    async fn request(&self, method: &str, params: Value) -> Result<Value> {
+        self.client
+            .request(method, params)
+            .await
+            .map_err(|e| match e {
+                ClientError::Answer(e) => {
+                    anyhow!("transaction returned error: {}", json_text(&e.to_json()))
+                }
+                other => other.into(),
+            })
+    }
+
     async fn schema(&self) -> Result<DatabaseSchema> {
-        Ok(self.client.get_schema(&self.db).await?)
+        let json = self.request("get_schema", json!([self.db])).await?;
+        Ok(DatabaseSchema::from_json(&json)?)
+    }
+
+    /// Asks to be told when a database goes or changes its schema, rather than be cut off.
+    async fn say_aware_of_changes(&self) -> Result<()> {
+        if self.change_aware == Some(false) {
+            return Ok(());
+        }
+        match self
+            .client
+            .request("set_db_change_aware", json!([true]))
+            .await
+        {
+            Err(ClientError::Answer(e)) if self.change_aware == Some(true) => {
+                bail!("{}: set_db_change_aware failed ({e})", self.server)
+            }
+            // Servers older than OVS 2.9 do not know it.
+            Ok(_) | Err(ClientError::Answer(_)) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The end of the connection while something was waited for.
+    fn receive_failed(&self, e: &ClientError) -> anyhow::Error {
+        match e {
+            ClientError::Closed(why) => anyhow!("{}: receive failed ({why})", self.server),
+            other => anyhow!("{other}"),
+        }
     }
 
     fn print_json(&self, json: &Value) {
@@ -329,243 +448,6 @@ impl Tool {
             println!("{}", json_pretty(json));
         } else {
             println!("{}", json_text(json));
-        }
-    }
-
-    async fn list_tables(&self) -> Result<()> {
-        let json = self.client.get_schema_json(&self.db).await?;
-        DatabaseSchema::from_json(&json)?;
-        let table = Table {
-            headings: vec!["Table".into()],
-            rows: hash_order(member_order(&json["tables"]))
-                .into_iter()
-                .map(|t| vec![t.into()])
-                .collect(),
-            ..Table::default()
-        };
-        Ok(Printer::new(self.style.clone()).print(&table)?)
-    }
-
-    async fn list_columns(&self) -> Result<()> {
-        let json = self.client.get_schema_json(&self.db).await?;
-        let schema = DatabaseSchema::from_json(&json)?;
-        let asked = self.args.first();
-        let mut table = Table::default();
-        if asked.is_none() {
-            table.headings.push("Table".into());
-        }
-        table.headings.extend(["Column".into(), "Type".into()]);
-        for name in hash_order(member_order(&json["tables"])) {
-            if asked.is_some_and(|a| a != name) {
-                continue;
-            }
-            let t = &schema.tables[name];
-            let columns = member_order(&json["tables"][name]["columns"]);
-            let names = ["_uuid", "_version"].into_iter().chain(columns);
-            for column in hash_order(names) {
-                let ty = t
-                    .column(column)
-                    .map_or_else(|| Type::scalar(AtomType::Uuid), |c| c.ty.clone());
-                let mut row: Vec<Cell> = vec![column.into(), Cell::Json(ty.to_json())];
-                if asked.is_none() {
-                    row.insert(0, name.into());
-                }
-                table.rows.push(row);
-            }
-        }
-        Ok(Printer::new(self.style.clone()).print(&table)?)
-    }
-
-    async fn transact(&self, query: bool) -> Result<()> {
-        let json: Value = serde_json::from_str(&self.args[0])
-            .map_err(|e| anyhow!("\"{}\": {e}", self.args[0]))?;
-        let mut params = match json {
-            Value::Array(list) if list.first().is_some_and(Value::is_string) => list,
-            _ => bail!("not a valid OVSDB query"),
-        };
-        if query {
-            // Whatever it does is undone by the last operation.
-            params.push(json!({"op": "abort"}));
-        }
-        let ops = params.len() - 1;
-        match self.client.request("transact", Value::Array(params)).await {
-            Ok(mut result) => {
-                if let Some(list) = result.as_array_mut().filter(|_| query) {
-                    let aborted = list.last().is_some_and(|l| l["error"] == "aborted");
-                    if list.len() == ops && (aborted || list.last() == Some(&Value::Null)) {
-                        list.pop();
-                    }
-                }
-                self.print_json(&result);
-                Ok(())
-            }
-            Err(ovsdb::ClientError::Answer(e)) => {
-                bail!("transaction returned error: {}", json_text(&e.to_json()))
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// Fetches tables, each with its columns, in one transaction.
-    async fn fetch(
-        &self,
-        tables: &[(&TableSchema, Vec<(String, Type)>)],
-    ) -> Result<Vec<Vec<Vec<Datum>>>> {
-        let ops = tables
-            .iter()
-            .map(|(t, columns)| {
-                let names: Vec<_> = columns.iter().map(|c| &c.0).collect();
-                json!({"op": "select", "table": t.name, "where": [], "columns": names})
-            })
-            .collect();
-        let results = self.client.transact(&self.db, ops).await?;
-        let mut out = Vec::new();
-        for ((t, columns), result) in tables.iter().zip(results) {
-            if let Some(e) = result.error {
-                return Err(e.into());
-            }
-            let mut rows = Vec::new();
-            for row in result.rows.unwrap_or_default() {
-                let cells = columns
-                    .iter()
-                    .map(|(name, ty)| {
-                        let json = row.get(name).with_context(|| {
-                            format!("row of table {} without column {name}", t.name)
-                        })?;
-                        Ok(Datum::from_json(ty, json)?)
-                    })
-                    .collect::<Result<Vec<_>>>()?;
-                rows.push(cells);
-            }
-            // By their contents, as far as those are not the names of rows, which are random.
-            let plain: Vec<usize> = (0..columns.len())
-                .filter(|x| columns[*x].1.key.atom != AtomType::Uuid)
-                .collect();
-            let contents = |row: &Vec<Datum>| -> Vec<Datum> {
-                plain.iter().map(|x| row[*x].clone()).collect()
-            };
-            rows.sort_by_cached_key(|row| (contents(row), row[0].clone()));
-            out.push(rows);
-        }
-        Ok(out)
-    }
-
-    async fn dump(&self) -> Result<()> {
-        let schema = self.schema().await?;
-        let mut tables = Vec::new();
-        if let Some((name, columns)) = self.args.split_first() {
-            let t = schema
-                .table(name)
-                .with_context(|| format!("No table \"{name}\" found."))?;
-            let mut list = sorted_columns(t, true);
-            if !columns.is_empty() {
-                for c in columns {
-                    if !list.iter().any(|(n, _)| n == c) {
-                        bail!("Table \"{name}\" has no column {c}.");
-                    }
-                }
-                list.retain(|(n, _)| columns.contains(n));
-            }
-            tables.push((&**t, list));
-        } else {
-            for t in schema.tables.values() {
-                tables.push((&**t, sorted_columns(t, true)));
-            }
-        }
-        let contents = self.fetch(&tables).await?;
-        let mut printer = Printer::new(self.style.clone());
-        for ((t, columns), rows) in tables.iter().zip(contents) {
-            printer.print(&Table {
-                caption: Some(format!("{} table", t.name)),
-                headings: columns.iter().map(|c| c.0.clone()).collect(),
-                rows: rows
-                    .into_iter()
-                    .map(|r| {
-                        r.into_iter()
-                            .zip(columns)
-                            .map(|(d, c)| Cell::Datum(d, c.1.clone().into()))
-                            .collect()
-                    })
-                    .collect(),
-                ..Table::default()
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn backup(&self) -> Result<()> {
-        use std::io::Write;
-        let mut out = std::io::stdout().lock();
-        let schema = self.schema().await?;
-        let tables: Vec<_> = schema
-            .tables
-            .values()
-            .map(|t| {
-                let mut columns = sorted_columns(t, true);
-                columns.retain(|(n, _)| t.column(n).is_none_or(|c| !c.ephemeral));
-                (&**t, columns)
-            })
-            .collect();
-        let contents = self.fetch(&tables).await?;
-        let mut record = serde_json::Map::new();
-        record.insert(
-            "_comment".into(),
-            "produced by \"ovsdb-client backup\"".into(),
-        );
-        record.insert("_date".into(), (since_epoch().as_millis() as u64).into());
-        for ((t, columns), rows) in tables.iter().zip(contents) {
-            let mut json = serde_json::Map::new();
-            for row in rows {
-                let uuid = row[0].as_scalar_uuid().unwrap_or_default();
-                let cells: serde_json::Map<String, Value> = columns
-                    .iter()
-                    .zip(&row)
-                    .skip(1)
-                    .filter(|((_, ty), d)| **d != ty.default_datum())
-                    .map(|((n, _), d)| (n.clone(), d.to_json()))
-                    .collect();
-                json.insert(uuid.to_string(), Value::Object(cells));
-            }
-            if !json.is_empty() {
-                record.insert(t.name.clone(), Value::Object(json));
-            }
-        }
-        for json in [schema.to_json(), Value::Object(record)] {
-            out.write_all(ovsdb::journal::encode_record(&json.to_string()).as_bytes())?;
-        }
-        Ok(())
-    }
-
-    async fn wait(&self) -> Result<()> {
-        let (db, state) = (&self.args[0], &self.args[1]);
-        if !matches!(state.as_str(), "added" | "connected" | "removed") {
-            bail!("{state}: unknown state: it must be \"added\", \"connected\" or \"removed\"");
-        }
-        loop {
-            let there = self.client.list_dbs().await?.contains(db);
-            // A standalone database that is there is connected.
-            if there != (state == "removed") {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn lock(&mut self, method: &str) -> Result<()> {
-        let name = &self.args[0];
-        let reply = self.client.request(method, json!([name])).await?;
-        self.print_json(&reply);
-        if method == "unlock" {
-            return Ok(());
-        }
-        self.started.ready();
-        loop {
-            let (event, name) = match self.client.next_notification().await? {
-                ovsdb::Notification::Locked(n) => ("locked", n),
-                ovsdb::Notification::Stolen(n) => ("stolen", n),
-                _ => continue,
-            };
-            self.print_json(&json!({"id": null, "method": event, "params": [name]}));
         }
     }
 }

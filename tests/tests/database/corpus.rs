@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tests::process::Ran;
 
 /// The most lines that are reported in full; later ones usually follow from the first.
-const MAX_REPORTED: usize = 10;
+const MAX_REPORTED: usize = 50;
 
 /// A command of a corpus.
 struct Line {
@@ -51,10 +51,9 @@ fn lines(text: &str) -> Vec<Line> {
 type Outcome = (Vec<Ran>, String);
 
 fn type_all(pair: Pair, lines: &[Line]) -> Outcome {
-    let running = Running::start(pair);
-    let corpora = directory();
+    let running = Running::start(pair, &directory());
     let ran = lines.iter().map(|line| {
-        let ran = running.line(&line.text, &corpora);
+        let ran = running.line(&line.text);
         let normal = |text: &str| match line.code_only {
             true => String::new(),
             false => normal(text, running.dir(), line.rows),

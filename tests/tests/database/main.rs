@@ -11,17 +11,18 @@
 //! * Each line is given to `sh`, so quotes, `;`, pipes and `<`, `>` work. Empty lines and lines that
 //!   begin with `#` are for readers.
 //! * It runs in an empty directory of its pair, with `OVS_RUNDIR` and the like set to it. There are
-//!   `db.sock` (the server), `ctl` (its control socket: `ovs-appctl -t $OVS_RUNDIR/ctl ...`) and `conf.db`.
-//!   The directory reads `RUNDIR` in what is compared.
+//!   `db.sock` (the server), `ctl` (its control socket: `ovs-appctl -t $OVS_RUNDIR/ctl ...`) and the databases
+//!   `conf.db` (Open_vSwitch) and `types.db` (`corpus/types.ovsschema`: every type of value). The directory reads `RUNDIR` in what is compared.
 //! * `ovs-vsctl` and the others are the pair's own tools, by `$PATH`. There is no switch: `ovs-vsctl` needs `--no-wait`
 //!   to change anything.
 //! * `$SCHEMA` is Debian's vswitch.ovsschema and `$CORPUS` the directory of the corpora, where other files may lie.
 //! * `await PATTERN FILE` waits until a line of FILE matches; a line that runs longer than
 //!   [`pair::LINE_LIMIT`] seconds is ended with exit code 124.
+//! * A daemon that a line leaves behind (`--detach`) needs `--no-chdir --pidfile=NAME.pid`: it is ended by that.
 //! * UUIDs are numbered by their first appearance in the output of the line. Rows come in the order of UUIDs or of a hash
 //!   table; where there are several, begin the line with `~ `: then all UUIDs look the same, and rows (records of
 //!   a list, lines of anything else) are sorted before they are compared.
-//! * `--help` and the like differ on purpose: begin the line with `? `, and only the exit code is compared.
+//! * Where texts differ on purpose (`--help`), begin the line with `? `: only the exit code is compared.
 //! * The columns `ovs_version` and `db_version` are as any other: what sets them must be a line of the corpus.
 //!
 //! A new corpus needs a line in [`corpora!`] below. `CORPUS_FILE=/tmp/x.txt cargo test -p tests --test database
@@ -63,6 +64,7 @@ macro_rules! corpora {
 
 corpora!(
     client,
+    monitor,
     tool,
     vsctl_bridges,
     vsctl_find,

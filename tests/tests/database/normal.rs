@@ -31,6 +31,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             "TIME|NUMBER|",
         ),
         (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d{3})?Z?", "TIME"),
+        (r"\.\d+\.ctl\b", ".PID.ctl"),
         (r#""_date":\d+"#, r#""_date":TIME"#),
         (
             r"\((Open vSwitch|weir)\) \d+\.\d+\.\d+",

@@ -1,8 +1,9 @@
 //! A set of tools and a server.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 use tests::process::{Daemon, Ran, output, run};
 use tests::switch::weir_binary;
@@ -49,12 +50,13 @@ pub struct Running {
     // Ended before the directory goes.
     _server: Daemon,
     pair: Pair,
+    corpora: PathBuf,
     directory: TempDir,
 }
 
 impl Running {
-    /// Starts the server with an empty database.
-    pub fn start(pair: Pair) -> Running {
+    /// Starts the server with empty databases; `corpora` is where their schemas are, and what `$CORPUS` is to be.
+    pub fn start(pair: Pair, corpora: &Path) -> Running {
         // Unix sockets want short paths; all of the same length, because tables are aligned.
         let directory = tempfile::Builder::new()
             .prefix("w")
@@ -66,14 +68,16 @@ impl Running {
         if pair.tools == Tools::Weir {
             run(weir_binary(), [Path::new("links"), &bin]).ok();
         }
-        let db = dir.join("conf.db");
-        run("ovsdb-tool", [Path::new("create"), &db, Path::new(SCHEMA)]).ok();
+        let types = corpora.join("types.ovsschema");
+        for (db, schema) in [("conf.db", Path::new(SCHEMA)), ("types.db", &types)] {
+            run("ovsdb-tool", [Path::new("create"), &dir.join(db), schema]).ok();
+        }
         let sock = dir.join("db.sock");
         let mut c = pair.server.command("ovsdb-server", dir, None);
         c.current_dir(dir)
             .arg("--remote=punix:db.sock")
             .arg("--unixctl=ctl")
-            .arg("conf.db");
+            .args(["conf.db", "types.db"]);
         let server = Daemon::spawn(c, &dir.join("server.log"));
         wait::until("the server to listen", || {
             std::os::unix::net::UnixStream::connect(&sock).is_ok()
@@ -81,6 +85,7 @@ impl Running {
         Running {
             _server: server,
             pair,
+            corpora: corpora.to_owned(),
             directory,
         }
     }
@@ -90,8 +95,8 @@ impl Running {
         self.directory.path()
     }
 
-    /// Runs one line of shell; `corpora` is what `$CORPUS` is to be.
-    pub fn line(&self, line: &str, corpora: &Path) -> Ran {
+    /// Runs one line of shell.
+    pub fn line(&self, line: &str) -> Ran {
         let dir = self.dir();
         let mut path: Vec<PathBuf> = vec![];
         if self.pair.tools == Tools::Weir {
@@ -107,7 +112,11 @@ impl Running {
             .env_clear()
             .env("PATH", std::env::join_paths(path).expect("plain paths"))
             .envs([("LC_ALL", "C"), ("TZ", "UTC"), ("SCHEMA", SCHEMA)])
-            .env("CORPUS", corpora);
+            .env("CORPUS", &self.corpora);
+        // Files, not pipes: a daemon that the line leaves behind would hold a pipe open.
+        let [out, err] = ["line.out", "line.err"].map(|n| dir.join("bin").join(n));
+        let file = |path: &Path| File::create(path).expect("a file for output");
+        c.stdout(file(&out)).stderr(file(&err)).stdin(Stdio::null());
         for v in [
             "HOME",
             "OVS_RUNDIR",
@@ -117,7 +126,16 @@ impl Running {
         ] {
             c.env(v, dir);
         }
-        output(c)
+        let status = c.status().expect("timeout(1)");
+        let text = |path: &Path| {
+            let bytes = std::fs::read(path).expect("what was printed");
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: text(&out),
+            stderr: text(&err),
+        }
     }
 
     /// What the stock client says to `words` about the server.
@@ -125,5 +143,25 @@ impl Running {
         let mut c = Tools::Stock.command("ovsdb-client", self.dir(), None);
         c.args(words);
         output(c).ok()
+    }
+}
+
+impl Drop for Running {
+    /// Ends what a line left behind: it told its process id in a file, and still works here.
+    fn drop(&mut self) {
+        let entries = std::fs::read_dir(self.dir())
+            .into_iter()
+            .flatten()
+            .flatten();
+        for path in entries
+            .map(|e| e.path())
+            .filter(|p| p.extension().is_some_and(|e| e == "pid"))
+        {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            let works_in = std::fs::read_link(format!("/proc/{}/cwd", pid.trim()));
+            if works_in.is_ok_and(|d| d == self.dir()) {
+                run("kill", [pid.trim()]);
+            }
+        }
     }
 }
