@@ -27,6 +27,8 @@ pub enum Peer {
     Busybox,
     /// os-ken in a virtual environment made by `tests/run`.
     OsKen,
+    /// The Python package ovs in a virtual environment made by `tests/run`.
+    PythonOvs,
     /// `tcpdump`.
     Tcpdump,
     /// `iperf3`.
@@ -65,9 +67,8 @@ impl Peer {
                 "no cloud kernel in /boot (Debian package linux-image-cloud-amd64)".to_owned()
             }),
             Peer::Busybox => file("/bin/busybox", "busybox-static"),
-            Peer::OsKen => os_ken_python().is_none().then(|| {
-                "os-ken is not installed (PyPI package os-ken; tests/run installs it)".to_owned()
-            }),
+            Peer::OsKen => python_package("os-ken"),
+            Peer::PythonOvs => python_package("ovs"),
             Peer::Tcpdump => file("/usr/bin/tcpdump", "tcpdump"),
             Peer::Iperf3 => file("/usr/bin/iperf3", "iperf3"),
             Peer::Strace => file("/usr/bin/strace", "strace"),
@@ -100,9 +101,15 @@ pub fn cloud_kernel() -> Option<String> {
     found.pop()
 }
 
-/// The Python that has os-ken.
-pub fn os_ken_python() -> Option<std::path::PathBuf> {
-    let environment = crate::switch::target_dir().join("peers/os-ken");
+fn python_package(package: &str) -> Option<String> {
+    python(package)
+        .is_none()
+        .then(|| format!("{package} is not installed (a PyPI package; tests/run installs it)"))
+}
+
+/// The Python that has a PyPI package (`os-ken`, `ovs`).
+pub fn python(package: &str) -> Option<std::path::PathBuf> {
+    let environment = crate::switch::target_dir().join("peers").join(package);
     environment
         .join("ready")
         .exists()

@@ -32,9 +32,11 @@ mod contents;
 mod corpus;
 mod fault;
 mod files;
+mod idl;
 mod normal;
 mod pair;
 mod requirements;
+mod switch;
 mod waiting;
 
 /// One test a corpus, and one that none is forgotten.

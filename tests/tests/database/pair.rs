@@ -14,7 +14,7 @@ use tests::wait;
 pub const LINE_LIMIT: u32 = 20;
 
 /// The schema of the database that every corpus starts with.
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+pub const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
 /// Whose tools type, and whose server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl Pair {
         Pair::new(Tools::Weir, Tools::Weir),
     ];
 
-    const fn new(tools: Tools, server: Tools) -> Pair {
+    /// These tools at that server.
+    pub const fn new(tools: Tools, server: Tools) -> Pair {
         Pair { tools, server }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use tests::host::Host;
-use tests::peers::os_ken_python;
+use tests::peers::python;
 use tests::process::Daemon;
 use tests::switch::Weir;
 use tests::tools::Tools;
@@ -16,7 +16,7 @@ fn os_ken_programs_our_switch() {
     let t = weir.typed(Tools::Stock);
     let inside = weir.namespace.as_ref().unwrap();
     let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/learning_switch.py");
-    let mut c: Command = inside.command(os_ken_python().unwrap());
+    let mut c: Command = inside.command(python("os-ken").unwrap());
     c.arg(app).arg("6653").env("PYTHONDONTWRITEBYTECODE", "1");
     let _manager = Daemon::spawn(c, &weir.dir().join("os-ken.log"));
 
