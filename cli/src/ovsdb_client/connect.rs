@@ -1,7 +1,7 @@
 //! Which server and which database a command means.
 
 use anyhow::{Result, bail};
-use ovsdb::{Client, Target};
+use ovsdb::{Client, ClientOptions, Target};
 use serde_json::{Value, json};
 
 use crate::paths;
@@ -37,6 +37,7 @@ pub async fn open(
     min: usize,
     database: Database,
     words: &mut Vec<String>,
+    options: &ClientOptions,
 ) -> Result<Connection> {
     let servers = take_servers(min, words);
     let (mut db, choose) = match database {
@@ -51,9 +52,9 @@ pub async fn open(
             }
             db = words.remove(0);
         }
-        return first_that_serves(&servers, db).await;
+        return first_that_serves(&servers, db, options).await;
     };
-    let client = connect(server).await?;
+    let client = connect(server, options).await?;
     if choose {
         db = choose_database(&client, name, min, words).await?;
     }
@@ -80,20 +81,24 @@ pub fn take_servers(min: usize, words: &mut Vec<String>) -> Vec<String> {
 ///
 /// # Errors
 /// No such kind of server, or nobody is there.
-pub async fn connect(server: &str) -> Result<Client> {
+pub async fn connect(server: &str, options: &ClientOptions) -> Result<Client> {
     let Ok(target) = server.parse::<Target>() else {
         bail!(
             "failed to connect or listen to \"{server}\" (Address family not supported by protocol)"
         );
     };
-    Ok(Client::connect(&target).await?)
+    Ok(Client::connect_with(&target, options).await?)
 }
 
 /// Connects to the first of several servers that has the database.
-async fn first_that_serves(servers: &[String], db: String) -> Result<Connection> {
+async fn first_that_serves(
+    servers: &[String],
+    db: String,
+    options: &ClientOptions,
+) -> Result<Connection> {
     for server in servers {
         tracing::info!(target: "reconnect", "{server}: connecting...");
-        let client = match connect(server).await {
+        let client = match connect(server, options).await {
             Ok(client) => client,
             Err(e) => {
                 tracing::info!(target: "reconnect", "{e}");

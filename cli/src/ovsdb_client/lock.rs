@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
-use ovsdb::{Client, Notification};
+use ovsdb::{Client, ClientOptions, Notification};
 use serde_json::{Value, json};
 
 use super::backup::check_results;
@@ -63,7 +63,7 @@ fn operation(db: &str, state: &str) -> Result<Value> {
 }
 
 /// `wait [SERVER] DATABASE STATE`: waits also for the server.
-pub async fn wait(mut words: Vec<String>) -> Result<()> {
+pub async fn wait(mut words: Vec<String>, options: &ClientOptions) -> Result<()> {
     let servers = connect::take_servers(2, &mut words);
     let [db, state] = words.as_slice() else {
         return Err(anyhow!("invalid syntax for 'wait' (use --help for help)"));
@@ -72,7 +72,7 @@ pub async fn wait(mut words: Vec<String>) -> Result<()> {
     loop {
         for server in &servers {
             tracing::info!(target: "reconnect", "{server}: connecting...");
-            match connect::connect(server).await {
+            match connect::connect(server, options).await {
                 Ok(client) => {
                     tracing::info!(target: "reconnect", "{server}: connected");
                     if let Some(results) = answer(&client, &operation).await? {

@@ -20,7 +20,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
-use ovsdb::{AtomType, Client, ClientError, DatabaseSchema, OvsdbError, TableSchema, Type};
+use ovsdb::tls::{Tls, TlsOptions};
+use ovsdb::{
+    AtomType, Client, ClientError, ClientOptions, DatabaseSchema, OvsdbError, TableSchema, Type,
+};
 use serde_json::{Value, json};
 
 use crate::daemon::{self, Settings, Started};
@@ -122,7 +125,7 @@ Valid commands are:
 
 The default SERVER is {}.
 The default DATABASE is {}.
-SERVERs are unix:FILE or tcp:HOST:PORT; of several, separated by commas, the first that has the
+SERVERs are unix:FILE, tcp:HOST:PORT or ssl:HOST:PORT; of several, separated by commas, the first that has the
 database is asked.
 
 Output formatting options:
@@ -133,6 +136,13 @@ Output formatting options:
   --bare                      equivalent to \"--format=list --data=bare --no-headings\"
   --max-column-width=N        cut values off in tables
   --timestamp                 times above the output of \"monitor\"
+Options for ssl: servers:
+  -p, --private-key=FILE      our private key
+  -c, --certificate=FILE      our certificate
+  -C, --ca-cert=FILE          certificate of the authority that servers must have theirs from
+  --bootstrap-ca-cert=FILE    the same, written by the first connection
+  --ssl-protocols=PROTOS      versions of TLS
+  --ssl-ciphers=CIPHERS       cipher suites
 Other options:
   -t, --timeout=SECS          give up after SECS seconds
 With --detach, \"monitor\" goes to the background once it has printed what there is, and prints on.
@@ -156,6 +166,7 @@ struct Given {
     detached: bool,
     /// Whether to ask the server to tell of changes of databases: if it can, in any case, not at all.
     change_aware: Option<bool>,
+    connecting: ClientOptions,
     started: Started,
 }
 
@@ -179,14 +190,19 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
 }
 
 fn start(args: Vec<OsString>) -> Result<ExitCode> {
-    let (options, words) = getopt::parse(args, &[OPTIONS, table::OPTIONS, daemon::OPTIONS], false)
-        .map_err(|e| anyhow!(e))?;
+    let (options, words) = getopt::parse(
+        args,
+        &[OPTIONS, table::OPTIONS, getopt::TLS, daemon::OPTIONS],
+        false,
+    )
+    .map_err(|e| anyhow!(e))?;
     let mut settings = Settings::new(PROGRAM, paths::run_dir(None));
     // What it prints is what it is for, in the background, too.
     settings.keep_stdout = true;
     let mut style = Style::default();
     let (mut timestamp, mut force, mut change_aware) = (false, false, None);
     let mut timeout = None;
+    let mut tls = TlsOptions::default();
     for (name, value) in &options {
         let value = value.as_deref();
         match *name {
@@ -195,6 +211,7 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
                 println!("{PROGRAM} (weir) {}", env!("CARGO_PKG_VERSION"));
                 return Ok(ExitCode::SUCCESS);
             }
+            _ if tls.accept(name, value.unwrap_or_default()) => {}
             "timestamp" => timestamp = true,
             "force" => force = true,
             "db-change-aware" => change_aware = Some(true),
@@ -242,6 +259,10 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
         force,
         detached: settings.detach,
         change_aware,
+        connecting: ClientOptions {
+            tls: Tls::new(tls)?,
+            probe: None,
+        },
         started,
     };
     let work = run_command(*command, words.to_vec(), given);
@@ -275,6 +296,7 @@ async fn run_command(
     given: Given,
 ) -> Result<()> {
     let usage = || anyhow!("invalid syntax for '{name}' (use --help for help)");
+    let options = &given.connecting;
     let at = match needs {
         Needs::Nothing => {
             if !(min..=max).contains(&words.len()) {
@@ -282,8 +304,8 @@ async fn run_command(
             }
             return run_unconnected(name, words, given).await;
         }
-        Needs::Server => connect::open(name, min, Database::None, &mut words).await?,
-        Needs::Database => connect::open(name, min, Database::Any, &mut words).await?,
+        Needs::Server => connect::open(name, min, Database::None, &mut words, options).await?,
+        Needs::Database => connect::open(name, min, Database::Any, &mut words, options).await?,
     };
     if !(min..=max).contains(&words.len()) {
         return Err(usage());
@@ -325,11 +347,12 @@ async fn run_unconnected(name: &str, mut words: Vec<String>, given: Given) -> Re
         return Ok(());
     }
     if name == "wait" {
-        return lock::wait(words).await;
+        return lock::wait(words, &given.connecting).await;
     }
     let last = words.last().cloned().unwrap_or_default();
     let connect = async |db: &str| -> Result<Tool> {
-        let at = connect::open(name, 1, Database::Named(db.to_owned()), &mut words).await?;
+        let database = Database::Named(db.to_owned());
+        let at = connect::open(name, 1, database, &mut words, &given.connecting).await?;
         Ok(Tool::new(at, words, given))
     };
     if name == "transact" || name == "query" {
