@@ -78,8 +78,8 @@ pub struct Settings {
     pub detach: bool,
     /// Stay in the working directory.
     pub no_chdir: bool,
-    /// Standard output stays open in the background.
-    pub keep_stdout: bool,
+    /// Standard output and error stay open in the background.
+    pub keep_output: bool,
     /// Watch over the daemon.
     pub monitor: bool,
     /// Where to write the process id.
@@ -102,7 +102,7 @@ impl Settings {
             run_dir,
             detach: false,
             no_chdir: false,
-            keep_stdout: false,
+            keep_output: false,
             monitor: false,
             pidfile: None,
             overwrite_pidfile: false,
@@ -268,7 +268,7 @@ impl Settings {
         };
         Ok(Started {
             tell: started_by_us && self.detach,
-            keep_stdout: self.keep_stdout,
+            keep_output: self.keep_output,
             _pidfile: pidfile,
         })
     }
@@ -303,7 +303,7 @@ fn absolute(path: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Started {
     tell: bool,
-    keep_stdout: bool,
+    keep_output: bool,
     _pidfile: Option<PidFile>,
 }
 
@@ -317,10 +317,10 @@ impl Started {
         let _ = rustix::io::write(rustix::stdio::stdin(), READY);
         if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdin(&null);
-            if !self.keep_stdout {
+            if !self.keep_output {
                 let _ = rustix::stdio::dup2_stdout(&null);
+                let _ = rustix::stdio::dup2_stderr(&null);
             }
-            let _ = rustix::stdio::dup2_stderr(&null);
         }
     }
 }

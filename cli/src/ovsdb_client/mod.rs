@@ -198,7 +198,7 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     .map_err(|e| anyhow!(e))?;
     let mut settings = Settings::new(PROGRAM, paths::run_dir(None));
     // What it prints is what it is for, in the background, too.
-    settings.keep_stdout = true;
+    settings.keep_output = true;
     let mut style = Style::default();
     let (mut timestamp, mut force, mut change_aware) = (false, false, None);
     let mut timeout = None;
