@@ -46,9 +46,9 @@ impl Stand {
         let server = Server::open(ServerOptions {
             db_path: dir.path().join("conf.db"),
             create: Some(vswitch_schema().clone()),
-            more: Vec::new(),
             remotes: vec![Target::PassiveUnix(sock.clone())],
             lazy_sync: true,
+            ..ServerOptions::default()
         })
         .await
         .unwrap();
