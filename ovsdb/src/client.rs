@@ -159,7 +159,9 @@ impl Client {
             target: target.to_string(),
             reason: system_words(&e),
         };
-        let connection = transport::dial(target, &options.tls).await.map_err(fail)?;
+        let connection = transport::dial(target, &options.tls, 0)
+            .await
+            .map_err(fail)?;
         Ok(Self::over(
             connection.reader,
             connection.writer,

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -54,31 +55,42 @@ fn wrong_kind(target: &Target, can: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{target}: {can} only"))
 }
 
-async fn call(host: &str, port: u16) -> io::Result<TcpStream> {
+/// Makes a connection's packets carry a DSCP, from 0 (none) to 63.
+fn mark(stream: &TcpStream, dscp: u8) -> io::Result<()> {
+    let class = dscp << 2;
+    match stream.local_addr()? {
+        SocketAddr::V4(_) => sockopt::set_ip_tos(stream, class)?,
+        SocketAddr::V6(_) => sockopt::set_ipv6_tclass(stream, class.into())?,
+    }
+    Ok(())
+}
+
+async fn call(host: &str, port: u16, dscp: u8) -> io::Result<TcpStream> {
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port)))
         .await
         .map_err(|_| io::Error::from(rustix::io::Errno::TIMEDOUT))??;
     // Requests and answers are small and are waited for.
     stream.set_nodelay(true)?;
+    mark(&stream, dscp)?;
     Ok(stream)
 }
 
-/// Calls `unix:`, `tcp:` or `ssl:`.
+/// Calls `unix:`, `tcp:` or `ssl:`; packets of the latter two carry `dscp`.
 ///
 /// # Errors
 /// What the system or the handshake says, or [`CONNECT_TIMEOUT`] has passed.
-pub async fn dial(target: &Target, tls: &Tls) -> io::Result<Connection> {
+pub async fn dial(target: &Target, tls: &Tls, dscp: u8) -> io::Result<Connection> {
     match target {
         Target::Unix(path) => Ok(Connection::unix(UnixStream::connect(path).await?)),
-        Target::Tcp { host, port } => Ok(Connection::tcp(call(host, *port).await?)),
+        Target::Tcp { host, port } => Ok(Connection::tcp(call(host, *port, dscp).await?)),
         Target::Ssl { host, port } => {
-            let mut result = tls.connect(call(host, *port).await?).await;
+            let mut result = tls.connect(call(host, *port, dscp).await?).await;
             // An authority has just been learned: now the peer is held to it.
             if result
                 .as_ref()
                 .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionReset)
             {
-                result = tls.connect(call(host, *port).await?).await;
+                result = tls.connect(call(host, *port, dscp).await?).await;
             }
             Ok(Connection::tls(result?))
         }
@@ -196,15 +208,17 @@ impl Drop for Listener {
 }
 
 impl Caller {
-    /// Makes the caller ready to be spoken to, by a handshake where the target says so.
+    /// Makes the caller ready to be spoken to, by a handshake where the target says so; packets to it
+    /// carry `dscp`.
     ///
     /// # Errors
     /// As [`Tls::accept`].
-    pub async fn greet(self) -> io::Result<Connection> {
+    pub async fn greet(self, dscp: u8) -> io::Result<Connection> {
         match (self.stream, self.tls) {
             (CallerStream::Unix(s), _) => Ok(Connection::unix(s)),
             (CallerStream::Tcp(s), tls) => {
                 s.set_nodelay(true)?;
+                mark(&s, dscp)?;
                 match tls {
                     None => Ok(Connection::tcp(s)),
                     Some(tls) => Ok(Connection::tls(tls.accept(s).await?)),
@@ -220,4 +234,26 @@ pub fn is_plain_end(e: &io::Error) -> bool {
         e.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn calls_carry_the_dscp() {
+        for host in ["127.0.0.1", "::1"] {
+            // A host without IPv6 has nothing to call.
+            let Ok(listener) = TcpListener::bind((host, 0)).await else {
+                continue;
+            };
+            let address = listener.local_addr().unwrap();
+            let stream = call(host, address.port(), 46).await.unwrap();
+            let class = match address {
+                SocketAddr::V4(_) => u32::from(sockopt::ip_tos(&stream).unwrap()),
+                SocketAddr::V6(_) => sockopt::ipv6_tclass(&stream).unwrap(),
+            };
+            assert_eq!(class, 46 << 2, "{host}");
+        }
+    }
 }

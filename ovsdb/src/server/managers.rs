@@ -36,6 +36,8 @@ struct Named {
     probe: Option<i64>,
     /// Column `max_backoff`, in milliseconds.
     backoff: Option<i64>,
+    /// `dscp` in column `other_config`.
+    dscp: Option<u8>,
 }
 
 impl Named {
@@ -47,6 +49,9 @@ impl Named {
         }
         if let Some(n) = self.backoff {
             options.max_backoff = ms(n).max(MIN_BACKOFF);
+        }
+        if let Some(n) = self.dscp {
+            options.dscp = n;
         }
         options
     }
@@ -93,6 +98,7 @@ fn named(engine: &Engine, target: &Target) -> Vec<Named> {
                 row: None,
                 probe: None,
                 backoff: None,
+                dscp: None,
             })
             .collect();
     };
@@ -107,6 +113,11 @@ fn named(engine: &Engine, target: &Target) -> Vec<Named> {
                 row: Some((db.clone(), to.to_string(), r.uuid)),
                 probe: cell("inactivity_probe").and_then(Datum::as_scalar_int),
                 backoff: cell("max_backoff").and_then(Datum::as_scalar_int),
+                // What is no DSCP is as if it were not there, as in Open vSwitch.
+                dscp: cell("other_config")
+                    .and_then(|d| d.map_get_str("dscp"))
+                    .and_then(|s| s.parse().ok())
+                    .filter(|n| *n < 64),
             })
         })
         .collect()

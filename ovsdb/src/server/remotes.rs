@@ -32,7 +32,12 @@ pub struct RemoteOptions {
     pub probe: Option<Duration>,
     /// Longest wait between two attempts to connect or to listen.
     pub max_backoff: Duration,
+    /// DSCP of packets over TCP.
+    pub dscp: u8,
 }
+
+/// DSCP where nothing else is said: that of network control, as in Open vSwitch.
+pub const DEFAULT_DSCP: u8 = 48;
 
 impl RemoteOptions {
     /// What holds for a target where nothing else is said.
@@ -40,6 +45,7 @@ impl RemoteOptions {
         RemoteOptions {
             probe: target.needs_probes().then_some(probe::DEFAULT_INTERVAL),
             max_backoff: MAX_BACKOFF,
+            dscp: DEFAULT_DSCP,
         }
     }
 }
@@ -147,6 +153,8 @@ impl RemoteState {
         self.control.send_if_modified(|c| {
             let other = c.options != *options;
             if other {
+                // What connections there are keep the mark they have: they are made anew.
+                c.reconnects += u64::from(c.options.dscp != options.dscp);
                 c.options = options.clone();
             }
             other
@@ -156,6 +164,10 @@ impl RemoteState {
     /// Ends all connections; peers that are called are called again.
     pub(super) fn reconnect(&self) {
         self.control.send_modify(|c| c.reconnects += 1);
+    }
+
+    fn dscp(&self) -> u8 {
+        self.control.borrow().options.dscp
     }
 
     async fn pause(&self, wait: &mut Duration) {
@@ -280,8 +292,9 @@ async fn accept_all(
             Some(a) => format!("{kind}:{a}"),
             None => format!("{target}#{}", place.id()),
         };
+        let dscp = state.dscp();
         tokio::spawn(async move {
-            match caller.greet().await {
+            match caller.greet(dscp).await {
                 Ok(connection) => place.serve(connection, name).await,
                 Err(e) => tracing::warn!("{name}: connection dropped: {e}"),
             }
@@ -294,7 +307,7 @@ async fn call(shared: &Arc<Shared>, state: &Arc<RemoteState>, target: &Target) {
     let mut wait = BACKOFF_MIN;
     loop {
         state.change(|s| s.calling = true);
-        match transport::dial(target, &shared.tls).await {
+        match transport::dial(target, &shared.tls, state.dscp()).await {
             Ok(connection) => {
                 if let Some(place) = Place::take(shared, state) {
                     tracing::info!("{target}: connected");
