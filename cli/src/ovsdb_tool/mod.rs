@@ -60,7 +60,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "schema-cksum", usage: "[schema]", min: 0, max: 1, help: "report SCHEMA's checksum", run: |_, a| file::of_schema(schema(a, 0), |s| &s.cksum) },
     Command { name: "query", usage: "[db] trns", min: 1, max: 2, help: "execute read-only transaction on DB", run: |o, a| transact(o, a, false) },
     Command { name: "transact", usage: "[db] trns", min: 1, max: 2, help: "execute read/write transaction on DB", run: |o, a| transact(o, a, true) },
-    Command { name: "show-log", usage: "[db]", min: 0, max: 1, help: "print DB's log entries; -m, -mm: also rows, columns", run: |o, a| show_log::run(&db(a, 0), o.more) },
+    Command { name: "show-log", usage: "[db]", min: 0, max: 1, help: "print DB's log entries (also: showlog); -m, -mm: also rows, columns", run: |o, a| show_log::run(&db(a, 0), o.more) },
     Command { name: "check-cluster", usage: "db...", min: 1, max: usize::MAX, help: "", run: clustered },
     Command { name: "compare-versions", usage: "a op b", min: 3, max: 3, help: "compare OVSDB schema version numbers", run: |_, a| file::compare_versions(&a[0], &a[1], &a[2]) },
     Command { name: "help", usage: "", min: 0, max: usize::MAX, help: "", run: |_, _| { print!("{}", help()); Ok(ExitCode::SUCCESS) } },
@@ -208,6 +208,8 @@ fn command(args: Vec<OsString>) -> Result<ExitCode> {
     let Some((name, words)) = words.split_first() else {
         bail!("missing command name; use --help for help");
     };
+    // Books write it as one word.
+    let name = if name == "showlog" { "show-log" } else { name };
     let Some(c) = COMMANDS.iter().find(|c| c.name == name) else {
         bail!("unknown command '{name}'; use --help for help");
     };

@@ -136,7 +136,7 @@ async fn connect_to(target: &Target, tls: &Tls) -> Result<Client, String> {
         let words = |e: std::io::Error| exit::words(&e);
         let listener = Listener::bind(target, tls).await.map_err(words)?;
         let (caller, _) = listener.accept().await.map_err(words)?;
-        let connection = caller.greet().await.map_err(words)?;
+        let connection = caller.greet(0).await.map_err(words)?;
         return Ok(Client::over(connection.reader, connection.writer, None));
     }
     let options = ClientOptions {

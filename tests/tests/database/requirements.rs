@@ -1,6 +1,7 @@
 //! What the books print: the configuration commands of policing, shaping, tunnels and mirrors, as typed, and what
 //! they show. What the packets then do is the walkthroughs' business.
 
+use std::path::Path;
 use tests::switch::Weir;
 use tests::tools::{Tools, Typed};
 
@@ -30,6 +31,34 @@ fn type_all(tools: Tools) {
     shaping(&t);
     tunnels(&t);
     mirrors(&t);
+    history(&t, tools, &weir.run_dir.with_file_name("conf.db"));
+}
+
+/// Each transaction with its time and what it changed. The books write the command as one word, which Open vSwitch's tool does
+/// not know.
+fn history(t: &Typed, tools: Tools, file: &Path) {
+    let command = match tools {
+        Tools::Stock => "show-log",
+        Tools::Weir => "showlog",
+    };
+    let log = t.ok(&format!("ovsdb-tool -m {command} {}", file.display()));
+    assert!(
+        log.starts_with("record 0: \"Open_vSwitch\" schema"),
+        "{log}"
+    );
+    let (before, after) = log
+        .split_once("add-br vswitch001\"")
+        .expect("the first command, among the comments");
+    assert!(
+        before
+            .lines()
+            .last()
+            .is_some_and(|l| l.starts_with("record ") && l.contains(": 20")),
+        "{before}"
+    );
+    let mirror = after.find("create mirror").expect("the last commands");
+    let queue = after.find("create queue").expect("those before");
+    assert!(queue < mirror);
 }
 
 /// The value that `list` shows of a column.
