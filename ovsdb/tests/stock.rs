@@ -200,33 +200,6 @@ async fn ovs_vsctl_configures_and_the_file_keeps_it() {
     s.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ovsdb_client_reads_our_server() {
-    if !have("ovsdb-client") {
-        return;
-    }
-    let s = Running::start().await;
-    assert_eq!(
-        s.ok("ovsdb-client", &["list-dbs"]).await,
-        "Open_vSwitch\n_Server\n"
-    );
-    assert_eq!(
-        s.ok("ovsdb-client", &["get-schema-version"]).await,
-        "8.3.1\n"
-    );
-    let tables = s.ok("ovsdb-client", &["list-tables"]).await;
-    assert_eq!(tables.lines().count(), 2 + 19, "{tables}");
-    let columns = s.ok("ovsdb-client", &["list-columns", "QoS"]).await;
-    assert!(columns.contains(r#"queues       {"key":{"maxInteger":4294967295,"minInteger":0,"type":"integer"},"max":"unlimited","min":0,"value":{"refTable":"Queue","type":"uuid"}}"#), "{columns}");
-    let out = s.ok("ovsdb-client", &["transact", r#"["Open_vSwitch",{"op":"insert","table":"Queue","row":{"dscp":7}},{"op":"select","table":"Queue","where":[],"columns":["dscp"]}]"#]).await;
-    assert!(out.ends_with(",{\"rows\":[{\"dscp\":7}]}]\n"), "{out}");
-    let dump = s.ok("ovsdb-client", &["dump", "Queue"]).await;
-    assert!(dump.contains(" 7    {}           {}"), "{dump}");
-    let backup = s.run("ovsdb-client", &["backup"]).await;
-    assert!(backup.status.success() && backup.stdout.starts_with(b"OVSDB JSON "));
-    s.stop().await;
-}
-
 async fn session_works_with(sock: &Path) {
     let target = Target::Unix(sock.into());
     let wanted = Wanted::from([
@@ -376,56 +349,4 @@ async fn our_client_with_ovsdb_server() {
         .await
         .unwrap();
     session_works_with(&real.sock()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn python_idl_follows_our_server() {
-    let probe = Command::new("python3")
-        .args(["-c", "import ovs.db.idl"])
-        .output();
-    if !probe.is_ok_and(|o| o.status.success()) {
-        eprintln!("SKIPPED: python3-openvswitch is not installed");
-        return;
-    }
-    let s = Running::start().await;
-    let script = r#"
-import sys, ovs.db.idl, ovs.poller
-remote = sys.argv[1]
-h = ovs.db.idl.SchemaHelper(sys.argv[2])
-h.register_all()
-idl = ovs.db.idl.Idl(remote, h)
-def wait(cond):
-    for i in range(2000):
-        idl.run()
-        if cond(): return
-        p = ovs.poller.Poller(); idl.wait(p); p.timer_wait(100); p.block()
-    sys.exit("condition never came true")
-wait(lambda: idl.has_ever_connected())
-t = ovs.db.idl.Transaction(idl)
-q = t.insert(idl.tables["Queue"]); q.dscp = [5]; q.external_ids = {"a": "b"}
-t.add_comment("python")
-assert t.commit_block() == ovs.db.idl.Transaction.SUCCESS, t.get_error()
-wait(lambda: len(idl.tables["Queue"].rows) == 1)
-row = list(idl.tables["Queue"].rows.values())[0]
-t = ovs.db.idl.Transaction(idl)
-row.verify("dscp"); row.setkey("external_ids", "c", "d")
-assert t.commit_block() in (t.SUCCESS, t.UNCHANGED), t.get_error()
-wait(lambda: row.external_ids == {"a": "b", "c": "d"})
-print("done", row.dscp)
-"#;
-    let schema = s.dir.path().join("s.ovsschema");
-    std::fs::write(&schema, ovsdb::schema::VSWITCH_SCHEMA).unwrap();
-    let out = s
-        .ok(
-            "python3",
-            &[
-                "-c",
-                script,
-                &s.target().to_string(),
-                schema.to_str().unwrap(),
-            ],
-        )
-        .await;
-    assert_eq!(out, "done [5]\n");
-    s.stop().await;
 }
