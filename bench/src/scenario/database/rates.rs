@@ -60,7 +60,7 @@ const LOADS: &[Load] = &[
         connections: 1,
         depth: 1,
         durable: true,
-        want: 1.0,
+        want: 2.0,
     },
     Load {
         name: "ovsdb/durable-64",
