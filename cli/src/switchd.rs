@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ovsdb::Target;
+use ovsdb::{Target, Tls, TlsOptions};
 
 use crate::daemon::{self, Settings, Started};
 use crate::getopt::{self, Spec, Takes};
@@ -38,6 +38,8 @@ DATABASE is the server that configures it (default: {}).
   --disable-system          accepted: there is no kernel datapath
   --mlockall                keep all memory from being swapped out
 
+For a DATABASE that is ssl:HOST:PORT:
+{}
 {}
 Exit codes: 0 ended by a signal or by exit on the control socket; 1 could not start, or failed.
 
@@ -45,6 +47,7 @@ Example:
   ovs-vswitchd --pidfile --detach --log-file unix:/run/weir/db.sock
 ",
         paths::default_db_target(),
+        getopt::TLS_HELP,
         daemon::HELP
     )
 }
@@ -92,6 +95,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
     let mut threads = 1;
     let mut dummy = false;
     let mut lock_memory = false;
+    let mut tls = TlsOptions::default();
     for (name, value) in options {
         match name {
             "help" => {
@@ -114,11 +118,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
             // Nothing to switch off, or on.
             "mlockall" => lock_memory = true,
             "disable-system" | "disable-system-route" => {}
-            _ if getopt::TLS.iter().any(|(n, ..)| *n == name) => {
-                return Err(format!(
-                    "--{name} is not supported: connections are unix: or tcp:"
-                ));
-            }
+            _ if tls.accept(name, value.as_deref().unwrap_or_default()) => {}
             "dpdk" | "hw-rawio-access" => {
                 return Err(format!("--{name} is not supported: there is no DPDK in it"));
             }
@@ -134,6 +134,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
     };
     let database = database.parse::<Target>().map_err(|e| e.to_string())?;
     let mut options = switchd::Options::new(database, run_dir);
+    options.tls = Tls::new(tls).map_err(|e| e.to_string())?;
     options.forwarding_threads = threads;
     options.enable_dummy = dummy;
     options.unixctl = settings.unixctl.clone().filter(|p| p != Path::new("none"));

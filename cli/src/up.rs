@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ovsdb::{Server, ServerOptions, Target, vswitch_schema};
+use ovsdb::{Server, ServerOptions, Target, TlsOptions, vswitch_schema};
 use tokio::sync::watch;
 
 use crate::controller::Listen;
@@ -42,6 +42,8 @@ usage: weir up [OPTIONS]
   --forwarding-threads=N    threads that forward packets (default: 1)
   --enable-dummy            interfaces of type dummy, and a clock that tests can move
 {}
+For the database's remotes pssl: and ssl: (default: the files that ovs-vsctl set-ssl names):
+{}
 {}
 It runs until SIGTERM or SIGINT. Exit codes: 0 ended by a signal; 1 could not start, or failed.
 
@@ -51,6 +53,7 @@ Example:
 ",
         paths::db_path(None).display(),
         controller_command::HELP,
+        getopt::TLS_HELP,
         daemon::HELP
     )
 }
@@ -60,6 +63,7 @@ struct Plan {
     settings: Settings,
     db: PathBuf,
     remotes: Vec<Target>,
+    tls: TlsOptions,
     controller: Option<controller::Options>,
     threads: usize,
     dummy: bool,
@@ -89,9 +93,27 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
     }
 }
 
+/// What `ovs-vsctl set-ssl` has told the database, which is where Open vSwitch's own start script
+/// makes its database server look.
+fn tls_of_database() -> TlsOptions {
+    let from = |column: &str| Some(format!("db:{},SSL,{column}", paths::DATABASE));
+    TlsOptions {
+        private_key: from("private_key"),
+        certificate: from("certificate"),
+        ca_cert: from("ca_cert"),
+        bootstrap: true,
+        ..TlsOptions::default()
+    }
+}
+
 /// Reads the command line; nothing to run after `--help` and `--version`.
 fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
-    let specs: &[&[Spec]] = &[OPTIONS, controller_command::OPTIONS, daemon::OPTIONS];
+    let specs: &[&[Spec]] = &[
+        OPTIONS,
+        getopt::TLS,
+        controller_command::OPTIONS,
+        daemon::OPTIONS,
+    ];
     let (options, words) = getopt::parse(args, specs, false)?;
     if let Some(word) = words.first() {
         return Err(format!("\"{word}\" is too much; see weir up --help"));
@@ -99,6 +121,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
     let mut listen = Listen::default();
     let mut db = None;
     let mut remotes = Vec::new();
+    let mut tls = tls_of_database();
     let (mut with_controller, mut threads, mut dummy) = (true, 1, false);
     let mut rest = Vec::new();
     for (name, value) in options {
@@ -122,6 +145,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
             "no-controller" => with_controller = false,
             "forwarding-threads" => threads = switchd_command::forwarding_threads(given)?,
             "enable-dummy" => dummy = true,
+            _ if tls.accept(name, given) => {}
             _ => rest.push((name, value)),
         }
     }
@@ -149,6 +173,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
         settings,
         db,
         remotes,
+        tls,
         controller,
         threads,
         dummy,
@@ -197,6 +222,7 @@ async fn serve_all(
         db_path: plan.db.clone(),
         create: Some(vswitch_schema().clone()),
         remotes,
+        tls: plan.tls.clone(),
         ..ServerOptions::default()
     })
     .await

@@ -11,11 +11,11 @@ use ovsdb::{
     Client, ClientError, ClientOptions, DATABASE, Datum, Notification, Server, ServerHandle,
     ServerOptions, Session, Target, Tls, TlsOptions, Transaction, Uuid, vswitch_schema,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use common::pki::Pki;
 use common::{Real, have};
 
 /// A server of ours on an empty database, in a directory of its own.
@@ -77,38 +77,7 @@ impl Drop for Ours {
     }
 }
 
-/// An authority, and a key with a certificate of it.
-struct Pki {
-    dir: tempfile::TempDir,
-}
-
 impl Pki {
-    fn new() -> Pki {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        let name = |who: &str| {
-            let mut name = rcgen::DistinguishedName::new();
-            name.push(rcgen::DnType::CommonName, who);
-            name
-        };
-        params.distinguished_name = name("authority");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        write("ca.pem", params.self_signed(&key).unwrap().pem());
-        let issuer = Issuer::new(params, key);
-        let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::new(vec!["somebody".into()]).unwrap();
-        leaf.distinguished_name = name("somebody");
-        write("cert.pem", leaf.signed_by(&key, &issuer).unwrap().pem());
-        write("key.pem", key.serialize_pem());
-        Pki { dir }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
     fn options(&self) -> TlsOptions {
         TlsOptions {
             private_key: Some(self.path("key.pem")),
@@ -116,14 +85,6 @@ impl Pki {
             ca_cert: Some(self.path("ca.pem")),
             ..TlsOptions::default()
         }
-    }
-
-    fn arguments(&self) -> Vec<String> {
-        vec![
-            format!("--private-key={}", self.path("key.pem")),
-            format!("--certificate={}", self.path("cert.pem")),
-            format!("--ca-cert={}", self.path("ca.pem")),
-        ]
     }
 }
 

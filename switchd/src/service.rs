@@ -11,8 +11,9 @@ use crate::plane::door::Door;
 use crate::switch::Switch;
 use anyhow::Context as _;
 use datapath::{Clock, Config, Event, Events};
-use ovsdb::session::SessionOptions;
-use ovsdb::{ClientError, DATABASE, Datum, Session, Target, Transaction};
+use ovsdb::{
+    ClientError, ClientOptions, DATABASE, Datum, Session, SessionOptions, Target, Tls, Transaction,
+};
 use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 pub struct Options {
     /// The database server.
     pub database: Target,
+    /// Keys and certificates, where [`Options::database`] is `ssl:` or `pssl:`.
+    pub tls: Tls,
     /// Where sockets and the pid file go.
     pub run_dir: PathBuf,
     /// Forwarding threads, at least one.
@@ -52,6 +55,7 @@ impl Options {
     pub fn new(database: Target, run_dir: impl Into<PathBuf>) -> Options {
         Options {
             database,
+            tls: Tls::default(),
             run_dir: run_dir.into(),
             forwarding_threads: 1,
             pin: None,
@@ -215,7 +219,10 @@ async fn follow(
         SessionOptions {
             reconnect: true,
             lock: Some("ovs_vswitchd".to_owned()),
-            ..SessionOptions::default()
+            client: ClientOptions {
+                tls: options.tls.clone(),
+                ..ClientOptions::default()
+            },
         },
     )
     .await

@@ -1,6 +1,8 @@
 //! What tests beside Open vSwitch's programs share. Not every test uses all of it.
 #![allow(dead_code)]
 
+pub mod pki;
+
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
