@@ -129,6 +129,15 @@ impl DbTable {
     }
 }
 
+/// How much there is in a database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Columns of all rows, `_uuid` and `_version` included.
+    pub cells: usize,
+    /// What is in them: a set or map counts for each element or pair.
+    pub atoms: usize,
+}
+
 /// A database.
 #[derive(Debug, Clone)]
 pub struct Database {
@@ -239,6 +248,17 @@ impl Database {
     /// How many rows all tables have.
     pub fn total_rows(&self) -> usize {
         self.tables.iter().map(|t| t.rows.len()).sum()
+    }
+
+    /// What its tables hold. Looks at every row.
+    pub fn size(&self) -> Size {
+        let mut size = Size::default();
+        for row in self.tables.iter().flat_map(|t| t.rows.values()) {
+            // Every row has the columns _uuid and _version, too.
+            size.cells += row.cells.len() + 2;
+            size.atoms += row.cells.iter().map(Datum::len).sum::<usize>() + 2;
+        }
+        size
     }
 
     /// The rows of a table, in no particular order.

@@ -157,7 +157,7 @@ impl FromStr for Target {
                 })
             }
             "db" => {
-                let parts: Vec<_> = rest.split(',').collect();
+                let parts: Vec<_> = rest.splitn(3, ',').collect();
                 match parts[..] {
                     [db, table, column] if !db.is_empty() => Ok(Target::Database {
                         db: db.into(),

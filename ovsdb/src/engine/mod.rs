@@ -24,7 +24,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::database::Database;
+use crate::database::{Database, Size};
 use crate::error::OvsdbError;
 use crate::value::Uuid;
 
@@ -72,6 +72,8 @@ pub struct Engine {
     /// Counts commits that changed something.
     commits: u64,
     durable: bool,
+    /// Clients may monitor with conditions.
+    conditions: bool,
     /// Milliseconds since 1970 to write into the journal, set by the driver.
     date: u64,
 }
@@ -98,6 +100,7 @@ impl Engine {
             server_id: Uuid::new_v4(),
             commits: 0,
             durable: false,
+            conditions: true,
             date: 0,
         };
         e.add_server_database();
@@ -139,6 +142,12 @@ impl Engine {
         self.date = ms;
     }
 
+    /// From now on there is neither `monitor_cond` nor `monitor_cond_since`, so that clients fall
+    /// back to `monitor` (`ovsdb-server/disable-monitor-cond`).
+    pub fn disable_monitor_cond(&mut self) {
+        self.conditions = false;
+    }
+
     /// A client has come.
     pub fn connect(&mut self, client: ClientId) {
         self.clients.insert(client, ClientState::default());
@@ -163,6 +172,20 @@ impl Engine {
     /// Clients that are here.
     pub fn client_count(&self) -> usize {
         self.clients.len()
+    }
+
+    /// Monitors there are; those of several clients that want the same count once.
+    pub fn monitor_count(&self) -> usize {
+        self.dbs.values().map(|s| s.watchers.len()).sum()
+    }
+
+    /// What all databases hold. Looks at every row.
+    pub fn size(&self) -> Size {
+        let sizes = self.dbs.values().map(|s| s.db.size());
+        sizes.fold(Size::default(), |a, b| Size {
+            cells: a.cells + b.cells,
+            atoms: a.atoms + b.atoms,
+        })
     }
 
     /// What is to go out since the last call.
@@ -263,6 +286,9 @@ impl Engine {
             "transact" => {
                 self.transact(client, id, params, now);
                 return Ok(());
+            }
+            "monitor_cond" | "monitor_cond_since" if !self.conditions => {
+                Err(OvsdbError::new("unknown method", ""))
             }
             "monitor" | "monitor_cond" | "monitor_cond_since" => {
                 self.monitor(client, &id, &params, &method);

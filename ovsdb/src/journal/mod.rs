@@ -169,6 +169,8 @@ pub struct Journal {
     compaction: Option<Arc<AtomicBool>>,
     /// Size at which a compaction is tried again after one that failed.
     retry_at: u64,
+    /// What went wrong the last time that something was written, if it did.
+    failure: Option<String>,
     lock: Lock,
 }
 
@@ -209,6 +211,7 @@ impl Journal {
             dirty: false,
             compaction: None,
             retry_at: 0,
+            failure: None,
             lock,
         };
         Ok((journal, loaded.db))
@@ -235,28 +238,48 @@ impl Journal {
         }
     }
 
+    /// An error where the file has lost its name: what is written to it would be lost.
+    fn check_place(&self) -> io::Result<()> {
+        let path = self.path().display();
+        match self.placed()? {
+            Placed::Here => Ok(()),
+            Placed::Removed => Err(io::Error::other(format!(
+                "{path} was removed or renamed; compact the database to write it anew"
+            ))),
+            Placed::Replaced => Err(io::Error::other(format!(
+                "{path} was replaced by another file; restart the server to read that one"
+            ))),
+        }
+    }
+
+    /// How the storage fares (`ovsdb-server/get-db-storage-status`).
+    ///
+    /// # Errors
+    /// Why the next record would be lost, or why the last write or compaction failed.
+    pub fn status(&self) -> Result<(), String> {
+        self.check_place().map_err(|e| reason(&e))?;
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Keeps in mind how a write went.
+    fn noted<T, E: std::fmt::Display>(&mut self, result: Result<T, E>) -> Result<T, E> {
+        self.failure = result.as_ref().err().map(E::to_string);
+        result
+    }
+
     /// Adds a record; [`Journal::sync`] makes it durable.
     ///
     /// # Errors
     /// Then the file is as before.
     pub fn append(&mut self, json: &str) -> io::Result<()> {
+        let result = self.add(json);
+        self.noted(result)
+    }
+
+    fn add(&mut self, json: &str) -> io::Result<()> {
         // Once for all records that are synced together.
         if !self.dirty {
-            match self.placed()? {
-                Placed::Here => {}
-                Placed::Removed => {
-                    return Err(io::Error::other(format!(
-                        "{} was removed or renamed; compact the database to write it anew",
-                        self.path().display()
-                    )));
-                }
-                Placed::Replaced => {
-                    return Err(io::Error::other(format!(
-                        "{} was replaced by another file; restart the server to read that one",
-                        self.path().display()
-                    )));
-                }
-            }
+            self.check_place()?;
         }
         let size = self.size();
         if self.torn {
@@ -317,7 +340,8 @@ impl Journal {
             .file
             .try_clone()
             .map_err(io_error(self.path(), "dup failed"))?;
-        let new = NewFile::create(beside(self.path(), ".new"), Some(&self.file))?;
+        let new = NewFile::create(beside(self.path(), ".new"), Some(&self.file));
+        let new = self.noted(new)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         self.compaction = Some(cancelled.clone());
         Ok(Some(Compaction {
@@ -340,9 +364,16 @@ impl Journal {
         outcome: Result<Compacted, JournalError>,
     ) -> Result<(), JournalError> {
         let cancelled = self.compaction.take().unwrap_or_default();
-        let mut done = outcome?;
-        compact::check(&cancelled).map_err(io_error(self.path(), "compaction failed"))?;
-        done.copy(self.size(), &cancelled)?;
+        let result = outcome.and_then(|done| self.finish(done, &cancelled));
+        if cancelled.load(Ordering::Relaxed) {
+            return result;
+        }
+        self.noted(result)
+    }
+
+    fn finish(&mut self, mut done: Compacted, cancelled: &AtomicBool) -> Result<(), JournalError> {
+        compact::check(cancelled).map_err(io_error(self.path(), "compaction failed"))?;
+        done.copy(self.size(), cancelled)?;
         let (size, base) = (done.size, done.base);
         self.adopt(done.new, size, base)
     }

@@ -126,6 +126,11 @@ impl Watchers {
         }
     }
 
+    /// Views that are followed.
+    pub(crate) fn len(&self) -> usize {
+        self.views.len()
+    }
+
     /// A view that is followed.
     pub(crate) fn view(&self, id: ViewId) -> Option<&View> {
         self.views.get(&id).map(|e| &e.view)

@@ -47,7 +47,8 @@ pub(super) enum Input {
     Message(ClientId, Value),
     Gone(ClientId),
     Job(Job),
-    Compact(oneshot::Sender<Result<(), String>>),
+    /// Compact the journal of that database, or all, and tell when that is done.
+    Compact(Option<String>, oneshot::Sender<Result<(), String>>),
     Stop,
 }
 
@@ -170,7 +171,7 @@ impl Driver {
                         self.engine.disconnect(id);
                     }
                     Input::Job(job) => job(&mut self),
-                    Input::Compact(tx) => compact.push(tx),
+                    Input::Compact(name, tx) => compact.push((name, tx)),
                     Input::Stop => stop = true,
                 }
             }
@@ -194,10 +195,14 @@ impl Driver {
             self.send();
             if committed {
                 self.committed.send_modify(|n| *n += 1);
-                self.compact(&mut compactions, false);
+                self.compact(&mut compactions, |_, journal| {
+                    journal.with(|j| j.wants_compaction())
+                });
             }
-            for tx in compact {
-                self.compact(&mut compactions, true);
+            for (only, tx) in compact {
+                self.compact(&mut compactions, |name, _| {
+                    only.as_deref().is_none_or(|o| o == name)
+                });
                 compactions.notify(tx);
             }
             if stop {
@@ -212,15 +217,19 @@ impl Driver {
         _ = dead.send(Some(why));
     }
 
-    fn journal(&self, name: &str) -> Option<&SharedJournal> {
+    pub(super) fn journal(&self, name: &str) -> Option<&SharedJournal> {
         let found = self.journals.iter().find(|(n, _)| n == name);
         found.map(|(_, journal)| journal)
     }
 
-    /// Begins to compact the journals that want it, or `always` all.
-    fn compact(&self, compactions: &mut Compactions, always: bool) {
+    /// Begins to compact the journals that are `wanted`.
+    fn compact(
+        &self,
+        compactions: &mut Compactions,
+        wanted: impl Fn(&str, &SharedJournal) -> bool,
+    ) {
         for (name, journal) in &self.journals {
-            if (always || journal.with(|j| j.wants_compaction()))
+            if wanted(name, journal)
                 && let Some(db) = self.engine.database(name)
             {
                 compactions.begin(name, journal, db);

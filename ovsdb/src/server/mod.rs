@@ -21,7 +21,7 @@ mod remotes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -67,6 +67,9 @@ pub struct ServerOptions {
     /// Where to listen (`punix:`, `ptcp:`, `pssl:`), whom to call (`unix:`, `tcp:`, `ssl:`), and
     /// columns that tell more of these (`db:`).
     pub remotes: Vec<Target>,
+    /// Where the sockets of `unix:` and `punix:` remotes with relative paths lie, those that columns
+    /// name included; empty: in the working directory.
+    pub run_dir: PathBuf,
     /// Keys and certificates for TLS. A text `db:DATABASE,TABLE,COLUMN` stands for what the first
     /// row has there.
     pub tls: TlsOptions,
@@ -106,6 +109,8 @@ struct Shared {
     inbox: mpsc::Sender<Input>,
     /// The engine's thread, where all connections are served.
     runtime: Handle,
+    /// As in [`ServerOptions::run_dir`].
+    run_dir: PathBuf,
     next_client: AtomicU64,
     /// Clients there are.
     clients: AtomicUsize,
@@ -219,6 +224,7 @@ impl Server {
         let shared = Arc::new(Shared {
             inbox,
             runtime,
+            run_dir: options.run_dir,
             next_client: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             full: AtomicBool::new(false),
@@ -239,7 +245,10 @@ impl Server {
             manager,
         };
         for remote in &options.remotes {
-            handle.add_remote(remote).await?;
+            handle.try_remote(remote).await?.map_err(|source| {
+                let remote = remote.to_string();
+                ServerError::Remote { remote, source }
+            })?;
         }
         Ok(server)
     }
@@ -294,11 +303,17 @@ impl Drop for Server {
 
 impl ServerHandle {
     /// Begins to listen on, or to call, one more remote, or to follow one more column. One that is
-    /// there already stays.
+    /// there already stays. A socket that cannot be listened on now is tried again later, and the
+    /// log says why.
     ///
     /// # Errors
-    /// What the system says about listening, or that there is no such column.
+    /// There is no such column.
     pub async fn add_remote(&self, remote: &Target) -> Result<(), ServerError> {
+        self.try_remote(remote).await.map(drop)
+    }
+
+    /// As [`ServerHandle::add_remote`], and tells how the first attempt to listen went.
+    async fn try_remote(&self, remote: &Target) -> Result<io::Result<()>, ServerError> {
         if let Target::Database { .. } = remote {
             let asked = remote.clone();
             self.with_engine(move |e| managers::check(e, &asked))
@@ -306,22 +321,11 @@ impl ServerHandle {
                 .map_err(ServerError::NoColumn)?;
             lock(&self.shared.columns).insert(remote.clone());
             self.shared.events.notify_one();
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let failed = self
+        Ok(self
             .add(remote, RemoteOptions::of(remote), Origin::Given)
-            .await
-            .err();
-        match failed {
-            None => Ok(()),
-            Some(source) => {
-                self.remove_remote(remote).await;
-                Err(ServerError::Remote {
-                    remote: remote.to_string(),
-                    source,
-                })
-            }
-        }
+            .await)
     }
 
     /// Serves a remote that is not served yet, and sets the options of one that is. The error is
@@ -418,23 +422,23 @@ impl ServerHandle {
     /// A file that is served already, is locked, or is no database; a database of that name that is
     /// served already.
     pub async fn add_database(&self, path: PathBuf) -> Result<(), ServerError> {
-        let already = |path: &Path| {
-            ServerError::Database(format!("ovsdb error: {}: already open", path.display()))
-        };
+        let refused =
+            |what: &str, why| ServerError::Database(format!("ovsdb error: {what}: {why}"));
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         if self.with_driver(move |d| d.serves_file(&real)).await? {
-            return Err(already(&path));
+            return Err(refused(&path.display().to_string(), "already open"));
         }
         let file = path.clone();
         let (journal, db) = tokio::task::spawn_blocking(move || Journal::open(&file, None))
             .await
             .map_err(|e| ServerError::Stopped(e.to_string()))??;
+        let name = db.schema().name.clone();
         match self
             .with_driver(move |d| d.add_database(journal, db))
             .await?
         {
             true => Ok(()),
-            false => Err(already(&path)),
+            false => Err(refused(&name, "duplicate database name")),
         }
     }
 
@@ -475,16 +479,34 @@ impl ServerHandle {
         self.with_driver(|d| f(&mut d.engine)).await
     }
 
-    /// Compacts the database files now.
+    /// How the file of a database fares: well, or what went wrong with it last. `None` where there is
+    /// no such database.
+    ///
+    /// # Errors
+    /// The server has stopped.
+    pub async fn storage_status(
+        &self,
+        name: &str,
+    ) -> Result<Option<Result<(), String>>, ServerError> {
+        let name = name.to_owned();
+        self.with_driver(move |d| match d.journal(&name) {
+            Some(journal) => Some(journal.with(|j| j.status())),
+            // `_Server` has no file that could fail.
+            None => d.engine.database(&name).map(|_| Ok(())),
+        })
+        .await
+    }
+
+    /// Compacts the file of a database now, or the files of all.
     ///
     /// # Errors
     /// What went wrong; the old file is still in use then.
-    pub async fn compact(&self) -> Result<(), ServerError> {
+    pub async fn compact(&self, name: Option<&str>) -> Result<(), ServerError> {
         let (tx, rx) = oneshot::channel();
         let stopped = || ServerError::Stopped("it was asked to".into());
         self.shared
             .inbox
-            .send(Input::Compact(tx))
+            .send(Input::Compact(name.map(str::to_owned), tx))
             .await
             .map_err(|_| stopped())?;
         rx.await

@@ -199,6 +199,7 @@ impl Remote {
             events: shared.events.clone(),
         });
         let (s, r) = (shared.clone(), state.clone());
+        let target = target.map_path(|p| shared.run_dir.join(p));
         let task = shared.runtime.spawn(async move {
             if target.is_active() {
                 _ = first.send(Ok(()));
