@@ -296,6 +296,18 @@ impl Vlog {
         out
     }
 
+    /// The table that `vlog/list-pattern` shows: what [`Vlog::write`] makes of a message, in the
+    /// terms of ovs-appctl(8).
+    pub fn list_pattern(&self) -> &'static str {
+        concat!(
+            "         prefix                            format\n",
+            "         ------                            ------\n",
+            "SYSLOG   <%B>%A[%P]:                       ovs|%05N|%c|%p|%m\n",
+            "CONSOLE  none                              %D{%Y-%m-%dT%H:%M:%SZ}|%05N|%c|%p|%m\n",
+            "FILE     none                              %D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c|%p|%m\n",
+        )
+    }
+
     /// The layer to put into a `tracing` subscriber.
     pub fn layer(self: &Arc<Vlog>) -> VlogLayer {
         VlogLayer(self.clone())

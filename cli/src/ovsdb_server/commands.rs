@@ -10,7 +10,7 @@ use switchd::control::registry::{self, Command, command};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::{VERSION, remote};
+use super::VERSION;
 
 /// What the commands work on.
 pub(super) struct Control {
@@ -19,21 +19,22 @@ pub(super) struct Control {
     pub(super) runtime: Handle,
     pub(super) log: Arc<Vlog>,
     pub(super) exit: watch::Sender<bool>,
-    /// Where sockets of relative paths lie.
-    pub(super) run_dir: PathBuf,
 }
 
 impl Control {
     fn wait<T>(&self, what: impl Future<Output = Result<T, ServerError>>) -> Result<T, String> {
         self.runtime.block_on(what).map_err(told)
     }
+}
 
-    fn remote(&self, text: &str) -> Result<Target, String> {
-        if text.starts_with("db:") && text.parse::<Target>().is_err() {
-            return Err(format!("\"{text}\": invalid syntax"));
+fn target(text: &str) -> Result<Target, String> {
+    text.parse::<Target>().map_err(|e| {
+        if text.starts_with("db:") {
+            format!("\"{text}\": invalid syntax")
+        } else {
+            e.to_string()
         }
-        remote(text, &self.run_dir).map_err(|e| format!("{e:#}"))
-    }
+    })
 }
 
 /// An error, in the words of the library, which are Open vSwitch's.
@@ -48,6 +49,13 @@ fn no_backup(name: &str) -> Result<String, String> {
     ))
 }
 
+/// Open vSwitch counts the processor's instructions in some functions; this server does not.
+fn no_counters(name: &str) -> Result<String, String> {
+    Err(format!(
+        "{name}: this server has no performance counters; memory/show tells what it holds"
+    ))
+}
+
 /// In the order in which `list-commands` shows them.
 pub(super) const COMMANDS: &[Command<Control>] = &[
     command("exit", "", 0, 0, |c, _| {
@@ -58,31 +66,26 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
         Ok(registry::list(COMMANDS))
     }),
     command("memory/show", "", 0, 0, |c, _| {
-        let counts = c.server.with_engine(|e| {
-            let databases = e.database_names();
-            let cells: usize = databases
-                .iter()
-                .filter_map(|n| e.database(n))
-                .flat_map(|db| {
-                    // As Open vSwitch counts: a row has two columns more, _uuid and _version.
-                    let tables = db.schema().tables.iter();
-                    tables.map(|(name, t)| db.row_count(name) * (t.columns.len() + 2))
-                })
-                .sum();
-            (cells, e.client_count())
-        });
-        let (cells, sessions) = c.wait(counts)?;
-        let backlog = c.server.backlog();
-        Ok(format!(
-            "backlog:{backlog} cells:{cells} sessions:{sessions}"
-        ))
+        let (size, monitors, sessions) = c.wait(
+            c.server
+                .with_engine(|e| (e.size(), e.monitor_count(), e.client_count())),
+        )?;
+        let (atoms, cells) = (size.atoms, size.cells);
+        // As Open vSwitch has it, what clients alone can cause is left out where there are none.
+        Ok(match sessions {
+            0 => format!("atoms:{atoms} cells:{cells} monitors:{monitors}"),
+            _ => format!(
+                "atoms:{atoms} backlog:{} cells:{cells} monitors:{monitors} sessions:{sessions}",
+                c.server.backlog()
+            ),
+        })
     }),
     command("ovsdb-server/add-db", "DB", 1, 1, |c, a| {
         c.wait(c.server.add_database(PathBuf::from(&a[0])))?;
         Ok(String::new())
     }),
     command("ovsdb-server/add-remote", "REMOTE", 1, 1, |c, a| {
-        c.wait(c.server.add_remote(&c.remote(&a[0])?))?;
+        c.wait(c.server.add_remote(&target(&a[0])?))?;
         Ok(String::new())
     }),
     command("ovsdb-server/compact", "", 0, 1, |c, a| {
@@ -96,7 +99,7 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
                 return Err("no database by that name".into());
             }
         }
-        c.wait(c.server.compact())?;
+        c.wait(c.server.compact(a.first().map(String::as_str)))?;
         Ok(String::new())
     }),
     command(
@@ -106,6 +109,12 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
         0,
         |_, _| Ok("Unable to connect: active server is not specified.\n".into()),
     ),
+    command("ovsdb-server/disable-monitor-cond", "", 0, 0, |c, _| {
+        c.wait(c.server.with_engine(|e| e.disable_monitor_cond()))?;
+        // So that clients that use it find out.
+        c.server.reconnect();
+        Ok(String::new())
+    }),
     command(
         "ovsdb-server/disconnect-active-ovsdb-server",
         "",
@@ -116,15 +125,17 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
     command("ovsdb-server/get-active-ovsdb-server", "", 0, 0, |_, _| {
         Ok(String::new())
     }),
-    command("ovsdb-server/get-db-storage-status", "DB", 1, 1, |c, a| {
-        let asked = a[0].clone();
-        let there = c.server.with_engine(move |e| e.database(&asked).is_some());
-        match c.wait(there)? {
-            // A server whose journal cannot be written does not run on.
-            true => Ok("status: ok".into()),
-            false => Err("Failed to find the database.".into()),
-        }
-    }),
+    command(
+        "ovsdb-server/get-db-storage-status",
+        "DB",
+        1,
+        1,
+        |c, a| match c.wait(c.server.storage_status(&a[0]))? {
+            Some(Ok(())) => Ok("status: ok".into()),
+            Some(Err(why)) => Ok(format!("status: {why}")),
+            None => Err("Failed to find the database.".into()),
+        },
+    ),
     command("ovsdb-server/get-sync-exclude-tables", "", 0, 0, |_, _| {
         Ok(String::new())
     }),
@@ -135,11 +146,23 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
     command("ovsdb-server/list-remotes", "", 0, 0, |c, _| {
         Ok(c.server.remotes().join("\n"))
     }),
+    command(
+        "ovsdb-server/memory-trim-on-compaction",
+        "on|off",
+        1,
+        1,
+        |_, a| match a[0].as_str() {
+            // mimalloc, which the binary uses, hands unused pages back by itself.
+            "on" => Ok(String::new()),
+            "off" => Err("cannot be turned off: the allocator always returns unused memory".into()),
+            _ => Err("invalid argument".into()),
+        },
+    ),
     command("ovsdb-server/perf-counters-clear", "", 0, 0, |_, _| {
-        Ok(String::new())
+        no_counters("ovsdb-server/perf-counters-clear")
     }),
     command("ovsdb-server/perf-counters-show", "", 0, 0, |_, _| {
-        Ok("performance counter is not supported on this platform".into())
+        no_counters("ovsdb-server/perf-counters-show")
     }),
     command("ovsdb-server/reconnect", "", 0, 0, |c, _| {
         c.server.reconnect();
@@ -155,7 +178,7 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
         }
     }),
     command("ovsdb-server/remove-remote", "REMOTE", 1, 1, |c, a| {
-        let there = match c.remote(&a[0]) {
+        let there = match target(&a[0]) {
             Ok(remote) => c.runtime.block_on(c.server.remove_remote(&remote)),
             Err(_) => false,
         };
@@ -186,6 +209,9 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
         Ok(String::new())
     }),
     command("vlog/list", "", 0, 0, |c, _| Ok(c.log.list())),
+    command("vlog/list-pattern", "", 0, 0, |c, _| {
+        Ok(c.log.list_pattern().into())
+    }),
     command("vlog/reopen", "", 0, 0, |c, _| {
         c.log.reopen()?;
         Ok(String::new())
@@ -193,7 +219,7 @@ pub(super) const COMMANDS: &[Command<Control>] = &[
     command(
         "vlog/set",
         "{spec | PATTERN:destination:pattern}",
-        1,
+        0,
         usize::MAX,
         |c, a| {
             a.iter().try_for_each(|spec| c.log.set(spec))?;

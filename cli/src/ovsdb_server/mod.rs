@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ovsdb::{Server, ServerOptions, Target};
+use ovsdb::{Server, ServerOptions};
 use switchd::Vlog;
 use switchd::control::ControlSocket;
 use switchd::control::registry;
@@ -82,8 +82,11 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
     let (options, words) = getopt::parse(args, known, false).map_err(|e| anyhow!(e))?;
     let run_dir = paths::run_dir(None);
     let run_dir = std::path::absolute(&run_dir).unwrap_or(run_dir);
+    let mut server = ServerOptions {
+        run_dir: run_dir.clone(),
+        ..ServerOptions::default()
+    };
     let mut settings = Settings::new(PROGRAM, run_dir);
-    let mut server = ServerOptions::default();
     let mut run = None;
     for (name, value) in &options {
         let text = value.as_deref();
@@ -97,8 +100,7 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             "remote" => {
-                let remote = remote(text.unwrap_or_default(), &settings.run_dir)?;
-                server.remotes.push(remote);
+                server.remotes.push(text.unwrap_or_default().parse()?);
             }
             "create" => server.create = Some(ovsdb::vswitch_schema().clone()),
             "lazy-sync" => server.lazy_sync = true,
@@ -131,11 +133,6 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
         .build()?;
     raise_descriptors();
     runtime.block_on(serve(server, &settings, run, log, started))
-}
-
-/// Reads a remote. Sockets of relative paths lie in the run directory, as with Open vSwitch.
-fn remote(text: &str, run_dir: &Path) -> Result<Target> {
-    Ok(text.parse::<Target>()?.map_path(|p| run_dir.join(p)))
 }
 
 /// Every client needs a descriptor: takes as many as the system allows.
@@ -191,7 +188,6 @@ async fn serve(
         runtime: Handle::current(),
         log,
         exit,
-        run_dir: settings.run_dir.clone(),
     };
     let _control = if settings.unixctl.as_deref() == Some(Path::new("none")) {
         None
