@@ -2,9 +2,11 @@
 //!
 //! Between the engine and the socket lies a queue. The engine never waits for it: a client that
 //! does not take its updates is cut off once [`MAX_BACKLOG`](super::MAX_BACKLOG) bytes wait for it.
-//! Towards the engine a client is not heard while more than [`MAX_UNREAD`] bytes of answers wait for
-//! it, so that one that only sends is slowed down by its own socket.
+//! Towards the engine a client is not heard while more than [`MAX_UNREAD`] bytes wait for it: what
+//! it has sent already is held back request by request ([`Peer`]), and its socket is not read, so
+//! that one that only sends is slowed down by its own socket.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::ready;
 
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -51,7 +54,9 @@ struct Backlog {
     all_private: Arc<AtomicUsize>,
     /// Counts the bytes that have left.
     sent: AtomicUsize,
-    /// Told when there is less than [`MAX_UNREAD`] again.
+    /// Requests held back.
+    held: AtomicUsize,
+    /// Told when no more than [`MAX_UNREAD`] bytes wait again, or nothing is held back any more.
     room: Notify,
 }
 
@@ -62,8 +67,14 @@ impl Backlog {
             private: AtomicUsize::new(0),
             all_private,
             sent: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             room: Notify::new(),
         }
+    }
+
+    /// True while the client's next request may be run.
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) <= MAX_UNREAD
     }
 
     fn add(&self, bytes: usize, private: usize) {
@@ -108,12 +119,61 @@ impl Outbox {
             .fetch_sub(private, Ordering::Relaxed);
     }
 
-    /// Queues a message.
+    /// Counts a message among what waits, before it may be sent.
+    pub(super) fn announce(&self, message: &Message) {
+        self.backlog.add(message.len(), message.private_len());
+    }
+
+    /// Queues a message that was announced.
     pub(super) fn send(&self, message: Message) {
         let private = message.private_len();
-        self.backlog.add(message.len(), private);
         // Whoever has gone is taken away by `Input::Gone`.
         _ = self.queue.send(Queued { message, private });
+    }
+}
+
+/// A client as the driver knows it.
+pub(super) struct Peer {
+    pub(super) outbox: Outbox,
+    /// How it is called in the log.
+    pub(super) name: String,
+    /// Requests that have come, but are not run while too much waits for the client. As its socket
+    /// is not read meanwhile there are never more than the inbox holds.
+    held: VecDeque<Value>,
+}
+
+impl Peer {
+    pub(super) fn new(outbox: Outbox, name: String) -> Self {
+        Self {
+            outbox,
+            name,
+            held: VecDeque::new(),
+        }
+    }
+
+    /// The request, if it may be run at once; otherwise it is held back.
+    pub(super) fn admit(&mut self, request: Value) -> Option<Value> {
+        if self.held.is_empty() && self.outbox.backlog.has_room() {
+            return Some(request);
+        }
+        self.held.push_back(request);
+        self.outbox.backlog.held.fetch_add(1, Ordering::Relaxed);
+        None
+    }
+
+    /// The next request held back that may be run. When there is none because too much waits, the connection
+    /// says [`Input::Room`] in time.
+    pub(super) fn next_request(&mut self) -> Option<Value> {
+        let backlog = &self.outbox.backlog;
+        if !backlog.has_room() {
+            return None;
+        }
+        let request = self.held.pop_front()?;
+        if backlog.held.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.held = VecDeque::new();
+            backlog.room.notify_one();
+        }
+        Some(request)
     }
 }
 
@@ -228,15 +288,22 @@ impl Reader<'_> {
         let mut probe = Probe::new(first.options.probe, now());
         let mut sent = 0;
         loop {
-            let has_room = self.backlog.bytes.load(Ordering::Relaxed) <= MAX_UNREAD;
+            let may_read =
+                self.backlog.held.load(Ordering::Relaxed) == 0 && self.backlog.has_room();
             tokio::select! {
-                read = read_some(&mut bytes, &mut stream), if has_room => match read {
+                read = read_some(&mut bytes, &mut stream), if may_read => match read {
                     Ok(0) => return None,
                     Ok(_) => {}
                     Err(e) if is_plain_end(&e) => return None,
                     Err(e) => return Some(e.to_string()),
                 },
-                () = self.backlog.room.notified(), if !has_room => continue,
+                () = self.backlog.room.notified() => {
+                    let held = self.backlog.held.load(Ordering::Relaxed) > 0;
+                    if held && self.inbox.send(Input::Room(self.id)).await.is_err() {
+                        return None;
+                    }
+                    continue;
+                }
                 due = probe::due(&mut probe) => {
                     // While a client still takes what waits for it, that is its sign of life.
                     let progress = self.backlog.sent.load(Ordering::Relaxed);

@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::compaction::Compactions;
-use super::connection::Outbox;
-use super::{BATCH, MAX_BACKLOG, MAX_TOTAL_BACKLOG};
+use super::connection::{Outbox, Peer};
+use super::{BATCH, MAX_BACKLOG, MAX_TOTAL_BACKLOG, MAX_UNREAD};
 use crate::database::Database;
-use crate::engine::{ClientId, CommitLog, Engine, Output};
+use crate::engine::{ClientId, CommitLog, Engine, Message, Output};
 use crate::journal::Journal;
 
 /// A journal shared between the engine (which appends) and the driver (which syncs and compacts),
@@ -45,6 +45,8 @@ pub(super) type Job = Box<dyn FnOnce(&mut Driver) + Send>;
 pub(super) enum Input {
     Connect(ClientId, Outbox, String),
     Message(ClientId, Value),
+    /// There is room for answers to a client again, whose requests were held back.
+    Room(ClientId),
     Gone(ClientId),
     Job(Job),
     /// Compact the journal of that database, or all, and tell when that is done.
@@ -61,7 +63,11 @@ pub(super) struct Driver {
     pub(super) engine: Engine,
     pub(super) journals: Vec<(String, SharedJournal)>,
     pub(super) lazy: bool,
-    pub(super) clients: HashMap<ClientId, (Outbox, String)>,
+    pub(super) clients: HashMap<ClientId, Peer>,
+    /// What is to be sent once it is durable.
+    pub(super) outgoing: Vec<(ClientId, Message)>,
+    /// Clients that are to be disconnected after that, and why.
+    pub(super) cut: Vec<(ClientId, String)>,
     /// Counts batches that committed something.
     pub(super) committed: watch::Sender<u64>,
     /// As in [`MAX_TOTAL_BACKLOG`].
@@ -156,14 +162,20 @@ impl Driver {
             for input in batch.drain(..) {
                 match input {
                     Input::Connect(id, outbox, name) => {
-                        self.clients.insert(id, (outbox, name));
+                        self.clients.insert(id, Peer::new(outbox, name));
                         self.engine.connect(id);
                     }
                     Input::Message(id, message) => {
-                        let commits = self.engine.commits();
-                        self.engine.handle(id, message, now);
-                        if self.engine.commits() != commits && self.engine.has_waiting() {
-                            self.engine.tick(now);
+                        let peer = self.clients.get_mut(&id);
+                        if let Some(request) = peer.and_then(|p| p.admit(message)) {
+                            self.handle(id, request, now);
+                        }
+                    }
+                    Input::Room(id) => {
+                        while let Some(peer) = self.clients.get_mut(&id)
+                            && let Some(request) = peer.next_request()
+                        {
+                            self.handle(id, request, now);
                         }
                     }
                     Input::Gone(id) => {
@@ -217,6 +229,16 @@ impl Driver {
         _ = dead.send(Some(why));
     }
 
+    /// Runs a request.
+    fn handle(&mut self, id: ClientId, request: Value, now: Instant) {
+        let commits = self.engine.commits();
+        self.engine.handle(id, request, now);
+        if self.engine.commits() != commits && self.engine.has_waiting() {
+            self.engine.tick(now);
+        }
+        self.collect();
+    }
+
     pub(super) fn journal(&self, name: &str) -> Option<&SharedJournal> {
         let found = self.journals.iter().find(|(n, _)| n == name);
         found.map(|(_, journal)| journal)
@@ -237,29 +259,39 @@ impl Driver {
         }
     }
 
-    fn send(&mut self) {
-        let mut cut = Vec::new();
+    /// Takes what the engine has to say and counts it, so that a client's next request knows.
+    fn collect(&mut self) {
         for output in self.engine.take_output() {
             match output {
                 Output::Send(id, message) => {
-                    let Some((outbox, _)) = self.clients.get(&id) else {
+                    let Some(Peer { outbox, .. }) = self.clients.get(&id) else {
                         continue;
                     };
                     // A single message may be longer than the bound, as an initial dump must be.
                     let queued = outbox.backlog();
-                    if queued > 0 && queued + message.len() > MAX_BACKLOG {
-                        cut.push((
+                    if queued > MAX_UNREAD && queued + message.len() > MAX_BACKLOG {
+                        self.cut.push((
                             id,
                             format!("it does not read: {queued} bytes wait to be sent, {MAX_BACKLOG} may"),
                         ));
                         continue;
                     }
-                    outbox.send(message);
+                    outbox.announce(&message);
+                    self.outgoing.push((id, message));
                 }
-                Output::Disconnect(id, why) => cut.push((id, why)),
+                Output::Disconnect(id, why) => self.cut.push((id, why)),
             }
         }
-        for (id, why) in cut {
+    }
+
+    fn send(&mut self) {
+        self.collect();
+        for (id, message) in self.outgoing.drain(..) {
+            if let Some(peer) = self.clients.get(&id) {
+                peer.outbox.send(message);
+            }
+        }
+        for (id, why) in std::mem::take(&mut self.cut) {
             self.cut_off(id, &why);
         }
         // Rare, and each round frees what one client had waiting: looking at all is cheap enough.
@@ -267,7 +299,7 @@ impl Driver {
             let worst = self
                 .clients
                 .iter()
-                .map(|(id, (outbox, _))| (outbox.private_backlog(), *id))
+                .map(|(id, peer)| (peer.outbox.private_backlog(), *id))
                 .max();
             let Some((waiting @ 1.., id)) = worst else {
                 break;
@@ -280,7 +312,7 @@ impl Driver {
     }
 
     fn cut_off(&mut self, id: ClientId, why: &str) {
-        if let Some((outbox, name)) = self.clients.remove(&id) {
+        if let Some(Peer { outbox, name, .. }) = self.clients.remove(&id) {
             tracing::warn!("{name}: connection dropped: {why}");
             outbox.forget();
             self.engine.disconnect(id);

@@ -193,6 +193,8 @@ impl Server {
             journals,
             lazy: options.lazy_sync,
             clients: HashMap::new(),
+            outgoing: Vec::new(),
+            cut: Vec::new(),
             committed: committed_tx,
             backlog: backlog.clone(),
         };
