@@ -118,6 +118,18 @@ async fn until<F: Future<Output = bool>>(what: &str, mut f: impl FnMut() -> F) {
     }
 }
 
+/// What `openssl x509 -req` made before OpenSSL 3.4 when told of no extensions.
+const V1_CERTIFICATE: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBFzCBvQIUEER8/zF84I1Ec9N1imadNc4Z3RwwCgYIKoZIzj0EAwIwDTELMAkG
+A1UEAwwCdjEwIBcNMjYxMTIxMTYyNTUzWhgPMjEyNjEwMjgxNjI1NTNaMA0xCzAJ
+BgNVBAMMAnYxMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE2pFqbTb3Xu6erT5x
+G7swhhbk9N2AsyqJIpyA7vc8Uzglz7xNWNmsUc4mPl75CloiiQwhW8iVo0FZXa92
+jTaOpzAKBggqhkjOPQQDAgNJADBGAiEAtZRU+xOddDSWIcJeRjjQ4ZGWkO7vogZR
+8sFseFMDRFICIQCWRhsdkhbV9CDeiXtRLsu3d+47flBX2qMAX/c2T88KUg==
+-----END CERTIFICATE-----
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_the_authority_open_the_door_and_no_others() {
     let (pki, foreign) = (Pki::new(), Pki::new());
@@ -134,6 +146,11 @@ async fn certificates_of_the_authority_open_the_door_and_no_others() {
     assert!(none.starts_with("Protocol not available"), "{none}");
     let wrong = reason(Client::connect_with(&target, &by_tls(foreign.options())).await);
     assert!(wrong.contains("SSL handshake failed"), "{wrong}");
+    // One of a format that is no longer read.
+    let old = Pki::new();
+    std::fs::write(old.path("cert.pem"), V1_CERTIFICATE).unwrap();
+    let v1 = reason(Client::connect_with(&target, &by_tls(old.options())).await);
+    assert!(v1.contains("it must be X.509 v3"), "{v1}");
     // A client that believes the server, but is not believed.
     let mut options = foreign.options();
     options.ca_cert = Some(pki.path("ca.pem"));
@@ -475,23 +492,6 @@ async fn a_thousand_monitors_follow_one_writer_and_idlers_are_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_manners_end_the_own_connection_only() {
-    let ours = Ours::start(TlsOptions::default()).await;
-    let path = ours.dir.path().join("db.sock");
-    let good = Client::connect(&ours.socket()).await.unwrap();
-    let garbage: [&[u8]; 5] = [
-        b"GET / HTTP/1.0\r\n\r\n",
-        b"{]",
-        br#"{"id":0}"#,
-        br#"{"id":0,"method":"x","params":[],"more":1}"#,
-        &[b'['; 1000],
-    ];
-    for text in garbage {
-        let mut s = UnixStream::connect(&path).await.unwrap();
-        s.write_all(text).await.unwrap();
-        let mut rest = Vec::new();
-        _ = s.read_to_end(&mut rest).await;
-#[tokio::test(flavor = "multi_thread")]
 async fn large_answers_to_many_requests_wait_for_their_reader() {
     const REQUESTS: usize = 200;
     let ours = Ours::start(TlsOptions::default()).await;
@@ -539,6 +539,23 @@ async fn large_answers_to_many_requests_wait_for_their_reader() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_manners_end_the_own_connection_only() {
+    let ours = Ours::start(TlsOptions::default()).await;
+    let path = ours.dir.path().join("db.sock");
+    let good = Client::connect(&ours.socket()).await.unwrap();
+    let garbage: [&[u8]; 5] = [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"{]",
+        br#"{"id":0}"#,
+        br#"{"id":0,"method":"x","params":[],"more":1}"#,
+        &[b'['; 1000],
+    ];
+    for text in garbage {
+        let mut s = UnixStream::connect(&path).await.unwrap();
+        s.write_all(text).await.unwrap();
+        let mut rest = Vec::new();
+        _ = s.read_to_end(&mut rest).await;
         good.echo().await.unwrap();
     }
     // A message longer than the bound.
