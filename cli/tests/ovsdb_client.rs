@@ -121,8 +121,8 @@ fn managers_are_served_and_told_of() {
     up.good(&["vsctl", "set-manager", "ptcp:0:127.0.0.1"]);
     let port = up.until("the port", || {
         let text = up.manager();
-        let (_, port) = text.trim_end().split_once("bound_port=")?;
-        Some(port.to_owned())
+        let (_, behind) = text.split_once("bound_port=")?;
+        behind.split_whitespace().next().map(str::to_owned)
     });
     assert!(up.manager().starts_with("false\n"));
     let target = format!("tcp:127.0.0.1:{port}");

@@ -64,7 +64,8 @@ fn kills_within_a_write() {
         bench.end(load);
         torn += usize::from(bench.tear());
     }
-    drop(bench.start(false));
+    let load = bench.start(false);
+    bench.end(load);
     let log = std::fs::read_to_string(bench.path("log")).expect("log");
     let told = log.matches("are cut off").count();
     assert_eq!(told, torn, "every cut is told");
