@@ -134,7 +134,7 @@ impl DbTable {
 pub struct Size {
     /// Columns of all rows, `_uuid` and `_version` included.
     pub cells: usize,
-    /// What is in them: a set or map counts for each element or pair.
+    /// What is in them: a set counts for each element, a map for each key and value.
     pub atoms: usize,
 }
 
@@ -256,7 +256,7 @@ impl Database {
         for row in self.tables.iter().flat_map(|t| t.rows.values()) {
             // Every row has the columns _uuid and _version, too.
             size.cells += row.cells.len() + 2;
-            size.atoms += row.cells.iter().map(Datum::len).sum::<usize>() + 2;
+            size.atoms += row.cells.iter().map(Datum::atom_count).sum::<usize>() + 2;
         }
         size
     }

@@ -463,6 +463,14 @@ impl Datum {
         }
     }
 
+    /// The number of atoms, those of keys and of values.
+    pub fn atom_count(&self) -> usize {
+        match &self.0 {
+            Repr::Map(m) => m.len() * 2,
+            _ => self.len(),
+        }
+    }
+
     /// True for the empty set and the empty map.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

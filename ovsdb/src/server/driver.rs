@@ -26,6 +26,12 @@ impl SharedJournal {
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Journal) -> R) -> R {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// True where it is the file of that name.
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        self.with(|j| j.path().canonicalize().is_ok_and(|p| p == real))
+    }
 }
 
 impl CommitLog for SharedJournal {
@@ -98,13 +104,6 @@ async fn linger(inbox: &mut mpsc::Receiver<Input>, batch: &mut Vec<Input>) {
 }
 
 impl Driver {
-    /// True where a journal is this file.
-    pub(super) fn serves_file(&self, real: &Path) -> bool {
-        self.journals
-            .iter()
-            .any(|(_, j)| j.with(|j| j.path().canonicalize().is_ok_and(|p| p == real)))
-    }
-
     /// Serves one more database; false where one of that name is served already.
     pub(super) fn add_database(&mut self, journal: Journal, db: Database) -> bool {
         let name = db.schema().name.clone();

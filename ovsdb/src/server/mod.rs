@@ -94,17 +94,22 @@ pub enum ServerError {
     #[error("{0}")]
     Database(String),
     /// Trouble with a remote.
-    #[error("{remote}: {source}")]
+    #[error("{remote}: {error}")]
     Remote {
         /// The remote.
         remote: String,
-        /// What the system says.
-        source: io::Error,
+        /// What the system says. It is in the words already, so it is no `source`.
+        error: io::Error,
     },
     /// The engine has stopped.
     #[error("the database server has stopped: {0}")]
     Stopped(String),
 }
+
+fn duplicate(name: &str) -> ServerError {
+    ServerError::Database(format!("ovsdb error: {name}: duplicate database name"))
+}
+
 struct Shared {
     inbox: mpsc::Sender<Input>,
     /// The engine's thread, where all connections are served.
@@ -169,7 +174,7 @@ impl Server {
                 .map(|t| (!t.starts_with("db:")).then(|| t.to_owned())),
         )?;
         let mut engine = Engine::new();
-        let mut journals = Vec::new();
+        let mut journals: Vec<(String, SharedJournal)> = Vec::new();
         for (i, path) in std::iter::once(&options.db_path)
             .chain(&options.more)
             .enumerate()
@@ -179,10 +184,17 @@ impl Server {
             } else {
                 None
             };
+            // A file that is named twice is served once.
+            if journals.iter().any(|(_, j)| j.is_file(path)) {
+                continue;
+            }
             let (journal, db) = Journal::open(path, create)?;
+            let name = db.schema().name.clone();
             let journal = SharedJournal(Arc::new(Mutex::new(journal)));
-            journals.push((db.schema().name.clone(), journal.clone()));
-            engine.add_database(db, Some(Box::new(journal)));
+            if !engine.add_database(db, Some(Box::new(journal.clone()))) {
+                return Err(duplicate(&name));
+            }
+            journals.push((name, journal));
         }
         let (inbox, rx) = mpsc::channel(INBOX);
         let (dead_tx, dead) = watch::channel(None);
@@ -198,9 +210,9 @@ impl Server {
             committed: committed_tx,
             backlog: backlog.clone(),
         };
-        let thread_error = |source| ServerError::Remote {
+        let thread_error = |error| ServerError::Remote {
             remote: "thread".into(),
-            source,
+            error,
         };
         let (runtime_tx, runtime) = oneshot::channel();
         let thread = std::thread::Builder::new()
@@ -247,9 +259,9 @@ impl Server {
             manager,
         };
         for remote in &options.remotes {
-            handle.try_remote(remote).await?.map_err(|source| {
+            handle.try_remote(remote).await?.map_err(|error| {
                 let remote = remote.to_string();
-                ServerError::Remote { remote, source }
+                ServerError::Remote { remote, error }
             })?;
         }
         Ok(server)
@@ -424,14 +436,15 @@ impl ServerHandle {
     /// A file that is served already, is locked, or is no database; a database of that name that is
     /// served already.
     pub async fn add_database(&self, path: PathBuf) -> Result<(), ServerError> {
-        let refused =
-            |what: &str, why| ServerError::Database(format!("ovsdb error: {what}: {why}"));
-        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        if self.with_driver(move |d| d.serves_file(&real)).await? {
-            return Err(refused(&path.display().to_string(), "already open"));
-        }
         let file = path.clone();
-        let (journal, db) = tokio::task::spawn_blocking(move || Journal::open(&file, None))
+        let served = move |d: &mut Driver| d.journals.iter().any(|(_, j)| j.is_file(&file));
+        if self.with_driver(served).await? {
+            let path = path.display();
+            return Err(ServerError::Database(format!(
+                "ovsdb error: {path}: already open"
+            )));
+        }
+        let (journal, db) = tokio::task::spawn_blocking(move || Journal::open(&path, None))
             .await
             .map_err(|e| ServerError::Stopped(e.to_string()))??;
         let name = db.schema().name.clone();
@@ -440,7 +453,7 @@ impl ServerHandle {
             .await?
         {
             true => Ok(()),
-            false => Err(refused(&name, "duplicate database name")),
+            false => Err(duplicate(&name)),
         }
     }
 
