@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ovsdb::ServerHandle;
 use ovsdb::server::ServerError;
-use ovsdb::{ServerHandle, Target};
 use switchd::Vlog;
 use switchd::control::registry::{self, Command, command};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::VERSION;
+use super::{VERSION, target};
 
 /// What the commands work on.
 pub(super) struct Control {
@@ -25,16 +25,6 @@ impl Control {
     fn wait<T>(&self, what: impl Future<Output = Result<T, ServerError>>) -> Result<T, String> {
         self.runtime.block_on(what).map_err(told)
     }
-}
-
-fn target(text: &str) -> Result<Target, String> {
-    text.parse::<Target>().map_err(|e| {
-        if text.starts_with("db:") {
-            format!("\"{text}\": invalid syntax")
-        } else {
-            e.to_string()
-        }
-    })
 }
 
 /// An error, in the words of the library, which are Open vSwitch's.

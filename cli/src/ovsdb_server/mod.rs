@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ovsdb::{Server, ServerOptions};
+use ovsdb::{Server, ServerOptions, Target};
 use switchd::Vlog;
 use switchd::control::ControlSocket;
 use switchd::control::registry;
@@ -100,7 +100,8 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             "remote" => {
-                server.remotes.push(text.unwrap_or_default().parse()?);
+                let remote = target(text.unwrap_or_default()).map_err(|e| anyhow!(e))?;
+                server.remotes.push(remote);
             }
             "create" => server.create = Some(ovsdb::vswitch_schema().clone()),
             "lazy-sync" => server.lazy_sync = true,
@@ -114,9 +115,12 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
             }
         }
     }
-    let mut files = words
-        .iter()
-        .map(|w| std::path::absolute(w).with_context(|| w.clone()));
+    let detach = settings.detach;
+    let mut files = words.iter().map(|w| match detach {
+        // The working directory will be another one.
+        true => std::path::absolute(w).with_context(|| w.clone()),
+        false => Ok(w.into()),
+    });
     server.db_path = match files.next() {
         Some(f) => f?,
         None => paths::db_path(None),
@@ -133,6 +137,20 @@ fn start(args: Vec<OsString>) -> Result<ExitCode> {
         .build()?;
     raise_descriptors();
     runtime.block_on(serve(server, &settings, run, log, started))
+}
+
+/// Reads a remote.
+///
+/// # Errors
+/// It is none; where it was to name a column, in the words of Open vSwitch.
+fn target(text: &str) -> Result<Target, String> {
+    text.parse::<Target>().map_err(|e| {
+        if text.starts_with("db:") {
+            format!("\"{text}\": invalid syntax")
+        } else {
+            e.to_string()
+        }
+    })
 }
 
 /// Every client needs a descriptor: takes as many as the system allows.

@@ -67,6 +67,7 @@ macro_rules! corpora {
 corpora!(
     client,
     monitor,
+    server,
     tool,
     vsctl_bridges,
     vsctl_find,
