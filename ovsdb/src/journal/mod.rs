@@ -404,6 +404,7 @@ impl Journal {
         self.retry_at = 0;
         self.dirty = false;
         self.torn = false;
+        self.failure = None;
         Ok(())
     }
 

@@ -170,6 +170,9 @@ fn a_compaction_is_due_when_the_file_has_grown() {
     let failed = JournalError::Locked("x".into());
     j.finish_compaction(Err(failed)).unwrap_err();
     assert!(!j.wants_compaction(), "not again at once");
+    assert!(j.status().unwrap_err().contains("x: failed to lock"));
+    j.append(&record(1)).unwrap();
+    assert_eq!(j.status(), Ok(()));
 }
 
 #[test]
@@ -182,8 +185,10 @@ fn a_file_that_went_away_takes_no_more_records() {
     fs::rename(&path, &elsewhere).unwrap();
     let e = j.append(&record(9)).unwrap_err();
     assert!(e.to_string().contains("was removed"), "{e}");
+    assert_eq!(j.status(), Err(e.to_string()));
     // Compaction writes it anew,
     j.replace(&db, 1, "test").unwrap();
+    assert_eq!(j.status(), Ok(()));
     j.append(&record(9)).unwrap();
     j.sync().unwrap();
     assert_eq!(rows(&path), 5);
@@ -192,6 +197,7 @@ fn a_file_that_went_away_takes_no_more_records() {
     let other = fs::read(&path).unwrap();
     let e = j.append(&record(9)).unwrap_err();
     assert!(e.to_string().contains("was replaced"), "{e}");
+    assert_eq!(j.status(), Err(e.to_string()));
     assert!(j.replace(&db, 1, "test").is_err());
     assert_eq!(fs::read(&path).unwrap(), other);
 }
