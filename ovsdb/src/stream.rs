@@ -8,6 +8,8 @@ use serde_json::Value;
 
 /// Deepest nesting of arrays and objects; what serde_json allows too.
 pub const MAX_DEPTH: usize = 120;
+/// Bytes of buffer kept while nothing is in it: a peer that once sent much may be idle from then on.
+const KEPT: usize = 1 << 10;
 
 /// Why a stream cannot be read on. There is no way to go on behind such an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +58,7 @@ impl JsonStream {
 
     /// Adds bytes from the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.start > 0 && (self.start == self.buf.len() || self.start > 1 << 16) {
+        if self.start > 1 << 16 {
             self.buf.drain(..self.start);
             self.pos -= self.start;
             self.start = 0;
@@ -135,6 +137,11 @@ impl JsonStream {
         if self.buf.len() - self.start > self.max_len {
             return Err(StreamError::TooLong(self.max_len));
         }
+        if self.start == self.buf.len() {
+            self.buf.clear();
+            self.buf.shrink_to(KEPT);
+            (self.start, self.pos) = (0, 0);
+        }
         Ok(None)
     }
 }
@@ -162,6 +169,23 @@ mod tests {
             );
             assert!(!s.is_mid_message());
         }
+    }
+
+    #[test]
+    fn an_idle_peer_holds_no_buffer() {
+        let mut s = JsonStream::new(1 << 20);
+        let long = json!(["x".repeat(100_000)]);
+        for more in ["", " ", "\n"] {
+            s.feed(format!("{long}{more}").as_bytes());
+            assert_eq!(s.next_message().unwrap().as_ref(), Some(&long));
+            assert_eq!(s.next_message(), Ok(None));
+            assert!(s.buf.capacity() <= KEPT, "{}", s.buf.capacity());
+        }
+        // Half a message is kept.
+        s.feed(b"[1");
+        assert_eq!(s.next_message(), Ok(None));
+        s.feed(b"]");
+        assert_eq!(s.next_message(), Ok(Some(json!([1]))));
     }
 
     #[test]

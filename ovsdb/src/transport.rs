@@ -221,7 +221,8 @@ impl Caller {
                 mark(&s, dscp)?;
                 match tls {
                     None => Ok(Connection::tcp(s)),
-                    Some(tls) => Ok(Connection::tls(tls.accept(s).await?)),
+                    // Apart, so that callers without TLS do not carry a handshake's state for ever.
+                    Some(tls) => Ok(Connection::tls(Box::pin(tls.accept(s)).await?)),
                 }
             }
         }
