@@ -23,7 +23,7 @@ fn datapath(ctx: &mut Context) -> Option<Uuid> {
     }
 }
 
-/// As [`datapath`], an error if there is none.
+/// As [`datapath()`], an error if there is none.
 fn existing_datapath(ctx: &mut Context) -> Result<Uuid, Stop> {
     match datapath(ctx) {
         Some(row) => Ok(row),

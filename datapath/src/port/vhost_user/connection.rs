@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lookout::Lookout;
 use super::message::{Decoder, HEADER, MAX_BODY};
 use super::session::{MAX_QUEUES, Session};
 use super::{PortQueues, Shared};
@@ -17,6 +18,8 @@ use crate::sys::{self, unix};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest pause, so that a guest that boots is served soon.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// The same while there is no socket and one that appears would be noticed.
+const LONGEST_WATCH: Duration = Duration::from_secs(30);
 /// How often queues are looked at for errors while nothing is said.
 const CHECK: Duration = Duration::from_millis(1000);
 /// Refused requests of one connection that are written to the log; a hostile monitor must not fill the disk.
@@ -82,7 +85,13 @@ enum End {
 /// Runs until the port is closed.
 pub(super) fn run(shared: &Arc<Shared>, endpoint: &Endpoint) {
     let mut pause = FIRST_PAUSE;
+    let mut lookout = None;
     loop {
+        if let Endpoint::Client(path) = endpoint
+            && lookout.as_ref().is_none_or(Lookout::is_lost)
+        {
+            lookout = Lookout::new(path);
+        }
         let end = match find(shared, endpoint) {
             Ok(stream) => {
                 let (end, negotiated) = talk(shared, &stream);
@@ -96,7 +105,15 @@ pub(super) fn run(shared: &Arc<Shared>, endpoint: &Endpoint) {
         };
         let End::Lost(reason) = end else { return };
         shared.disconnected(reason);
-        match sys::poll([(shared.stop.as_raw_fd(), false)], pause.as_millis() as i32) {
+        let stop = shared.stop.as_raw_fd();
+        if let Some(lookout) = lookout.as_mut().filter(|l| l.is_sure_of_nothing()) {
+            match lookout.wait(stop, LONGEST_WATCH) {
+                Ok(true) => pause = FIRST_PAUSE,
+                Ok(false) | Err(_) => return,
+            }
+            continue;
+        }
+        match sys::poll([(stop, false)], pause.as_millis() as i32) {
             Ok([stop]) if !stop.read => {}
             _ => return,
         }

@@ -15,6 +15,7 @@
 
 mod connection;
 pub mod fuzz;
+mod lookout;
 pub mod message;
 pub mod session;
 #[cfg(test)]
