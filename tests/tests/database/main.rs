@@ -25,8 +25,7 @@
 //! * Where texts differ on purpose (`--help`), begin the line with `? `: only the exit code is compared.
 //! * The columns `ovs_version` and `db_version` are as any other: what sets them must be a line of the corpus.
 //!
-//! A new corpus needs a line in [`corpora!`] below. `CORPUS_FILE=/tmp/x.txt cargo test -p tests --test database
-//! given -- --ignored` runs a file from elsewhere; `cargo build -p weir` before, as the tests run the binary that is there.
+//! A new corpus needs a line in [`corpora!`] below; `cargo build -p weir` before, as the tests run the binary that is there.
 
 mod contents;
 mod corpus;
@@ -77,10 +76,3 @@ corpora!(
     vsctl_settings,
     vsctl_values,
 );
-
-#[test]
-#[ignore = "runs the file that CORPUS_FILE names"]
-fn given() {
-    let path = std::env::var_os("CORPUS_FILE").expect("CORPUS_FILE");
-    corpus::agree(path.as_ref());
-}
