@@ -2,6 +2,8 @@
 //! that the database names, probes, many clients and those that mean no good.
 
 mod common;
+#[path = "common/pki.rs"]
+mod pki;
 
 use std::process::Command;
 use std::time::Duration;
@@ -15,8 +17,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use common::pki::Pki;
 use common::{Real, have};
+use pki::Pki;
 
 /// A server of ours on an empty database, in a directory of its own.
 struct Ours {
@@ -260,9 +262,10 @@ async fn our_client_speaks_tls_with_ovsdb_server() {
     let mut arguments = pki.arguments();
     arguments.push("--remote=pssl:0:127.0.0.1".into());
     let stock = Real::start(&arguments);
-    let listening = async || stock.log().contains("listening on port ");
+    let log = || std::fs::read_to_string(stock.path("log")).unwrap_or_default();
+    let listening = async || log().contains("listening on port ");
     until("ovsdb-server listens", listening).await;
-    let text = stock.log();
+    let text = log();
     let (_, rest) = text.split_once("listening on port ").unwrap();
     let port = rest.lines().next().unwrap().trim();
     let target: Target = format!("ssl:127.0.0.1:{port}").parse().unwrap();

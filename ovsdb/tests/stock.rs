@@ -348,5 +348,5 @@ async fn our_client_with_ovsdb_server() {
     let real = tokio::task::spawn_blocking(|| Real::start(&[]))
         .await
         .unwrap();
-    session_works_with(&real.sock()).await;
+    session_works_with(&real.path("db.sock")).await;
 }

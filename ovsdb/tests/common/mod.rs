@@ -1,7 +1,4 @@
-//! What tests beside Open vSwitch's programs share. Not every test uses all of it.
-#![allow(dead_code)]
-
-pub mod pki;
+//! What tests beside Open vSwitch's programs share.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -27,7 +24,7 @@ pub struct Real {
 }
 
 impl Real {
-    /// Starts one on an empty database, with more arguments; it logs to [`Real::log`].
+    /// Starts one on an empty database, with more arguments; see [`Real::path`].
     pub fn start(arguments: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let db = dir.path().join("conf.db");
@@ -52,14 +49,9 @@ impl Real {
         Self { dir, child }
     }
 
-    /// Its socket.
-    pub fn sock(&self) -> PathBuf {
-        self.dir.path().join("db.sock")
-    }
-
-    /// What it has logged so far.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    /// A file of its: `db.sock`, its socket, or `log`, what it has said so far.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 }
 
