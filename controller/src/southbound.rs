@@ -635,6 +635,7 @@ impl Connection {
                 max_len: 0,
             }],
             data,
+            ..PacketOut::default()
         }));
     }
 

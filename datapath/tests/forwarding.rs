@@ -340,6 +340,7 @@ fn packet_outs_and_packet_ins_and_their_budget() {
             max_len: 0,
         }],
         data: udp(1, 2).into(),
+        ..PacketOut::default()
     };
     t.dp.packet_out(t.br, &m).unwrap();
     t.dp.settle();

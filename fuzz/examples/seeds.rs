@@ -138,6 +138,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
         weight: 1,
         watch_port: PortNo::ANY,
         watch_group: None,
+        id: 0,
         actions: vec![
             Action::PushVlan(0x8100),
             Action::SetVlanVid(5),
@@ -184,6 +185,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
                 .with(FieldId::InPort, 1)
                 .with(FieldId::TunId, 9),
             data: vec![0x55; 60].into(),
+            ..PacketIn::default()
         })
     };
     let config = SwitchConfig {
@@ -198,6 +200,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
         packet_in: [7, 0],
         port_status: [7, 7],
         flow_removed: [15, 0],
+        ..AsyncConfig::default()
     };
     let mut all = vec![
         Message::Hello(Hello {
@@ -235,18 +238,21 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             in_port: PortNo::CONTROLLER,
             actions: bucket.actions.clone(),
             data: vec![0xaa; 60].into(),
+            ..PacketOut::default()
         }),
         Message::GroupMod(GroupMod {
             command: GroupModCommand::Add,
             kind: GroupType::Select,
             group: 1,
             buckets: vec![bucket.clone(), bucket.clone()],
+            position: BucketPosition::default(),
+            selection: Selection::default(),
         }),
         Message::MeterMod(MeterMod {
             command: MeterModCommand::Add,
             config: meter.clone(),
         }),
-        Message::TableMod(0, 3),
+        Message::TableMod(TableConfig::default()),
         Message::PortMod(PortMod {
             port: PortNo(1),
             mac: port.mac,
@@ -349,6 +355,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             group: 1,
             kind: GroupType::FastFailover,
             buckets: vec![bucket],
+            selection: Selection::default(),
         }]),
         MultipartReply::GroupFeatures(GroupFeatures::default()),
         MultipartReply::Meter(vec![MeterStats {

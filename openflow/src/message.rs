@@ -31,6 +31,13 @@ impl PortNo {
     }
 }
 
+impl Default for PortNo {
+    /// No port in particular: [`PortNo::ANY`].
+    fn default() -> PortNo {
+        PortNo::ANY
+    }
+}
+
 impl fmt::Display for PortNo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match *self {
@@ -377,7 +384,7 @@ pub enum PortReason {
 }
 
 /// A packet for a controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PacketIn {
     /// Where the whole packet waits, if it does.
     pub buffer: BufferId,
@@ -391,17 +398,24 @@ pub struct PacketIn {
     pub cookie: u64,
     /// in_port, metadata, registers, tunnel fields: what the packet's bytes do not tell.
     pub metadata: Match,
+    /// What the controller action that sent it said (Nicira's second form alone).
+    pub userdata: Bytes,
+    /// The state of a paused pipeline, opaque to the controller, which sends it back to go on
+    /// (Nicira's second form alone).
+    pub continuation: Option<Bytes>,
     /// The packet, or its first bytes.
     pub data: Bytes,
 }
 
 /// A packet from a controller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PacketOut {
     /// A waiting packet, or `data`.
     pub buffer: BufferId,
     /// Where it is said to have come in; [`PortNo::CONTROLLER`] or ANY for nowhere.
     pub in_port: PortNo,
+    /// Other pipeline fields it begins with (OpenFlow 1.5 and later).
+    pub fields: Match,
     /// What to do with it.
     pub actions: Vec<Action>,
     /// The packet if not buffered.
@@ -523,7 +537,7 @@ pub enum GroupType {
 }
 
 /// One action bucket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
     /// Relative weight in a select group.
     pub weight: u16,
@@ -531,6 +545,8 @@ pub struct Bucket {
     pub watch_port: PortNo,
     /// Group whose state makes the bucket live.
     pub watch_group: Option<u32>,
+    /// Its name within the group (1.5); older versions number buckets as they come.
+    pub id: u32,
     /// What the bucket does.
     pub actions: Vec<Action>,
 }
@@ -541,7 +557,38 @@ pub struct Bucket {
 pub enum GroupModCommand {
     Add,
     Modify,
+    /// Modify, or add if it is not there (Open vSwitch).
+    AddOrModify,
     Delete,
+    /// Put the buckets where [`GroupMod::position`] says (1.5).
+    InsertBucket,
+    /// Take away the buckets that [`GroupMod::position`] names (1.5).
+    RemoveBucket,
+}
+
+/// Which buckets of a group an insert or remove speaks of (OpenFlow 1.5.1 7.3.4.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BucketPosition {
+    /// Before the first, or the first.
+    First,
+    /// Behind the last, or the last.
+    #[default]
+    Last,
+    /// All.
+    All,
+    /// Behind the one with this id, or that one.
+    Id(u32),
+}
+
+/// How a select group chooses (the `ntr_selection_method` experimenter property).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `hash`, `dp_hash`, or empty for the switch's choice.
+    pub method: String,
+    /// Basis of the hash.
+    pub param: u64,
+    /// For `hash`: the fields that count, with masks.
+    pub fields: Vec<(FieldId, u128)>,
 }
 
 /// Group number that stands for all groups.
@@ -556,8 +603,12 @@ pub struct GroupMod {
     pub kind: GroupType,
     /// Which group, or [`GROUP_ALL`] for deletes.
     pub group: u32,
-    /// Its buckets.
+    /// Its buckets, or those to insert.
     pub buckets: Vec<Bucket>,
+    /// For inserts and removes.
+    pub position: BucketPosition,
+    /// How it chooses.
+    pub selection: Selection,
 }
 
 /// A group as it was set up.
@@ -569,6 +620,8 @@ pub struct GroupDesc {
     pub kind: GroupType,
     /// Its buckets.
     pub buckets: Vec<Bucket>,
+    /// How it chooses.
+    pub selection: Selection,
 }
 
 /// A group's counters.
@@ -704,6 +757,154 @@ pub struct TableFeatures {
     pub properties: Vec<TableProperty>,
 }
 
+/// What a table does with packets that no rule matches, before OpenFlow 1.3 had table-miss rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum TableMiss {
+    Controller,
+    Continue,
+    Drop,
+}
+
+/// A table's configuration, in a change or (complete) in a description.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableConfig {
+    /// Which, or [`TABLE_ALL`].
+    pub table: u8,
+    /// What happens to packets that no rule matches (1.1 and 1.2); `None` for no change.
+    pub miss: Option<TableMiss>,
+    /// Whether a full table evicts (1.4 and later).
+    pub eviction: Option<bool>,
+    /// `OFPTMPEF_*`: 1 other, 2 importance, 4 lifetime.
+    pub eviction_flags: Option<u32>,
+    /// Whether and at what free percentages it tells (down, up) (1.4 and later).
+    pub vacancy: Option<Option<(u8, u8)>>,
+    /// The free percentage now, in descriptions.
+    pub vacancy_now: u8,
+}
+
+/// Why a table's status is told (OpenFlow 1.4.1 7.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum TableReason {
+    VacancyDown,
+    VacancyUp,
+}
+
+/// Why a controller's role changed without its asking (OpenFlow 1.4.1 7.4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum RoleReason {
+    MasterRequest,
+    Config,
+    Experimenter,
+}
+
+/// The state of one controller's connection (OpenFlow 1.5.1 7.4.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerStatus {
+    /// Its short id.
+    pub id: u16,
+    /// Its role.
+    pub role: Role,
+    /// `OFPCSR_*`: why it is told.
+    pub reason: u8,
+    /// Whether the connection is up.
+    pub up: bool,
+    /// `PROTOCOL:ADDRESS:PORT` of its connections.
+    pub uri: String,
+}
+
+/// What a flow monitor asks for (Nicira's, OpenFlow 1.4.1 7.3.5.18).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowMonitorRequest {
+    /// Chosen by the controller.
+    pub id: u32,
+    /// Add, modify or delete the monitor (1.4 and later; Nicira's always add).
+    pub command: FlowMonitorCommand,
+    /// `OFPFMF_*`: 1 initial, 2 add, 4 removed, 8 modify, 16 with instructions, 32 never abbreviated, 64 only own.
+    pub flags: u16,
+    /// Only flows of this table, or [`TABLE_ALL`].
+    pub table: u8,
+    /// Only flows with an output to it; [`PortNo::ANY`] for all.
+    pub out_port: PortNo,
+    /// Only flows that use the group.
+    pub out_group: Option<u32>,
+    /// Only flows within this match.
+    pub matching: Match,
+}
+
+/// `OFPFMC_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum FlowMonitorCommand {
+    Add,
+    Modify,
+    Delete,
+}
+
+/// What a flow monitor tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FlowUpdate {
+    /// A flow that was there when the monitor came.
+    Initial(MonitoredFlow),
+    /// A new flow.
+    Added(MonitoredFlow),
+    /// A flow that ended, and why.
+    Removed(FlowRemovedReason, MonitoredFlow),
+    /// New instructions.
+    Modified(MonitoredFlow),
+    /// A change that this controller asked for itself, by transaction id.
+    Abbreviated(u32),
+    /// The controller was too slow: nothing is told until...
+    Paused,
+    /// ...it has caught up; what changed meanwhile came before this.
+    Resumed,
+}
+
+/// A flow as a monitor sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as in FlowStats")]
+pub struct MonitoredFlow {
+    pub table: u8,
+    pub priority: u16,
+    pub idle_timeout: u16,
+    pub hard_timeout: u16,
+    pub cookie: u64,
+    pub matching: Match,
+    /// If asked for.
+    pub instructions: Option<Instructions>,
+}
+
+/// A Geneve option's place among the `tun_metadata` fields (NXT_TLV_TABLE_MOD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TlvMap {
+    /// Option class.
+    pub class: u16,
+    /// Option type.
+    pub kind: u8,
+    /// Bytes: 4 to 124, a multiple of 4.
+    pub len: u8,
+    /// The field's number, 0 to 63.
+    pub index: u16,
+}
+
+/// `NXTTMC_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "Nicira's names")]
+pub enum TlvTableCommand {
+    Add,
+    Delete,
+    Clear,
+}
+
+/// What bundles a switch takes (OpenFlow 1.5.1 7.3.5.20).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BundleFeatures {
+    /// `OFPBF_*`: 1 atomic, 2 ordered, 4 scheduled.
+    pub capabilities: u16,
+}
+
 /// One property of a table's features. `miss` is about the table-miss rule alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the specification's names")]
@@ -752,7 +953,7 @@ pub struct RoleMsg {
 
 /// Which asynchronous messages a controller gets (OpenFlow 1.3.5 7.3.10): bit per reason; index 0
 /// while it is primary or equal, 1 while it is secondary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AsyncConfig {
     /// Bit per [`PacketInReason`] wire number.
     pub packet_in: [u32; 2],
@@ -760,6 +961,16 @@ pub struct AsyncConfig {
     pub port_status: [u32; 2],
     /// Bit per [`FlowRemovedReason`].
     pub flow_removed: [u32; 2],
+    /// Bit per [`RoleReason`] (1.4 and later, as what follows).
+    pub role_status: [u32; 2],
+    /// Bit per [`TableReason`].
+    pub table_status: [u32; 2],
+    /// Bit 0 group, 1 meter changes of others.
+    pub request_forward: [u32; 2],
+    /// Bit per `OFPFSR_*` (1.5).
+    pub flow_stats: [u32; 2],
+    /// Bit per `OFPCSR_*` (1.5).
+    pub controller_status: [u32; 2],
 }
 
 /// A queue and its rates, in tenths of a percent of the port's speed (0..=1000) where set.
@@ -811,6 +1022,23 @@ pub enum MultipartRequest {
     TableFeatures(Vec<TableFeatures>),
     /// The ports (1.5 narrows it to one).
     PortDesc(PortNo),
+    /// The tables' configuration (1.4).
+    TableDesc,
+    /// The queues (1.4).
+    QueueDesc {
+        /// Which port's.
+        port: PortNo,
+        /// Which queue.
+        queue: Option<u32>,
+    },
+    /// Watch flows (Nicira's before 1.4).
+    FlowMonitor(Vec<FlowMonitorRequest>),
+    /// Counters of flows without instructions (1.5; its `Flow` is FLOW_DESC).
+    FlowStats(FlowFilter),
+    /// The controllers' connections (1.5).
+    ControllerStatus,
+    /// What bundles there can be (1.5).
+    BundleFeatures,
 }
 
 /// The answer to a [`MultipartRequest`], whole.
@@ -831,6 +1059,12 @@ pub enum MultipartReply {
     MeterFeatures(MeterFeatures),
     TableFeatures(Vec<TableFeatures>),
     PortDesc(Vec<PortDesc>),
+    TableDesc(Vec<TableConfig>),
+    QueueDesc(Vec<QueueConfig>),
+    FlowMonitor(Vec<FlowUpdate>),
+    FlowStats(Vec<FlowStats>),
+    ControllerStatus(Vec<ControllerStatus>),
+    BundleFeatures(BundleFeatures),
 }
 
 /// Step in a bundle's life (ONF extension 230 for OpenFlow 1.3, 1.4.1 7.3.9.2).
@@ -893,8 +1127,8 @@ pub enum Message {
     GroupMod(GroupMod),
     /// Change of meters.
     MeterMod(MeterMod),
-    /// Change of a table's configuration: table ([`TABLE_ALL`] for all) and `OFPTC_*` bits.
-    TableMod(u8, u32),
+    /// Change of a table's configuration.
+    TableMod(TableConfig),
     /// Change of a port.
     PortMod(PortMod),
     /// A question in several parts; the session puts the parts together.
@@ -934,4 +1168,32 @@ pub enum Message {
     SetPacketInFormat(u32),
     /// NXT_SET_CONTROLLER_ID: which controller actions this connection listens to.
     SetControllerId(u16),
+    /// NXT_PACKET_IN2: a packet for the controller, with userdata and continuation.
+    PacketIn2(PacketIn),
+    /// NXT_RESUME: a paused pipeline goes on, with the packet as the controller made it.
+    Resume(PacketIn),
+    /// NXT_TLV_TABLE_MOD.
+    TlvTableMod(TlvTableCommand, Vec<TlvMap>),
+    /// NXT_TLV_TABLE_REQUEST.
+    TlvTableRequest,
+    /// Answer to it: bytes of options and number of fields there can be, and the table.
+    TlvTableReply(u32, u16, Vec<TlvMap>),
+    /// NXT_CT_FLUSH_ZONE: connections of a zone are forgotten.
+    CtFlushZone(u16),
+    /// NXT_FLOW_MONITOR_CANCEL, by the monitor's id.
+    FlowMonitorCancel(u32),
+    /// NXT_FLOW_MONITOR_PAUSED.
+    FlowMonitorPaused,
+    /// NXT_FLOW_MONITOR_RESUMED.
+    FlowMonitorResumed,
+    /// Another controller took the primary role, or the like (1.4).
+    RoleStatus(RoleReason, RoleMsg),
+    /// A table fills or empties (1.4).
+    TableStatus(TableReason, TableConfig),
+    /// Another controller's change of a group or meter (1.4).
+    RequestForward(u32, Box<Message>),
+    /// A controller's connection changed (1.5).
+    ControllerStatus(ControllerStatus),
+    /// An experimenter's message or multipart that is not known: experimenter, type, body.
+    Experimenter(u32, u32, Bytes),
 }

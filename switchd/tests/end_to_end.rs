@@ -453,6 +453,7 @@ async fn a_secure_bridge_does_what_its_controller_says() {
             max_len: 0,
         }],
         data: p.data,
+        ..PacketOut::default()
     }))
     .await;
     assert_eq!(s.received(2).await, frame(1, 2));

@@ -892,6 +892,7 @@ fn packet_out(o: &Options, a: &[&str]) -> Result<()> {
             in_port: port,
             actions: actions.clone(),
             data: Bytes::from(hex(p)?),
+            ..PacketOut::default()
         }));
     }
     open(o, a[0])?.change(&messages)

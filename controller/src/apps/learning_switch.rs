@@ -214,6 +214,7 @@ impl LearningSwitch {
                 } else {
                     packet.data.clone()
                 },
+                ..PacketOut::default()
             }));
         }
         out
@@ -380,6 +381,7 @@ mod tests {
             cookie: cookie::TABLE_MISS,
             metadata: Match::new().with(FieldId::InPort, port.into()),
             data: data.into(),
+            ..PacketIn::default()
         }
     }
 

@@ -231,6 +231,7 @@ impl FakeSwitch {
             cookie: controller::cookie::TABLE_MISS,
             metadata: Match::new().with(FieldId::InPort, in_port.into()),
             data: data.into(),
+            ..PacketIn::default()
         }));
     }
 

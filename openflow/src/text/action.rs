@@ -434,6 +434,7 @@ impl Context<'_> {
             id,
             userdata,
             pause,
+            meter: None,
         })
     }
 
@@ -611,6 +612,7 @@ fn one(a: &Action, names: &Names) -> String {
             id,
             userdata,
             pause,
+            meter,
         } => {
             let mut parts = Vec::new();
             if *reason != PacketInReason::Action {
@@ -628,7 +630,13 @@ fn one(a: &Action, names: &Names) -> String {
             if *pause {
                 parts.push("pause".into());
             }
-            if *reason == PacketInReason::Action && *id == 0 && userdata.is_empty() && !pause {
+            parts.extend(meter.map(|m| format!("meter_id={m}")));
+            if *reason == PacketInReason::Action
+                && *id == 0
+                && userdata.is_empty()
+                && !pause
+                && meter.is_none()
+            {
                 return format!("CONTROLLER:{max_len}");
             }
             format!("controller({})", parts.join(","))

@@ -246,6 +246,12 @@ fn message_name(m: &Message) -> &'static str {
             MultipartRequest::MeterFeatures => "OFPST_METER_FEATURES request",
             MultipartRequest::TableFeatures(_) => "OFPST_TABLE_FEATURES request",
             MultipartRequest::PortDesc(_) => "OFPST_PORT_DESC request",
+            MultipartRequest::TableDesc => "OFPST_TABLE_DESC request",
+            MultipartRequest::QueueDesc { .. } => "OFPST_QUEUE_DESC request",
+            MultipartRequest::FlowMonitor(_) => "OFPST_FLOW_MONITOR request",
+            MultipartRequest::FlowStats(_) => "OFPST_FLOW_STATS request",
+            MultipartRequest::ControllerStatus => "OFPST_CONTROLLER_STATUS request",
+            MultipartRequest::BundleFeatures => "OFPST_BUNDLE_FEATURES request",
         },
         Message::MultipartReply(a) => match a {
             MultipartReply::Desc(_) => "OFPST_DESC reply",
@@ -262,6 +268,12 @@ fn message_name(m: &Message) -> &'static str {
             MultipartReply::MeterFeatures(_) => "OFPST_METER_FEATURES reply",
             MultipartReply::TableFeatures(_) => "OFPST_TABLE_FEATURES reply",
             MultipartReply::PortDesc(_) => "OFPST_PORT_DESC reply",
+            MultipartReply::TableDesc(_) => "OFPST_TABLE_DESC reply",
+            MultipartReply::QueueDesc(_) => "OFPST_QUEUE_DESC reply",
+            MultipartReply::FlowMonitor(_) => "OFPST_FLOW_MONITOR reply",
+            MultipartReply::FlowStats(_) => "OFPST_FLOW_STATS reply",
+            MultipartReply::ControllerStatus(_) => "OFPST_CONTROLLER_STATUS reply",
+            MultipartReply::BundleFeatures(_) => "OFPST_BUNDLE_FEATURES reply",
         },
         Message::BarrierRequest => "OFPT_BARRIER_REQUEST",
         Message::BarrierReply => "OFPT_BARRIER_REPLY",
@@ -278,6 +290,20 @@ fn message_name(m: &Message) -> &'static str {
         Message::FlowModTableId(_) => "NXT_FLOW_MOD_TABLE_ID",
         Message::SetPacketInFormat(_) => "NXT_SET_PACKET_IN_FORMAT",
         Message::SetControllerId(_) => "NXT_SET_CONTROLLER_ID",
+        Message::PacketIn2(_) => "NXT_PACKET_IN2",
+        Message::Resume(_) => "NXT_RESUME",
+        Message::TlvTableMod(..) => "NXT_TLV_TABLE_MOD",
+        Message::TlvTableRequest => "NXT_TLV_TABLE_REQUEST",
+        Message::TlvTableReply(..) => "NXT_TLV_TABLE_REPLY",
+        Message::CtFlushZone(_) => "NXT_CT_FLUSH_ZONE",
+        Message::FlowMonitorCancel(_) => "NXT_FLOW_MONITOR_CANCEL",
+        Message::FlowMonitorPaused => "NXT_FLOW_MONITOR_PAUSED",
+        Message::FlowMonitorResumed => "NXT_FLOW_MONITOR_RESUMED",
+        Message::RoleStatus(..) => "OFPT_ROLE_STATUS",
+        Message::TableStatus(..) => "OFPT_TABLE_STATUS",
+        Message::RequestForward(..) => "OFPT_REQUESTFORWARD",
+        Message::ControllerStatus(_) => "OFPT_CONTROLLER_STATUS",
+        Message::Experimenter(..) => "OFPT_EXPERIMENTER",
     }
 }
 
@@ -433,16 +459,17 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
                 bits(p.advertise, &link, "UNCHANGED")
             )
         }
-        Message::TableMod(table, config) => {
+        Message::TableMod(c) => {
+            let table = &c.table;
             let table = if *table == TABLE_ALL {
                 "ALL_TABLES".into()
             } else {
                 table.to_string()
             };
             let _ = write!(w, " table_id={table}");
-            match config {
-                0 | 3 => writeln!(w),
-                n => writeln!(w, ", flow_miss_config={n:#x}"),
+            match c.miss {
+                None => writeln!(w),
+                Some(miss) => writeln!(w, ", flow_miss_config={miss:?}"),
             }
         }
         Message::RoleRequest(r) | Message::RoleReply(r) => {
@@ -493,6 +520,9 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
             let command = match g.command {
                 GroupModCommand::Add => "ADD",
                 GroupModCommand::Modify => "MOD",
+                GroupModCommand::AddOrModify => "ADD_OR_MOD",
+                GroupModCommand::InsertBucket => "INSERT_BUCKET",
+                GroupModCommand::RemoveBucket => "REMOVE_BUCKET",
                 GroupModCommand::Delete => "DEL",
             };
             writeln!(
@@ -536,6 +566,20 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
             write!(w, "{}", format_message(&inner, names))
         }
         Message::GetAsyncReply(a) | Message::SetAsync(a) => asynchronous(w, a),
+        Message::PacketIn2(_)
+        | Message::Resume(_)
+        | Message::TlvTableMod(..)
+        | Message::TlvTableRequest
+        | Message::TlvTableReply(..)
+        | Message::CtFlushZone(_)
+        | Message::FlowMonitorCancel(_)
+        | Message::FlowMonitorPaused
+        | Message::FlowMonitorResumed
+        | Message::RoleStatus(..)
+        | Message::TableStatus(..)
+        | Message::RequestForward(..)
+        | Message::ControllerStatus(_)
+        | Message::Experimenter(..) => writeln!(w, " {m:?}"),
         Message::MultipartRequest(q) => request(w, q, names),
         Message::MultipartReply(a) => reply(w, a, names),
         Message::FeaturesRequest
@@ -918,6 +962,7 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
             Ok(())
         }
         MultipartReply::PortDesc(ports) => write!(w, "\n{}", format_ports(ports)),
+        other => writeln!(w, " {other:?}"),
     }
 }
 

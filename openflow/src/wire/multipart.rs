@@ -216,6 +216,7 @@ pub(super) fn read_reply(mut r: Reader<'_>) -> Result<(MultipartReply, bool), Of
                 group: e.u32()?,
                 kind,
                 buckets: v13::read_buckets(&mut e)?,
+                selection: Selection::default(),
             })
         })?),
         8 => MultipartReply::GroupFeatures(GroupFeatures {
@@ -429,6 +430,13 @@ fn put_table_features(w: &mut Writer, t: &TableFeatures) -> Result<(), OfError> 
     w.set_len(start, start)
 }
 
+fn no_form(what: String) -> OfError {
+    OfError::new(
+        ErrorKind::BadMultipart,
+        format!("this version has no form of {what}"),
+    )
+}
+
 fn begin(w: &mut Writer, message: u8, xid: u32, kind: u16) -> usize {
     let start = w.len();
     super::put_header(w, OF13, message, xid);
@@ -456,6 +464,7 @@ pub(super) fn put_request(w: &mut Writer, xid: u32, q: &MultipartRequest) -> Res
             return put_parts(w, 18, xid, 12, tables, put_table_features);
         }
         MultipartRequest::PortDesc(_) => 13,
+        other => return Err(no_form(format!("{other:?}"))),
     };
     let start = begin(w, 18, xid, kind);
     match q {
@@ -638,6 +647,7 @@ pub(super) fn put_reply(w: &mut Writer, xid: u32, a: &MultipartReply) -> Result<
                 Ok(())
             });
         }
+        other => return Err(no_form(format!("{other:?}"))),
     }
     w.set_len(start + 2, start)
 }

@@ -182,6 +182,7 @@ pub(super) fn read_action(whole: &[u8], mut b: Reader<'_>, version: u8) -> Resul
                 reason: controller_reason(b.u8()?)?,
                 userdata: Bytes::new(),
                 pause: false,
+                meter: None,
             }
         }
         21 => {
@@ -295,6 +296,7 @@ fn controller2(mut b: Reader<'_>) -> Result<Action, OfError> {
         reason,
         userdata,
         pause,
+        meter: None,
     })
 }
 
@@ -390,8 +392,9 @@ pub(super) fn put_action(w: &mut Writer, a: &Action) -> Result<(), OfError> {
             reason,
             id,
             userdata,
-            pause,
-        } if userdata.is_empty() && !pause => {
+            pause: false,
+            meter: None,
+        } if userdata.is_empty() => {
             head(w, 20);
             w.u16(*max_len);
             w.u16(*id);
@@ -404,6 +407,7 @@ pub(super) fn put_action(w: &mut Writer, a: &Action) -> Result<(), OfError> {
             id,
             userdata,
             pause,
+            meter: None,
         } => {
             head(w, 37);
             w.zeros(6);
@@ -537,6 +541,7 @@ pub(super) fn read_async(r: &mut Reader<'_>) -> Result<AsyncConfig, OfError> {
         packet_in: pair()?,
         port_status: pair()?,
         flow_removed: pair()?,
+        ..AsyncConfig::default()
     })
 }
 

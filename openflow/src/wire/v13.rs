@@ -151,6 +151,8 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 kind,
                 group: r.u32()?,
                 buckets: read_buckets(&mut r)?,
+                position: BucketPosition::default(),
+                selection: Selection::default(),
             })
         }
         16 => {
@@ -172,7 +174,12 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
         17 => {
             let table = r.u8()?;
             r.skip(3)?;
-            Message::TableMod(table, r.u32()?)
+            // Of the versions this module serves, 1.3 has no configuration: the bits are reserved.
+            r.skip(4)?;
+            Message::TableMod(TableConfig {
+                table,
+                ..TableConfig::default()
+            })
         }
         18 => {
             let (m, flag) = multipart::read_request(r.clone())?;
@@ -270,6 +277,7 @@ fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
         cookie,
         metadata,
         data: Bytes::copy_from_slice(r.all()),
+        ..PacketIn::default()
     })
 }
 
@@ -288,6 +296,7 @@ fn packet_out(r: &mut Reader<'_>) -> Result<PacketOut, OfError> {
         in_port: PortNo(in_port),
         actions: action::read_actions(&mut actions, OF13)?,
         data: Bytes::copy_from_slice(r.all()),
+        ..PacketOut::default()
     })
 }
 
@@ -485,6 +494,7 @@ pub(super) fn read_buckets(r: &mut Reader<'_>) -> Result<Vec<Bucket>, OfError> {
             weight,
             watch_port,
             watch_group,
+            id: out.len() as u32,
             actions: action::read_actions(&mut b, OF13)?,
         });
     }
@@ -718,10 +728,9 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
             w.u32(p.advertise);
             w.zeros(4);
         }
-        Message::TableMod(table, config) => {
-            w.u8(*table);
-            w.zeros(3);
-            w.u32(*config);
+        Message::TableMod(c) => {
+            w.u8(c.table);
+            w.zeros(7);
         }
         Message::QueueGetConfigRequest(port) => {
             w.u32(port.0);

@@ -13,7 +13,8 @@ use openflow::{
     AsyncConfig, BundleId, BundleStep, ErrorMsg, Features, FieldId, FlowFilter, FlowFlags, FlowMod,
     FlowModCommand, FlowStats, GroupFeatures, GroupModCommand, LegacyTable, Message, MeterFeatures,
     MeterModCommand, MultipartReply, MultipartRequest, OfError, PacketIn, PortDesc, PortNo,
-    PortStats, Role, SwitchConfig, SwitchDesc, TABLE_ALL, TableFeatures, TableProperty, TableStats,
+    PortStats, Role, SwitchConfig, SwitchDesc, TABLE_ALL, TableConfig, TableFeatures,
+    TableProperty, TableStats,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -278,13 +279,15 @@ impl Peer {
             }
             Message::GroupMod(g) => match g.command {
                 GroupModCommand::Delete => {}
-                GroupModCommand::Add => {
+                GroupModCommand::Add | GroupModCommand::AddOrModify => {
                     return Err(OfError::new(
                         ErrorKind::BadGroupType,
                         "groups are not supported yet",
                     ));
                 }
-                GroupModCommand::Modify => {
+                GroupModCommand::Modify
+                | GroupModCommand::InsertBucket
+                | GroupModCommand::RemoveBucket => {
                     return Err(OfError::new(
                         ErrorKind::UnknownGroup,
                         "groups are not supported yet",
@@ -306,18 +309,11 @@ impl Peer {
                     ));
                 }
             },
-            Message::TableMod(table, config) => {
+            Message::TableMod(TableConfig { table, .. }) => {
                 if table >= TABLES && table != TABLE_ALL {
                     return Err(OfError::new(
                         ErrorKind::TableModBadTable,
                         format!("table {table}: there are tables 0 to {}", TABLES - 1),
-                    ));
-                }
-                // The low two bits are reserved and mean nothing since 1.3.
-                if config & !3 != 0 {
-                    return Err(OfError::new(
-                        ErrorKind::TableModBadConfig,
-                        format!("table configuration {config:#x} is not supported"),
                     ));
                 }
             }
@@ -381,6 +377,17 @@ impl Peer {
                     "Nicira has no form of this message",
                 ));
             }
+            other @ (Message::Resume(_)
+            | Message::TlvTableMod(..)
+            | Message::TlvTableRequest
+            | Message::CtFlushZone(_)
+            | Message::FlowMonitorCancel(_)
+            | Message::Experimenter(..)) => {
+                return Err(OfError::new(
+                    ErrorKind::BadExpType,
+                    format!("{other:?} is not supported yet"),
+                ));
+            }
             Message::FeaturesReply(_)
             | Message::GetConfigReply(_)
             | Message::PacketIn(_)
@@ -390,7 +397,15 @@ impl Peer {
             | Message::BarrierReply
             | Message::QueueGetConfigReply(..)
             | Message::RoleReply(_)
-            | Message::GetAsyncReply(_) => {
+            | Message::GetAsyncReply(_)
+            | Message::PacketIn2(_)
+            | Message::TlvTableReply(..)
+            | Message::FlowMonitorPaused
+            | Message::FlowMonitorResumed
+            | Message::RoleStatus(..)
+            | Message::TableStatus(..)
+            | Message::RequestForward(..)
+            | Message::ControllerStatus(_) => {
                 return Err(OfError::new(
                     ErrorKind::BadType,
                     "only a switch sends this message",
@@ -570,6 +585,12 @@ impl Peer {
                     ));
                 }
                 MultipartReply::TableFeatures((0..TABLES).map(table_features).collect())
+            }
+            other => {
+                return Err(OfError::new(
+                    ErrorKind::BadMultipart,
+                    format!("{other:?} is not supported yet"),
+                ));
             }
         })
     }
@@ -766,13 +787,10 @@ fn default_async(on: bool) -> AsyncConfig {
             packet_in: [0b11_1011, 0],
             port_status: [0b111, 0b111],
             flow_removed: [0b11_1111, 0],
+            ..AsyncConfig::default()
         }
     } else {
-        AsyncConfig {
-            packet_in: [0, 0],
-            port_status: [0, 0],
-            flow_removed: [0, 0],
-        }
+        AsyncConfig::default()
     }
 }
 

@@ -185,6 +185,7 @@ impl Forwarder {
                 cookie: spec.cookie,
                 metadata: spec.metadata.clone(),
                 data: packet.bytes.into(),
+                ..PacketIn::default()
             },
             max_len: spec.max_len,
             controller_id: spec.controller_id,

@@ -227,6 +227,7 @@ fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
         cookie: NO_COOKIE,
         metadata: Match::new().with(FieldId::InPort, port.0.into()),
         data: Bytes::copy_from_slice(r.all()),
+        ..PacketIn::default()
     })
 }
 
@@ -256,6 +257,7 @@ pub(super) fn nx_packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
         cookie,
         metadata,
         data: Bytes::copy_from_slice(r.all()),
+        ..PacketIn::default()
     })
 }
 
@@ -277,6 +279,7 @@ fn packet_out(r: &mut Reader<'_>) -> Result<PacketOut, OfError> {
         in_port,
         actions: instructions.apply,
         data: Bytes::copy_from_slice(r.all()),
+        ..PacketOut::default()
     })
 }
 

@@ -27,6 +27,7 @@ fn packet_in(reason: PacketInReason, max_len: u16) -> Async {
             cookie: 0,
             metadata: Match::new(),
             data: Bytes::from(vec![0; 100]),
+            ..PacketIn::default()
         },
         max_len,
         controller_id: 0,
@@ -107,8 +108,7 @@ fn packet_ins_are_cut_filtered_and_limited() {
     );
     let off = AsyncConfig {
         packet_in: [1, 0],
-        port_status: [0, 0],
-        flow_removed: [0, 0],
+        ..AsyncConfig::default()
     };
     p.handle(&b, 1, Message::SetAsync(off));
     assert_eq!(p.tell(&b, &other, now + Duration::from_secs(9)), None);
