@@ -15,6 +15,7 @@
 //! that was overwritten has not.
 
 mod action_set;
+mod headers;
 mod normal;
 mod translate;
 

@@ -1,6 +1,7 @@
 //! The NORMAL action: a learning switch with VLANs, as 802.1Q and Open vSwitch have it.
 
-use super::translate::{Credit, Dep, Tag, Xlate};
+use super::headers::Tag;
+use super::translate::{Credit, Dep, Xlate};
 use crate::bridge::{Bridge, BridgeState, PortEntry};
 use crate::config::{PriorityTags, VlanConfig, VlanMode};
 use crate::drop::DropReason;

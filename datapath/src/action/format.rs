@@ -1,0 +1,86 @@
+//! Actions as text.
+
+use super::DpAction;
+use openflow::{MacAddr, Slot};
+use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Actions as text, in the form of `ovs-dpctl dump-flows`. `port` names a port.
+pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> String {
+    if actions.is_empty() {
+        return "drop".into();
+    }
+    let mut s = String::new();
+    for a in actions {
+        if !s.is_empty() {
+            s.push(',');
+        }
+        let _ = match a {
+            DpAction::Output(p) => write!(s, "{}", port(*p)),
+            DpAction::PushVlan { tpid: 0, tci } | DpAction::PushVlan { tpid: 0x8100, tci } => {
+                write!(s, "push_vlan(vid={},pcp={})", tci & 0xfff, tci >> 13)
+            }
+            DpAction::PushVlan { tpid, tci } => {
+                write!(
+                    s,
+                    "push_vlan(tpid={tpid:#x},vid={},pcp={})",
+                    tci & 0xfff,
+                    tci >> 13
+                )
+            }
+            DpAction::PopVlan => write!(s, "pop_vlan"),
+            DpAction::SetVlan(tci) => {
+                write!(s, "set(vlan(vid={},pcp={}))", tci & 0xfff, tci >> 13)
+            }
+            DpAction::Set { slot, value, mask } => {
+                let full = *mask == crate::flow::slot_bits(*slot);
+                let (group, name) = names(*slot);
+                let v = show(*slot, *value);
+                if full {
+                    write!(s, "set({group}({name}={v}))")
+                } else {
+                    write!(s, "set({group}({name}={v}/{}))", show(*slot, *mask))
+                }
+            }
+            DpAction::PacketIn(spec) => write!(
+                s,
+                "userspace(controller(reason={},max_len={},id={},rule_cookie={:#x}))",
+                spec.reason as u8, spec.max_len, spec.controller_id, spec.cookie
+            ),
+        };
+    }
+    s
+}
+
+fn names(slot: Slot) -> (&'static str, &'static str) {
+    match slot {
+        Slot::EthSrc => ("eth", "src"),
+        Slot::EthDst => ("eth", "dst"),
+        Slot::NwSrc => ("ipv4", "src"),
+        Slot::NwDst => ("ipv4", "dst"),
+        Slot::NwTos => ("ip", "tos"),
+        Slot::NwTtl => ("ip", "ttl"),
+        Slot::NwProto => ("arp", "op"),
+        Slot::TpSrc => ("tp", "src"),
+        Slot::TpDst => ("tp", "dst"),
+        Slot::Ipv6Src => ("ipv6", "src"),
+        Slot::Ipv6Dst => ("ipv6", "dst"),
+        Slot::Ipv6Label => ("ipv6", "label"),
+        Slot::ArpSha => ("arp", "sha"),
+        Slot::ArpTha => ("arp", "tha"),
+        Slot::NdTarget => ("nd", "target"),
+        _ => ("key", "bits"),
+    }
+}
+
+fn show(slot: Slot, v: u128) -> String {
+    match slot {
+        Slot::EthSrc | Slot::EthDst | Slot::ArpSha | Slot::ArpTha => {
+            MacAddr::from_u64(v as u64).to_string()
+        }
+        Slot::NwSrc | Slot::NwDst => Ipv4Addr::from(v as u32).to_string(),
+        Slot::Ipv6Src | Slot::Ipv6Dst | Slot::NdTarget => Ipv6Addr::from(v).to_string(),
+        Slot::NwTos | Slot::Ipv6Label => format!("{v:#x}"),
+        _ => v.to_string(),
+    }
+}

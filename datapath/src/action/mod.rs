@@ -1,0 +1,74 @@
+//! Datapath actions: what a translation comes down to, and how a packet is changed.
+//!
+//! Every change keeps the checksums right by the difference alone (RFC 1624), whether the checksum
+//! is in the frame or is yet to be filled in by who sends it: then only the pseudo header's sum is
+//! there, and only addresses change it. Large (GSO) frames are of the second kind.
+//!
+//! A change that does not fit the packet (a header cut short) is left out: the flow key of such a
+//! packet says as much, and no rule could have asked for it knowingly.
+
+mod format;
+mod header;
+mod tag;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use format::format;
+pub(crate) use header::set;
+pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
+
+use openflow::action::PacketInReason;
+use openflow::{Match, Slot};
+use std::sync::Arc;
+
+/// One step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DpAction {
+    /// Out of the port of this index.
+    Output(u32),
+    /// A tag on; tag protocol 0 is that of the tag last taken off.
+    PushVlan {
+        /// Tag protocol.
+        tpid: u16,
+        /// Priority and VLAN.
+        tci: u16,
+    },
+    /// The outer tag off.
+    PopVlan,
+    /// The outer tag's priority and VLAN.
+    SetVlan(u16),
+    /// Bits of a header field.
+    Set {
+        /// Which.
+        slot: Slot,
+        /// Its new bits.
+        value: u128,
+        /// Which of its bits.
+        mask: u128,
+    },
+    /// A copy to the controllers.
+    PacketIn(Arc<PacketInSpec>),
+}
+
+/// What a packet-in tells beside the packet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketInSpec {
+    /// The bridge's number.
+    pub bridge: u32,
+    /// Why.
+    pub reason: PacketInReason,
+    /// Table of the rule.
+    pub table: u8,
+    /// Its cookie.
+    pub cookie: u64,
+    /// in_port, metadata, registers.
+    pub metadata: Match,
+    /// How many bytes are wanted.
+    pub max_len: u16,
+    /// Which controllers.
+    pub controller_id: u16,
+    /// Nicira's userdata.
+    pub userdata: bytes::Bytes,
+    /// The datapath port whose budget pays.
+    pub budget: u32,
+}
