@@ -24,7 +24,7 @@ use openflow::{PortFlags, PortNo};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Buckets of address generations.
 pub const FDB_BUCKETS: usize = 1024;
@@ -134,6 +134,8 @@ pub struct Bridge {
     pub writer: Mutex<()>,
     /// Learned addresses.
     pub fdb: Mutex<MacTable>,
+    /// Whether somebody is told of every change of its flows.
+    pub watched: AtomicBool,
     generations: Box<[AtomicU32]>,
     settings: AtomicU64,
     /// Shared by the whole datapath.
@@ -172,6 +174,7 @@ impl Bridge {
             }),
             writer: Mutex::new(()),
             fdb: Mutex::default(),
+            watched: AtomicBool::new(false),
             generations: (0..FDB_BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             settings: AtomicU64::new(1),
             epoch,
@@ -183,6 +186,16 @@ impl Bridge {
         &self,
         change: impl FnOnce(&mut BridgeState) -> Result<R, E>,
     ) -> Result<R, E> {
+        self.update_then(change, |r, _| r)
+    }
+
+    /// As [`Bridge::update`]; `then` sees what came of the change, and the version in which it is published, before
+    /// any other change is made.
+    pub(crate) fn update_then<R, S, E>(
+        &self,
+        change: impl FnOnce(&mut BridgeState) -> Result<R, E>,
+        then: impl FnOnce(R, u64) -> S,
+    ) -> Result<S, E> {
         let _writer = self.writer.lock();
         let old = self.state.load_full();
         let mut next = (*old).clone();
@@ -194,9 +207,10 @@ impl Bridge {
             next.settings = next.version;
             self.settings.store(next.settings, Ordering::Release);
         }
+        let version = next.version;
         self.state.store(Arc::new(next));
         self.epoch.bump();
-        Ok(result)
+        Ok(then(result, version))
     }
 
     /// The version in which its settings last changed.

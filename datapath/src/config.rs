@@ -3,7 +3,9 @@
 use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
 use crate::port::InterfaceConfig;
-use openflow::{FlowRemoved, MacAddr, PacketIn, PortDesc, PortNo, PortReason};
+use openflow::{
+    FlowMod, FlowRemoved, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo, PortReason,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,6 +143,15 @@ pub struct PortSpec {
     pub rxq_affinity: BTreeMap<u16, usize>,
 }
 
+/// A change of what a bridge's pipeline does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Of its flows.
+    Flow(FlowMod),
+    /// Of its groups.
+    Group(GroupMod),
+}
+
 /// What the datapath tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -163,6 +174,19 @@ pub enum Event {
         bridge: BridgeId,
         /// The flow.
         removed: FlowRemoved,
+    },
+    /// A flow came, went or changed while somebody watches ([`watch_flows`](crate::Datapath::watch_flows)): in the order
+    /// of the changes, none left out until [`FlowUpdate::Paused`] says that from here on they are, since too many waited.
+    FlowUpdate {
+        /// Whose.
+        bridge: BridgeId,
+        /// What happened.
+        update: FlowUpdate,
+        /// Who changed it: as given with the change, 0 for time and the switch itself.
+        origin: u64,
+        /// The version of the flows that it made, to compare with that of
+        /// [`flow_snapshot`](crate::Datapath::flow_snapshot).
+        version: u64,
     },
     /// A port came, went, or changed.
     PortStatus {

@@ -119,7 +119,11 @@ impl Bench {
             let limits = Limits { tables: 255 };
             for m in flows {
                 let now = Default::default();
-                refused.extend(s.tables.apply(m, &limits, now, &mut Vec::new()).err());
+                refused.extend(
+                    s.tables
+                        .apply(m, &limits, now, &mut Default::default())
+                        .err(),
+                );
             }
             Ok(())
         });

@@ -62,7 +62,7 @@ impl Stage {
             let limits = Limits { tables: 255 };
             flows.iter().try_for_each(|m| {
                 s.tables
-                    .apply(m, &limits, Default::default(), &mut Vec::new())
+                    .apply(m, &limits, Default::default(), &mut Default::default())
             })
         });
         made.expect("the flows are right");

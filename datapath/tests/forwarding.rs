@@ -118,7 +118,7 @@ fn flow_changes_are_seen_by_the_next_packet_and_bundles_are_all_or_nothing() {
     };
     let bad = FlowMod::add(Match::new(), Instructions::apply(vec![Action::Group(1)]));
     let (at, _) =
-        t.dp.flow_mods_atomic(t.br, &[good.clone(), bad])
+        t.dp.changes_atomic(t.br, &[good.clone(), bad].map(datapath::Change::Flow), 0)
             .unwrap_err();
     assert_eq!(at, 1);
     assert_eq!(t.dp.flow_stats(t.br, &FlowFilter::default()).len(), 3);

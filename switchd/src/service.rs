@@ -195,6 +195,8 @@ async fn pump(
                     },
                     Event::FlowRemoved { removed, .. } => Async::FlowRemoved(removed),
                     Event::PortStatus { reason, desc, .. } => Async::PortStatus(reason, desc),
+                    // Nobody asked to watch.
+                    Event::FlowUpdate { .. } => continue,
                 });
             }
             if n == 255 {

@@ -35,7 +35,7 @@ fn key(h: &Header) -> FlowKey {
 }
 
 fn apply(t: &mut Tables, m: &FlowMod) {
-    let done = t.apply(m, &LIMITS, Default::default(), &mut Vec::new());
+    let done = t.apply(m, &LIMITS, Default::default(), &mut Default::default());
     if let Err(e) = done {
         panic!("a generated rule was refused: {e}");
     }

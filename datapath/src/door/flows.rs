@@ -2,6 +2,7 @@
 
 use super::{Datapath, no_bridge, seen};
 use crate::action;
+use crate::bridge::{Bridge, BridgeState};
 use crate::clock::Now;
 use crate::config::*;
 use crate::drop::DropReason;
@@ -9,11 +10,11 @@ use crate::engine::forward::Injected;
 use crate::engine::thread::Message;
 use crate::flow::{FlowKey, format_key};
 use crate::packet::OwnedPacket;
-use crate::table::{self, Limits, Removed};
+use crate::table::{self, Effects, Limits, Removed};
 use openflow::error::ErrorKind;
 use openflow::{
-    AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PacketOut, PortNo, PortReason,
-    TableStats,
+    AggregateStats, FlowFilter, FlowMod, FlowStats, FlowUpdate, OfError, PacketOut, PortNo,
+    PortReason, TableStats,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,44 +22,152 @@ use std::time::Duration;
 impl Datapath {
     /// Changes flows. Removed flows that asked for it arrive as events. When it returns, every batch of packets that a
     /// thread begins is forwarded by the new flows: all that a barrier has to wait for (OpenFlow 1.3.5 6.2).
+    ///
+    /// # Errors
+    /// What the specification has for the flow-mod; then nothing was changed.
     pub fn flow_mod(&self, bridge: BridgeId, flow_mod: &FlowMod) -> Result<(), OfError> {
-        self.flow_mods_atomic(bridge, std::slice::from_ref(flow_mod))
-            .map_err(|(_, e)| e)
+        let change = (0, Change::Flow(flow_mod.clone()));
+        match self.changes(bridge, &[change]).pop() {
+            Some((_, e)) => Err(e),
+            None => Ok(()),
+        }
     }
 
-    /// Changes flows, all or none, visible at one instant; else which one failed and why.
-    pub fn flow_mods_atomic(
+    /// Makes changes, all or none, visible at one instant. `origin` is who asks, to be found again in
+    /// [`Event::FlowUpdate`].
+    ///
+    /// # Errors
+    /// Which of them failed, and why.
+    pub fn changes_atomic(
         &self,
         bridge: BridgeId,
-        mods: &[FlowMod],
+        changes: &[Change],
+        origin: u64,
     ) -> Result<(), (usize, OfError)> {
-        let b = self
-            .bridge(bridge)
-            .ok_or_else(|| (0, no_bridge(ErrorKind::FlowModUnknown, bridge)))?;
+        self.change(bridge, changes.iter(), |s, limits, now, effects| {
+            effects.origin = origin;
+            for (i, c) in changes.iter().enumerate() {
+                apply(s, c, limits, now, effects).map_err(|e| (i, e))?;
+            }
+            Ok(())
+        })
+        .map_err(|e| e.unwrap_or_else(|| (0, no_bridge(ErrorKind::FlowModUnknown, bridge))))
+    }
+
+    /// Makes changes one after the other, each with who asks for it. They become visible together, which saves most of
+    /// what a change costs. Gives those that failed, by place, and why; each of these changed nothing.
+    pub fn changes(&self, bridge: BridgeId, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
+        let mut failed = Vec::new();
+        let list = changes.iter().map(|(_, c)| c);
+        let done = self.change(bridge, list, |s, limits, now, effects| {
+            for (i, (origin, c)) in changes.iter().enumerate() {
+                effects.origin = *origin;
+                if let Err(e) = apply(s, c, limits, now, effects) {
+                    failed.push((i, e));
+                }
+            }
+            if failed.len() < changes.len() {
+                Ok(())
+            } else {
+                Err(())
+            }
+        });
+        if let Err(None) = done {
+            let gone = |i| (i, no_bridge(ErrorKind::FlowModUnknown, bridge));
+            failed.extend((0..changes.len()).map(gone));
+        }
+        failed
+    }
+
+    /// Makes changes under the bridge's lock, publishes what came of them, and tells of it. The error is `change`'s; none
+    /// if there is no such bridge.
+    fn change<'a, E>(
+        &self,
+        bridge: BridgeId,
+        mut list: impl Iterator<Item = &'a Change>,
+        change: impl FnOnce(&mut BridgeState, &Limits, Now, &mut Effects) -> Result<(), E>,
+    ) -> Result<(), Option<E>> {
         use openflow::FlowModCommand::{Modify, ModifyStrict};
+        let b = self.bridge(bridge).ok_or(None)?;
         // What packets so far counted must not arrive after the counters were reset. (A rule that is added anew has new
         // counters.)
-        if mods
-            .iter()
-            .any(|m| m.flags.reset_counts && matches!(m.command, Modify | ModifyStrict))
-        {
+        if list.any(|c| {
+            matches!(c, Change::Flow(m)
+                if m.flags.reset_counts && matches!(m.command, Modify | ModifyStrict))
+        }) {
             self.flush();
         }
         let now = self.now();
-        let mut removed = Vec::new();
-        b.update(|s| {
+        self.update_telling(&b, now, |s, effects| {
             let limits = Limits {
                 tables: s.config.max_tables,
             };
-            for (i, m) in mods.iter().enumerate() {
-                s.tables
-                    .apply(m, &limits, now, &mut removed)
-                    .map_err(|e| (i, e))?;
-            }
-            Ok(())
-        })?;
-        self.tell_removed(bridge, &removed, now);
+            change(s, &limits, now, effects)
+        })
+        .map_err(Some)
+    }
+
+    /// Changes a bridge's state and tells of what became of its rules.
+    pub(super) fn update_telling<E>(
+        &self,
+        b: &Bridge,
+        now: Now,
+        change: impl FnOnce(&mut BridgeState, &mut Effects) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let id = BridgeId(b.id);
+        let removed = b.update_then(
+            |s| {
+                let mut effects = Effects::new(b.watched.load(Ordering::Relaxed));
+                change(s, &mut effects).map(|()| effects)
+            },
+            |effects, version| {
+                self.tell_watchers(b, effects.updates, version);
+                effects.removed
+            },
+        )?;
+        self.tell_removed(id, &removed, now);
         Ok(())
+    }
+
+    /// Tells whoever watches. The bridge's writer lock is held: updates are in the order of changes.
+    fn tell_watchers(&self, b: &Bridge, updates: Vec<(u64, FlowUpdate)>, version: u64) {
+        let bridge = BridgeId(b.id);
+        for (origin, update) in updates {
+            if !b.watched.load(Ordering::Relaxed) {
+                return;
+            }
+            let event = Event::FlowUpdate {
+                bridge,
+                update,
+                origin,
+                version,
+            };
+            if !self.inner.events.send(event, None) {
+                b.watched.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Begins or ends telling of every change of a bridge's flows by [`Event::FlowUpdate`]. After
+    /// [`FlowUpdate::Paused`] it has to be asked for again.
+    pub fn watch_flows(&self, bridge: BridgeId, on: bool) {
+        if let Some(b) = self.bridge(bridge) {
+            let _writer = b.writer.lock();
+            b.watched.store(on, Ordering::Relaxed);
+        }
+    }
+
+    /// The flows a filter selects, and the version of the tables they are from: updates of that version and older ones
+    /// are in it already.
+    pub fn flow_snapshot(&self, bridge: BridgeId, filter: &FlowFilter) -> (u64, Vec<FlowStats>) {
+        let Some(b) = self.bridge(bridge) else {
+            return (0, Vec::new());
+        };
+        self.flush();
+        let now = self.now();
+        let state = b.state.load();
+        let rules = state.tables.select(filter);
+        (state.version, rules.iter().map(|r| r.stats(now)).collect())
     }
 
     /// Tells of rules that went. Only then have the threads to hand their counts on for a change of flows; all
@@ -78,13 +187,7 @@ impl Datapath {
 
     /// The flows a filter selects, with exact counters.
     pub fn flow_stats(&self, bridge: BridgeId, filter: &FlowFilter) -> Vec<FlowStats> {
-        let Some(b) = self.bridge(bridge) else {
-            return Vec::new();
-        };
-        self.flush();
-        let now = self.now();
-        let rules = b.state.load().tables.select(filter);
-        rules.iter().map(|r| r.stats(now)).collect()
+        self.flow_snapshot(bridge, filter).1
     }
 
     /// Sums over the flows a filter selects.
@@ -225,15 +328,13 @@ impl Datapath {
             if !b.state.load().tables.has_timed() {
                 continue;
             }
-            let mut removed = Vec::new();
-            let _ = b.update(|s| {
-                if s.tables.expire(now, &mut removed) {
+            let _ = self.update_telling(b, now, |s, effects| {
+                if s.tables.expire(now, effects) {
                     Ok(())
                 } else {
                     Err(())
                 }
             });
-            self.tell_removed(BridgeId(b.id), &removed, now);
         }
         let mut changed = Vec::new();
         let mut control = self.inner.control.lock();
@@ -292,5 +393,22 @@ impl Datapath {
             t.add_cache_stats(&mut s);
         }
         s
+    }
+}
+
+/// Carries out one change on a state that is not published yet.
+fn apply(
+    s: &mut BridgeState,
+    change: &Change,
+    limits: &Limits,
+    now: Now,
+    effects: &mut Effects,
+) -> Result<(), OfError> {
+    match change {
+        Change::Flow(m) => s.tables.apply(m, limits, now, effects),
+        Change::Group(_) => Err(OfError::new(
+            ErrorKind::BadGroupType,
+            "This version has no groups",
+        )),
     }
 }

@@ -3,6 +3,7 @@
 use crate::bridge::PortCounters;
 use crate::config::Event;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use openflow::FlowUpdate;
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Events that may wait. Packet-ins take at most half of it.
 pub const EVENTS_MAX: usize = 8192;
+/// Waiting events from which on updates of flows are left out: the first of these becomes [`FlowUpdate::Paused`].
+const UPDATES_MAX: usize = EVENTS_MAX / 4 * 3;
 
 type Item = (Event, Option<Arc<PortCounters>>);
 
@@ -50,11 +53,23 @@ pub fn channel() -> std::io::Result<(EventSender, Events)> {
 }
 
 impl EventSender {
-    /// Puts an event; `false` if there is no room. A packet-in is charged to `budget`.
-    pub fn send(&self, event: Event, budget: Option<Arc<PortCounters>>) -> bool {
+    /// Puts an event; `false` if there is no room, so that no more of its kind should come. A packet-in is charged to
+    /// `budget`.
+    pub fn send(&self, mut event: Event, budget: Option<Arc<PortCounters>>) -> bool {
+        if let Event::FlowUpdate { update, .. } = &mut event
+            && self.queue.len() >= UPDATES_MAX
+        {
+            *update = FlowUpdate::Paused;
+            self.put(event, budget);
+            return false;
+        }
         if matches!(event, Event::PacketIn { .. }) && self.queue.len() >= EVENTS_MAX / 2 {
             return false;
         }
+        self.put(event, budget)
+    }
+
+    fn put(&self, event: Event, budget: Option<Arc<PortCounters>>) -> bool {
         if let Some(b) = &budget {
             b.packet_ins.fetch_add(1, Ordering::Relaxed);
         }

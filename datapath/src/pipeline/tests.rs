@@ -20,7 +20,7 @@ fn world(flows: &[FlowMod]) -> World {
             let limits = Limits { tables: 4 };
             let r = s
                 .tables
-                .apply(m, &limits, Default::default(), &mut Vec::new());
+                .apply(m, &limits, Default::default(), &mut Default::default());
             assert!(r.is_ok(), "{r:?}");
         }
         Ok(())

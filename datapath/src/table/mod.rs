@@ -15,8 +15,8 @@ pub use rule::{Counters, Rule};
 use crate::clock::Now;
 use openflow::error::ErrorKind;
 use openflow::{
-    FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, Match, OfError, PortNo,
-    TABLE_ALL,
+    FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, FlowUpdate, Match,
+    MonitoredFlow, OfError, PortNo, TABLE_ALL,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,42 @@ pub struct Removed {
     pub reason: FlowRemovedReason,
     /// The rule.
     pub rule: Arc<Rule>,
+}
+
+/// What changes brought about that others are to be told of.
+#[derive(Default)]
+pub struct Effects {
+    /// Rules that went and asked to be told of.
+    pub removed: Vec<Removed>,
+    /// Whether every change of a rule is noted.
+    watched: bool,
+    /// Who asks for the next change.
+    pub origin: u64,
+    /// Every change of a rule, in order, by whom; empty unless somebody watches.
+    pub updates: Vec<(u64, FlowUpdate)>,
+}
+
+impl Effects {
+    /// Nothing yet. `watched` says whether every change of a rule is to be noted.
+    pub fn new(watched: bool) -> Effects {
+        Effects {
+            watched,
+            ..Effects::default()
+        }
+    }
+
+    fn note(&mut self, rule: &Rule, update: impl FnOnce(MonitoredFlow) -> FlowUpdate) {
+        if self.watched {
+            self.updates.push((self.origin, update(rule.monitored())));
+        }
+    }
+
+    fn gone(&mut self, rule: Arc<Rule>, reason: FlowRemovedReason) {
+        self.note(&rule, |flow| FlowUpdate::Removed(reason, flow));
+        if rule.flags.send_flow_rem {
+            self.removed.push(Removed { reason, rule });
+        }
+    }
 }
 
 impl Removed {
@@ -173,13 +209,13 @@ impl Tables {
         rules
     }
 
-    /// Carries out a change; rules that ended by it and wanted to tell are appended to `removed`.
+    /// Carries out a change; what came of it is appended to `effects`. One that fails changes nothing.
     pub fn apply(
         &mut self,
         m: &FlowMod,
         limits: &Limits,
         now: Now,
-        removed: &mut Vec<Removed>,
+        effects: &mut Effects,
     ) -> Result<(), OfError> {
         let deletes = matches!(
             m.command,
@@ -202,24 +238,19 @@ impl Tables {
             check::instructions(m, limits)?;
         }
         match m.command {
-            FlowModCommand::Add => self.add(m, now),
-            FlowModCommand::Modify | FlowModCommand::ModifyStrict => self.modify(m, now),
+            FlowModCommand::Add => self.add(m, now, effects),
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict => self.modify(m, now, effects),
             FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
                 for rule in self.selected(m) {
                     self.take(&rule);
-                    if rule.flags.send_flow_rem {
-                        removed.push(Removed {
-                            reason: FlowRemovedReason::Delete,
-                            rule,
-                        });
-                    }
+                    effects.gone(rule, FlowRemovedReason::Delete);
                 }
                 Ok(())
             }
         }
     }
 
-    fn add(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
+    fn add(&mut self, m: &FlowMod, now: Now, effects: &mut Effects) -> Result<(), OfError> {
         let table = self.get(m.table);
         if m.flags.check_overlap
             && let Some(r) = table.and_then(|t| t.classifier.overlapping(&m.matching, m.priority))
@@ -246,7 +277,8 @@ impl Tables {
                 (self.next_id, Arc::new(Counters::starting(now)))
             }
         };
-        self.put(Arc::new(Rule {
+        let replaces = old.is_some();
+        let rule = Arc::new(Rule {
             id,
             table: m.table,
             priority: m.priority,
@@ -260,22 +292,33 @@ impl Tables {
             created: now,
             modified: now,
             counters,
-        }));
+        });
+        effects.note(
+            &rule,
+            if replaces {
+                FlowUpdate::Modified
+            } else {
+                FlowUpdate::Added
+            },
+        );
+        self.put(rule);
         Ok(())
     }
 
-    fn modify(&mut self, m: &FlowMod, now: Now) -> Result<(), OfError> {
+    fn modify(&mut self, m: &FlowMod, now: Now, effects: &mut Effects) -> Result<(), OfError> {
         let rules = self.selected(m);
         // Nothing to modify is no error, and adds nothing (OpenFlow 1.3.5 6.4).
         for rule in rules {
             if m.flags.reset_counts {
                 rule.reset_counts();
             }
-            self.put(Arc::new(Rule {
+            let rule = Arc::new(Rule {
                 instructions: Arc::new(m.instructions.clone()),
                 modified: now,
                 ..(*rule).clone()
-            }));
+            });
+            effects.note(&rule, FlowUpdate::Modified);
+            self.put(rule);
         }
         Ok(())
     }
@@ -316,7 +359,7 @@ impl Tables {
 
     /// Takes out the rules whose time is over; says whether there were any. Counters must have been
     /// flushed.
-    pub fn expire(&mut self, now: Now, removed: &mut Vec<Removed>) -> bool {
+    pub fn expire(&mut self, now: Now, effects: &mut Effects) -> bool {
         let over = |since: Duration, seconds: u16| {
             seconds != 0 && now.saturating_sub(since) >= Duration::from_secs(seconds.into())
         };
@@ -338,9 +381,7 @@ impl Tables {
         let any = !gone.is_empty();
         for (rule, reason) in gone {
             self.take(&rule);
-            if rule.flags.send_flow_rem {
-                removed.push(Removed { reason, rule });
-            }
+            effects.gone(rule, reason);
         }
         any
     }

@@ -62,7 +62,7 @@ fn change(bench: &Bench, m: &FlowMod) {
     let done: Result<(), openflow::OfError> = bench.bridge.update(|s| {
         let limits = Limits { tables: 4 };
         s.tables
-            .apply(m, &limits, Default::default(), &mut Vec::new())
+            .apply(m, &limits, Default::default(), &mut Default::default())
     });
     done.expect("a change that can be made");
 }

@@ -1,7 +1,7 @@
 //! One rule of a flow table.
 
 use crate::clock::Now;
-use openflow::{FlowFlags, FlowStats, Instructions, Match};
+use openflow::{FlowFlags, FlowStats, Instructions, Match, MonitoredFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -100,6 +100,19 @@ impl Rule {
             bytes,
             matching: self.matching.clone(),
             instructions: (*self.instructions).clone(),
+        }
+    }
+
+    /// The rule as who watches flows sees it.
+    pub(crate) fn monitored(&self) -> MonitoredFlow {
+        MonitoredFlow {
+            table: self.table,
+            priority: self.priority,
+            idle_timeout: self.idle_timeout,
+            hard_timeout: self.hard_timeout,
+            cookie: self.cookie,
+            matching: self.matching.clone(),
+            instructions: Some((*self.instructions).clone()),
         }
     }
 

@@ -18,10 +18,11 @@ fn add(priority: u16, matching: Match, port: u32) -> FlowMod {
 const LIMITS: Limits = Limits { tables: 255 };
 
 fn run(t: &mut Tables, m: &FlowMod, at: u64) -> Result<Vec<FlowRemoved>, ErrorKind> {
-    let mut removed = Vec::new();
-    t.apply(m, &LIMITS, Duration::from_secs(at), &mut removed)
+    let mut effects = Effects::default();
+    t.apply(m, &LIMITS, Duration::from_secs(at), &mut effects)
         .map(|()| {
-            removed
+            effects
+                .removed
                 .iter()
                 .map(|r| r.tell(Duration::from_secs(at)))
                 .collect()
@@ -101,12 +102,12 @@ fn timeouts_count_from_use_and_from_change() {
     t.select(&FlowFilter::default())[1]
         .counters
         .add(1, 64, 3_000_000_000);
-    let mut removed = Vec::new();
-    assert!(!t.expire(Duration::from_secs(7), &mut removed));
-    assert!(t.expire(Duration::from_secs(8), &mut removed));
+    let mut effects = Effects::default();
+    assert!(!t.expire(Duration::from_secs(7), &mut effects));
+    assert!(t.expire(Duration::from_secs(8), &mut effects));
     assert_eq!(t.len(), 0);
-    assert_eq!(removed.len(), 1);
-    assert_eq!(removed[0].reason, FlowRemovedReason::IdleTimeout);
+    assert_eq!(effects.removed.len(), 1);
+    assert_eq!(effects.removed[0].reason, FlowRemovedReason::IdleTimeout);
     assert!(!t.has_timed());
 }
 

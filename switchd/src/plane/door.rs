@@ -2,8 +2,8 @@
 
 use super::*;
 use datapath::{
-    BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
-    PortSpec,
+    BridgeConfig, BridgeId, Change, Clock, Config, Datapath, Event, Events, InterfaceConfig,
+    PortError, PortSpec,
 };
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -58,6 +58,7 @@ impl Door {
     pub fn bridge_of(&self, event: &Event) -> Option<String> {
         let (Event::PacketIn { bridge, .. }
         | Event::FlowRemoved { bridge, .. }
+        | Event::FlowUpdate { bridge, .. }
         | Event::PortStatus { bridge, .. }) = event;
         self.name(*bridge)
     }
@@ -266,7 +267,8 @@ impl Plane for Door {
 
     fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)> {
         let id = self.id(bridge).ok_or_else(|| (0, gone(bridge)))?;
-        self.datapath.flow_mods_atomic(id, changes)
+        let changes: Vec<Change> = changes.iter().cloned().map(Change::Flow).collect();
+        self.datapath.changes_atomic(id, &changes, 0)
     }
 
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
