@@ -27,7 +27,7 @@ pub mod table;
 
 pub use clock::{Clock, Now};
 pub use config::*;
-pub use door::{BRIDGES_MAX, Datapath, DatapathError, LOAD_INTERVAL, PORTS_MAX};
+pub use door::{BRIDGES_MAX, Datapath, DatapathError, LOAD_INTERVAL, PORTS_MAX, TraceRequest};
 pub use engine::events::Events;
 pub use fuzz::{Bench, fuzz_packet};
 pub use port::vhost_user::fuzz::fuzz_vhost_message;

@@ -7,9 +7,11 @@
 mod flows;
 mod ports;
 mod threads;
+mod trace;
 
 pub use ports::PORTS_MAX;
 pub use threads::LOAD_INTERVAL;
+pub use trace::TraceRequest;
 
 use self::ports::{seen, status};
 use self::threads::Crew;

@@ -17,8 +17,11 @@
 mod action_set;
 mod headers;
 mod normal;
+pub mod trace;
 mod translate;
 
+use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
+use openflow::{Match, Slot};
 pub use translate::{Credit, Dep, Translation, Xlate};
 
 /// How deep resubmits and patch ports nest.
@@ -30,20 +33,25 @@ pub const ACTIONS_MAX: usize = 2048;
 /// How many VLAN tags the pipeline keeps track of.
 pub const TAGS_MAX: usize = 4;
 
-/// What a frame is, as far as prerequisites of fields ask: Ethernet type, tag, protocol, ICMP type.
-pub(crate) fn match_of(frame: &[u8]) -> openflow::Match {
-    use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
-    use openflow::{Match, Slot};
+/// The key of a frame; none if it is shorter or longer than frames are.
+pub(crate) fn key_of(frame: &[u8]) -> Option<FlowKey> {
     let mut batch = crate::packet::Batch::new();
-    let mut m = Match::new();
     let owned = crate::packet::OwnedPacket::new(frame);
     // SAFETY: `owned` outlives the batch.
     if !unsafe { batch.push_borrowed(&owned) } {
-        return m;
+        return None;
     }
     let mut words = [0; PACKET_WORDS];
     let n = extract(batch.packet_mut(0), 0, &mut words);
-    let key = FlowKey::from_packet(&words, n);
+    Some(FlowKey::from_packet(&words, n))
+}
+
+/// What a frame is, as far as prerequisites of fields ask: Ethernet type, tag, protocol, ICMP type.
+pub(crate) fn match_of(frame: &[u8]) -> Match {
+    let mut m = Match::new();
+    let Some(key) = key_of(frame) else {
+        return m;
+    };
     for slot in [Slot::EthType, Slot::VlanTci, Slot::NwProto, Slot::TpSrc] {
         m.set_slot(slot, key.get(slot), slot_bits(slot), slot_bits(slot));
     }

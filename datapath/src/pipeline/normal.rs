@@ -66,9 +66,13 @@ impl Xlate<'_> {
         let tci = self.tags.first().map_or(0, |t| t.tci);
         let vlan = match vlan_of(config, tci & 0xfff) {
             Ok(vlan) => vlan,
-            Err(reason) => return self.dropped(reason),
+            Err(reason) => {
+                self.remark(|| "disallowed VLAN VID for this input port, dropping".into());
+                return self.dropped(reason);
+            }
         };
         if dst & !0xf == 0x0180_c200_0000 && !state.config.forward_bpdu {
+            self.remark(|| "packet has reserved destination MAC, dropping".into());
             return self.dropped(DropReason::ReservedMulticast);
         }
         let flooded = state.config.flood_vlans.contains(&vlan);
@@ -100,10 +104,19 @@ impl Xlate<'_> {
             && p.bridge == bridge.id
         {
             if in_port.is_some_and(|i| i.index == index) {
+                self.remark(|| "learned port is input port, dropping".into());
                 return self.dropped(DropReason::ToInputPort);
             }
+            self.remark(|| "forwarding to learned port".into());
             return self.normal_output(p, in_port, vlan, pcp);
         }
+        self.remark(|| {
+            if dst >> 40 & 1 != 0 {
+                "multicast traffic, flooding".into()
+            } else {
+                "no learned MAC for destination, flooding".into()
+            }
+        });
         for &index in state.ports.values() {
             if in_port.is_some_and(|i| i.index == index) {
                 continue;

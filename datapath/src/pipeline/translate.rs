@@ -2,6 +2,7 @@
 
 use super::action_set::ActionSet;
 use super::headers::Tag;
+use super::trace::{Recorder, What};
 use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, TAGS_MAX};
 use crate::action::{DpAction, PacketInSpec};
 use crate::bridge::{Bridge, BridgeState, PortCounters, PortEntry, World};
@@ -11,7 +12,7 @@ use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
 use crate::table::{Cells, Changes, Counters, TableCounters};
 use openflow::action::PacketInReason;
-use openflow::{Action, FieldId, Match, PortNo, Slot};
+use openflow::{Action, FieldId, Instructions, Match, PortNo, Slot};
 use std::sync::Arc;
 
 /// Who is told of the packets that take this way.
@@ -135,6 +136,8 @@ pub struct Xlate<'a> {
     table: u8,
     cookie: u64,
     miss_rule: bool,
+    /// Who is told of every step, if anybody is.
+    pub(super) trace: Option<&'a mut Recorder>,
 }
 
 type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
@@ -172,6 +175,7 @@ impl<'a> Xlate<'a> {
             table: 0,
             cookie: 0,
             miss_rule: false,
+            trace: None,
         }
     }
 
@@ -195,6 +199,18 @@ impl<'a> Xlate<'a> {
         self.finish()
     }
 
+    /// A packet that came in by a port that the bridge does not have.
+    pub(crate) fn run_without_port(mut self, bridge: u32) -> Translation {
+        if let Some(bridge) = self.world.bridge(bridge) {
+            let state = self.state_of(bridge);
+            self.under(
+                || What::Bridge(bridge.name.clone()),
+                |x| x.pipeline((bridge, &state)),
+            );
+        }
+        self.finish()
+    }
+
     /// A packet-out: `actions` on a packet said to have come in by `in_port`.
     pub fn run_actions(mut self, bridge: u32, in_port: PortNo, actions: &[Action]) -> Translation {
         self.packet_out = true;
@@ -204,12 +220,16 @@ impl<'a> Xlate<'a> {
             if let Some(&index) = state.ports.get(&in_port.0) {
                 self.budget = index;
             }
-            self.actions((bridge, &state), actions);
+            self.under(
+                || What::Bridge(bridge.name.clone()),
+                |x| x.actions((bridge, &state), actions),
+            );
         }
         self.finish()
     }
 
     fn finish(mut self) -> Translation {
+        self.tell_last();
         if self.failed {
             self.out.actions.clear();
         }
@@ -265,10 +285,15 @@ impl<'a> Xlate<'a> {
             return self.dropped(DropReason::PortNoRecv);
         };
         let state = self.state_of(bridge);
-        if port.flags.port_down || port.flags.no_recv {
-            return self.dropped(DropReason::PortNoRecv);
-        }
-        self.pipeline((bridge, &state));
+        self.under(
+            || What::Bridge(bridge.name.clone()),
+            |x| {
+                if port.flags.port_down || port.flags.no_recv {
+                    return x.dropped(DropReason::PortNoRecv);
+                }
+                x.pipeline((bridge, &state));
+            },
+        );
     }
 
     /// Table 0 to the end, and then the action set.
@@ -276,14 +301,22 @@ impl<'a> Xlate<'a> {
         self.look_up(here, 0, true);
         if !self.exit && !self.set.is_empty() {
             let set = self.set.take();
-            self.actions(here, &set);
+            self.under(|| What::ActionSet, |x| x.actions(here, &set));
         }
     }
 
     /// Looks the key up in `table` and in those it goes on to.
-    fn look_up(&mut self, here: Here, mut table: u8, miss: bool) {
+    fn look_up(&mut self, here: Here, table: u8, miss: bool) {
+        let depth = self.told_depth();
+        self.walk(here, table, miss);
+        self.tell_end(depth);
+    }
+
+    fn walk(&mut self, here: Here, mut table: u8, miss: bool) {
+        let depth = self.told_depth();
         loop {
             self.sync_tags();
+            self.tell_end(depth);
             let Some(t) = here.1.tables.get(table) else {
                 return self.missed(here, table, miss);
             };
@@ -313,27 +346,39 @@ impl<'a> Xlate<'a> {
             let Some(rule) = rule else {
                 return self.missed(here, table, miss);
             };
+            self.tell_table(table, &t.classifier, rule);
             self.out.credits.push(Credit::Rule(rule.counters.clone()));
             let saved = (self.table, self.cookie, self.miss_rule);
             self.table = table;
             self.cookie = rule.cookie;
             self.miss_rule = rule.priority == 0 && rule.matching.is_empty();
             let i = &rule.instructions;
+            if **i == Instructions::default() {
+                self.tell(|| What::Nothing);
+            }
             self.actions(here, &i.apply);
             if self.exit {
                 return;
             }
             if i.clear_actions {
+                self.tell(|| What::ClearActions);
                 self.set.clear();
+            }
+            if !i.write.is_empty() {
+                self.tell(|| What::WriteActions(i.write.clone()));
             }
             for a in &i.write {
                 self.set.write(a);
             }
             if let Some((value, mask)) = i.metadata {
+                self.tell(|| What::WriteMetadata(value, mask));
                 self.write(Slot::Metadata, value.into(), mask.into());
             }
             match i.goto_table {
-                Some(next) => table = next,
+                Some(next) => {
+                    self.tell(|| What::Goto(next));
+                    table = next;
+                }
                 None => {
                     (self.table, self.cookie, self.miss_rule) = saved;
                     return;
@@ -343,6 +388,8 @@ impl<'a> Xlate<'a> {
     }
 
     fn missed(&mut self, here: Here, table: u8, miss: bool) {
+        let to_controller = miss && here.1.config.miss == Miss::Controller;
+        self.tell_miss(table, here.1.tables.get(table), to_controller);
         if !miss {
             return;
         }
@@ -367,10 +414,12 @@ impl<'a> Xlate<'a> {
             if self.exit {
                 return;
             }
+            self.tell(|| What::Action(a.clone()));
             match a {
                 Action::Output { port, max_len } => self.output(here, *port, *max_len),
                 Action::OutputReg { source, max_len } => {
                     let port = self.read(*source) as u32;
+                    self.remark(|| format!("output port is {port}"));
                     // 16-bit registers hold OpenFlow 1.0 numbers of reserved ports.
                     let port = if source.bits <= 16 && port >= 0xff00 {
                         port | 0xffff_0000
@@ -422,6 +471,12 @@ impl<'a> Xlate<'a> {
                     self.look_all(Slot::NwTtl);
                     let ttl = self.key.get(Slot::NwTtl);
                     if ttl <= 1 {
+                        let version = if self.key.get64(Slot::EthType) == 0x86dd {
+                            6
+                        } else {
+                            4
+                        };
+                        self.remark(|| format!("IPv{version} decrement TTL exception"));
                         for id in ids.iter().copied().chain(ids.is_empty().then_some(0)) {
                             let none = bytes::Bytes::new();
                             self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, id, &none);
@@ -445,9 +500,11 @@ impl<'a> Xlate<'a> {
 
     fn deeper(&mut self, run: impl FnOnce(&mut Self)) {
         if self.depth >= DEPTH_MAX {
+            self.tell(|| What::Failure(format!("over max translation depth {DEPTH_MAX}")));
             return self.fail(DropReason::TooDeep);
         }
         if self.resubmits >= RESUBMITS_MAX {
+            self.tell(|| What::Failure(format!("over {RESUBMITS_MAX} resubmit actions")));
             return self.fail(DropReason::TooManyResubmits);
         }
         self.depth += 1;
@@ -498,10 +555,16 @@ impl<'a> Xlate<'a> {
                 x.packet_out = false;
                 x.pipeline(here);
             }),
-            p if p == in_port => self.dropped(DropReason::ToInputPort),
+            p if p == in_port => {
+                self.remark(|| "skipping output to input port".into());
+                self.dropped(DropReason::ToInputPort);
+            }
             p => match self.port_at(here.1, p) {
                 Some(p) => self.output_port(p),
-                None => self.dropped(DropReason::PortNoForward),
+                None => {
+                    self.tell(|| What::Warning("Nonexistent output port".into()));
+                    self.dropped(DropReason::PortNoForward);
+                }
             },
         }
     }
@@ -509,6 +572,7 @@ impl<'a> Xlate<'a> {
     /// A copy leaves by a port as the packet is now.
     pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
         if port.flags.port_down || port.flags.no_fwd {
+            self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
             return self.dropped(DropReason::PortNoForward);
         }
         let Some(peer) = port.patch else {
