@@ -531,8 +531,8 @@ impl Connection {
     }
 
     fn error(&mut self, xid: u32, kind: openflow::error::ErrorKind) {
-        let (t, c) = kind.type_and_code();
-        let text = format!("{} (type {t}, code {c})", kind.name());
+        let numbers = kind.numbers(OF13).map(|n| format!(" ({n})"));
+        let text = format!("{}{}", kind.name(), numbers.unwrap_or_default());
         if let Some(h) = &self.handle {
             Counters::count(&h.counters.errors);
         }

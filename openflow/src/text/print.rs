@@ -85,9 +85,7 @@ pub fn version_name(version: u8) -> String {
 /// An error as it is named in text, with type and code where it has no name.
 pub fn error_name(kind: ErrorKind) -> String {
     match kind {
-        ErrorKind::Other { r#type, code } => {
-            format!("type {type}, code {code}", type = r#type)
-        }
+        ErrorKind::Other(numbers) => numbers.to_string(),
         k => k.name().into(),
     }
 }

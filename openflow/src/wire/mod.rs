@@ -13,6 +13,7 @@
 
 mod action;
 mod cursor;
+mod error;
 mod multipart;
 mod nicira;
 pub mod oxm;
@@ -126,16 +127,10 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     // Hello, error and echo have one form in all versions.
     let message = match h.kind {
         0 => Some(decode_hello(h.version, &mut r)?),
-        1 => {
-            let kind = match h.version {
-                OF10 => v10::error::read(&mut r)?,
-                _ => ErrorKind::from_type_and_code(r.u16()?, r.u16()?),
-            };
-            Some(Message::Error(ErrorMsg {
-                kind,
-                data: Bytes::copy_from_slice(r.all()),
-            }))
-        }
+        1 => Some(Message::Error(ErrorMsg {
+            kind: error::read(&mut r, h.version)?,
+            data: Bytes::copy_from_slice(r.all()),
+        })),
         2 => Some(Message::EchoRequest(Bytes::copy_from_slice(r.all()))),
         3 => Some(Message::EchoReply(Bytes::copy_from_slice(r.all()))),
         _ => None,
@@ -179,13 +174,7 @@ pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError
             }
         })?,
         Message::Error(e) => simple(1, &mut |w| {
-            if version == OF10 {
-                v10::error::put(w, e.kind);
-            } else {
-                let (kind, code) = e.kind.type_and_code();
-                w.u16(kind);
-                w.u16(code);
-            }
+            error::put(w, version, e.kind);
             w.put(&e.data[..e.data.len().min(MAX_MESSAGE_LEN - w.len())]);
         })?,
         Message::EchoRequest(data) => simple(2, &mut |w| w.put(data))?,

@@ -351,19 +351,13 @@ fn table_features(r: &mut Reader<'_>) -> Result<TableFeatures, OfError> {
             },
             0xfffe | 0xffff => {
                 return err(
-                    ErrorKind::Other {
-                        r#type: 13,
-                        code: 2,
-                    },
+                    ErrorKind::PropertyBadType,
                     "experimenter table features are not known",
                 );
             }
             n => {
                 return err(
-                    ErrorKind::Other {
-                        r#type: 13,
-                        code: 2,
-                    },
+                    ErrorKind::PropertyBadType,
                     format!("table feature property {n} is not known"),
                 );
             }

@@ -133,10 +133,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
             let command = named(
                 GROUP_COMMANDS,
                 command,
-                ErrorKind::Other {
-                    r#type: 6,
-                    code: 11,
-                },
+                ErrorKind::BadGroupCommand,
                 "group command",
             )?;
             let kind = named(
@@ -223,10 +220,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
             let command = named(
                 METER_COMMANDS,
                 command,
-                ErrorKind::Other {
-                    r#type: 12,
-                    code: 4,
-                },
+                ErrorKind::BadMeterCommand,
                 "meter command",
             )?;
             let flags = r.u16()?;
@@ -525,10 +519,7 @@ pub(super) fn read_bands(r: &mut Reader<'_>) -> Result<Vec<MeterBand>, OfError> 
             2 => MeterBandKind::DscpRemark(b.u8()?),
             n => {
                 return err(
-                    ErrorKind::Other {
-                        r#type: 12,
-                        code: 9,
-                    },
+                    ErrorKind::BadBand,
                     format!("meter band type {n} is not known"),
                 );
             }

@@ -34,11 +34,6 @@ const ACTIONS_10: u32 = 0xfff;
 const PORTS_10: usize = (u16::MAX as usize - 32) / 48;
 /// Flows that a table is said to take.
 const MAX_ENTRIES: u32 = 1_000_000;
-/// Bundle errors (OpenFlow 1.4.1 7.5.4.18) by code.
-const BUNDLE_ERROR: u16 = 17;
-/// Type of errors that an experimenter defines, and the experimenter who defined bundles for 1.3.
-const EXPERIMENTER_ERROR: u16 = 0xffff;
-const ONF: u32 = 0x4f4e_4600;
 
 /// Whether a connection is one of the bridge's controllers or a service client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,19 +157,9 @@ impl Peer {
         out
     }
 
-    /// An error message with the first bytes of what it refuses. OpenFlow 1.3 knows bundle errors as
-    /// experimenter errors of the ONF (extension 230).
+    /// An error message with the first bytes of what it refuses.
     fn error(&self, e: &OfError, raw: &[u8]) -> Message {
         let raw = &raw[..raw.len().min(openflow::session::ERROR_DATA_LEN)];
-        let (kind, code) = e.kind.type_and_code();
-        if kind == BUNDLE_ERROR && self.version < 5 {
-            let mut data = ONF.to_be_bytes().to_vec();
-            data.extend_from_slice(raw);
-            return Message::Error(ErrorMsg {
-                kind: ErrorKind::from_type_and_code(EXPERIMENTER_ERROR, 2300 + code),
-                data: data.into(),
-            });
-        }
         Message::Error(ErrorMsg {
             kind: e.kind,
             data: Bytes::copy_from_slice(raw),
@@ -603,20 +588,16 @@ impl Peer {
         id: BundleId,
         out: &mut Vec<Answer>,
     ) -> Result<BundleStep, OfError> {
-        let bad = |code: u16, why: &str| {
-            OfError::new(
-                ErrorKind::from_type_and_code(BUNDLE_ERROR, code),
-                format!("bundle {}: {why}", id.id),
-            )
-        };
+        let bad =
+            |kind: ErrorKind, why: &str| OfError::new(kind, format!("bundle {}: {why}", id.id));
         match step {
             BundleStep::OpenRequest => {
                 if self.bundles.contains_key(&id.id) {
                     self.bundles.remove(&id.id);
-                    return Err(bad(2, "exists already"));
+                    return Err(bad(ErrorKind::BundleBadId, "exists already"));
                 }
                 if self.bundles.len() >= MAX_BUNDLES {
-                    return Err(bad(5, "too many bundles are open"));
+                    return Err(bad(ErrorKind::OutOfBundles, "too many bundles are open"));
                 }
                 let bundle = Bundle {
                     id,
@@ -627,14 +608,17 @@ impl Peer {
                 Ok(BundleStep::OpenReply)
             }
             BundleStep::CloseRequest => match self.bundles.get_mut(&id.id) {
-                None => Err(bad(2, "does not exist")),
+                None => Err(bad(ErrorKind::BundleBadId, "does not exist")),
                 Some(b) if b.closed => {
                     self.bundles.remove(&id.id);
-                    Err(bad(4, "is closed already"))
+                    Err(bad(ErrorKind::BundleClosed, "is closed already"))
                 }
                 Some(b) if (b.id.atomic, b.id.ordered) != (id.atomic, id.ordered) => {
                     self.bundles.remove(&id.id);
-                    Err(bad(7, "was opened with other flags"))
+                    Err(bad(
+                        ErrorKind::BundleBadFlags,
+                        "was opened with other flags",
+                    ))
                 }
                 Some(b) => {
                     b.closed = true;
@@ -643,10 +627,13 @@ impl Peer {
             },
             BundleStep::CommitRequest => {
                 let Some(b) = self.bundles.remove(&id.id) else {
-                    return Err(bad(2, "does not exist"));
+                    return Err(bad(ErrorKind::BundleBadId, "does not exist"));
                 };
                 if (b.id.atomic, b.id.ordered) != (id.atomic, id.ordered) {
-                    return Err(bad(7, "was opened with other flags"));
+                    return Err(bad(
+                        ErrorKind::BundleBadFlags,
+                        "was opened with other flags",
+                    ));
                 }
                 // All or nothing whether or not it asks for it: nobody can tell the difference but
                 // by failing.
@@ -660,7 +647,7 @@ impl Peer {
                             let raw = openflow::wire::encode(self.version, xid, &m);
                             out.push((xid, self.error(&e, &raw.unwrap_or_default())));
                         }
-                        Err(bad(13, &why))
+                        Err(bad(ErrorKind::BundleMsgFailed, &why))
                     }
                 }
             }
@@ -668,22 +655,27 @@ impl Peer {
                 self.bundles.remove(&id.id);
                 Ok(BundleStep::DiscardReply)
             }
-            _ => Err(bad(6, "only a switch sends this step")),
+            _ => Err(bad(
+                ErrorKind::BundleBadType,
+                "only a switch sends this step",
+            )),
         }
     }
 
     fn bundle_add(&mut self, id: BundleId, xid: u32, message: Message) -> Result<(), OfError> {
-        let bad = |code: u16, why: String| {
-            OfError::new(
-                ErrorKind::from_type_and_code(BUNDLE_ERROR, code),
-                format!("bundle {}: {why}", id.id),
-            )
-        };
+        let bad =
+            |kind: ErrorKind, why: String| OfError::new(kind, format!("bundle {}: {why}", id.id));
         let Message::FlowMod(m) = message else {
-            return Err(bad(10, "only flow changes can be bundled".to_owned()));
+            return Err(bad(
+                ErrorKind::BundleMsgUnsup,
+                "only flow changes can be bundled".to_owned(),
+            ));
         };
         if !self.bundles.contains_key(&id.id) && self.bundles.len() >= MAX_BUNDLES {
-            return Err(bad(5, "too many bundles are open".to_owned()));
+            return Err(bad(
+                ErrorKind::OutOfBundles,
+                "too many bundles are open".to_owned(),
+            ));
         }
         let b = self.bundles.entry(id.id).or_insert(Bundle {
             id,
@@ -691,10 +683,13 @@ impl Peer {
             mods: Vec::new(),
         });
         if b.closed {
-            return Err(bad(4, "is closed".to_owned()));
+            return Err(bad(ErrorKind::BundleClosed, "is closed".to_owned()));
         }
         if b.mods.len() >= MAX_BUNDLE_MESSAGES {
-            return Err(bad(12, format!("takes {MAX_BUNDLE_MESSAGES} messages")));
+            return Err(bad(
+                ErrorKind::BundleMsgTooMany,
+                format!("takes {MAX_BUNDLE_MESSAGES} messages"),
+            ));
         }
         b.mods.push((xid, own_flows(m)));
         Ok(())

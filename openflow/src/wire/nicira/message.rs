@@ -7,9 +7,6 @@ use crate::wire::cursor::{Reader, Writer};
 use crate::wire::oxm::{NICIRA, ONF};
 use crate::wire::v10;
 
-/// The error type of bundles (OpenFlow 1.4.1 7.5.4.18); 6 is a bad step, 10 a message that cannot be in one.
-const BUNDLE_FAILED: u16 = 17;
-
 /// Bundle steps in the order of their numbers.
 const STEPS: &[BundleStep] = &[
     BundleStep::OpenRequest,
@@ -44,7 +41,7 @@ pub(in crate::wire) fn read_message(mut r: Reader<'_>, version: u8) -> Result<Me
             let step = r.u16()?;
             let Some(step) = STEPS.get(usize::from(step)) else {
                 return err(
-                    ErrorKind::from_type_and_code(BUNDLE_FAILED, 6),
+                    ErrorKind::BundleBadType,
                     format!("{step} is no step of a bundle"),
                 );
             };
@@ -61,7 +58,7 @@ pub(in crate::wire) fn read_message(mut r: Reader<'_>, version: u8) -> Result<Me
             // Kinds up to 4 are hellos, errors, echoes and experimenters' messages in every version.
             if inner[0] != version || inner[1] <= 4 {
                 return err(
-                    ErrorKind::from_type_and_code(BUNDLE_FAILED, 10),
+                    ErrorKind::BundleMsgUnsup,
                     format!(
                         "a bundle holds changes in its own version {version:#x}, not messages of version {:#x} and kind {}",
                         inner[0], inner[1]

@@ -9,11 +9,10 @@
 //! (`NXT_FLOW_MOD_TABLE_ID`). The codec knows no connections: it always reads and writes the table
 //! there, and whoever has it off sends table 0 and takes 0 for any table.
 //!
-//! * `matching`, `action`, `error` — 1.0's own forms of these
+//! * `matching`, `action` — 1.0's own forms of these
 //! * `stats` — statistics messages
 
 mod action;
-pub(super) mod error;
 mod matching;
 mod stats;
 

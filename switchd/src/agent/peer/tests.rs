@@ -183,7 +183,7 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
         ordered: true,
     };
     let code = |answers: Vec<Answer>| match &answers[..] {
-        [(_, Message::Error(e))] => Some(e.kind.type_and_code()),
+        [(_, Message::Error(e))] => Some(e.kind),
         _ => None,
     };
     let control = |step, n| Message::BundleControl(step, id(n));
@@ -194,7 +194,7 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
         );
     }
     let more = p.handle(&b, 1, control(BundleStep::OpenRequest, 99));
-    assert_eq!(code(more), Some((0xffff, 2305)));
+    assert_eq!(code(more), Some(ErrorKind::OutOfBundles));
     assert_eq!(
         code(p.handle(&b, 1, control(BundleStep::CloseRequest, 0))),
         None
@@ -207,12 +207,15 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
             Default::default(),
         ))),
     );
-    assert_eq!(code(p.handle(&b, 1, add)), Some((0xffff, 2304)));
+    assert_eq!(code(p.handle(&b, 1, add)), Some(ErrorKind::BundleClosed));
     let unsupported = Message::BundleAdd(id(1), 1, Box::new(Message::BarrierRequest));
-    assert_eq!(code(p.handle(&b, 1, unsupported)), Some((0xffff, 2310)));
+    assert_eq!(
+        code(p.handle(&b, 1, unsupported)),
+        Some(ErrorKind::BundleMsgUnsup)
+    );
     assert_eq!(
         code(p.handle(&b, 1, control(BundleStep::CommitRequest, 77))),
-        Some((0xffff, 2302))
+        Some(ErrorKind::BundleBadId)
     );
 }
 
