@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 /// Protocol names: Ethernet type and IP protocol. In the order in which they are tried when a
 /// match is printed.
-const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
+pub(super) const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
     ("icmp", 0x0800, Some(1)),
     ("igmp", 0x0800, Some(2)),
     ("tcp", 0x0800, Some(6)),

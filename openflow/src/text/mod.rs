@@ -4,18 +4,21 @@
 //! * `matching` — `tcp,nw_src=10.0.0.1`, in and out, and normalization
 //! * `action` — `set_field:5->reg0,resubmit(,3),output:2`, in and out
 //! * `flow` — whole flows: `priority=500,icmp,actions=drop`; lines of `dump-flows`
+//! * `exact` — one packet's fields, for traces
 //! * `print` — whole messages as `ovs-ofctl` prints them
 //!
 //! Field names, widths and formats come from [`crate::field`]. Messages of errors that a script
 //! may see read as Open vSwitch's do.
 
 mod action;
+mod exact;
 mod flow;
 mod matching;
 mod print;
 mod value;
 
 pub use action::{format_actions, format_instructions, parse_actions, parse_instructions};
+pub use exact::{format_difference, format_exact_flow, format_megaflow, parse_exact_flow};
 pub use flow::{
     FlowCommand, FlowLine, Sort, StatsLine, format_flow_mod, format_flow_stats, parse_flow,
     parse_flow_filter, sort_flows,
