@@ -169,6 +169,7 @@ mod tests {
             peer: 0,
             current_speed: 0,
             max_speed: 0,
+            properties: Vec::new(),
         }
     }
 

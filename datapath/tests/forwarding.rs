@@ -395,6 +395,7 @@ fn ports_come_and_go_and_settings_act_at_once() {
         config: flags,
         mask: flags,
         advertise: 0,
+        optical: None,
     };
     t.dp.port_mod(t.br, &pm).unwrap();
     t.send(1, &udp(1, 2));

@@ -112,6 +112,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
         peer: 0,
         current_speed: 10_000_000,
         max_speed: 0,
+        properties: Vec::new(),
     };
     let bundle = BundleId {
         id: 7,
@@ -195,6 +196,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
     let role = RoleMsg {
         role: Role::Primary,
         generation: 3,
+        short_id: 0,
     };
     let asynchronous = AsyncConfig {
         packet_in: [7, 0],
@@ -266,6 +268,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
                 ..PortFlags::default()
             },
             advertise: 0,
+            optical: None,
         }),
         Message::BarrierRequest,
         Message::BarrierReply,
@@ -332,9 +335,11 @@ fn messages(lines: &[&str]) -> Vec<Message> {
             active: 1,
             lookups: 2,
             matched: 1,
+            name: String::new(),
             legacy: Some(LegacyTable {
                 wildcards: 0x3f_ffff,
                 max_entries: 1000,
+                ..LegacyTable::default()
             }),
         }]),
         MultipartReply::PortStats(vec![PortStats {

@@ -263,6 +263,15 @@ pub struct FlowStats {
     pub instructions: Instructions,
 }
 
+/// Why a flow's statistics are told (OpenFlow 1.5.1 7.3.5.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowStatsReason {
+    /// Somebody asked.
+    Request,
+    /// A threshold of [`crate::action::StatTrigger`] was passed.
+    Trigger,
+}
+
 /// Sums over flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AggregateStats {
@@ -274,27 +283,47 @@ pub struct AggregateStats {
     pub flows: u32,
 }
 
-/// What OpenFlow 1.0 says of a table beside its counters.
+/// What OpenFlow 1.0 to 1.2 say of a table beside its counters (1.0.0 5.3.5, 1.1.0 A.3.6.3, 1.2 A.3.6.3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LegacyTable {
-    /// `OFPFW_*` bits: what flows may leave out.
-    pub wildcards: u32,
+    /// What flows may leave out: `OFPFW_*` bits, in 1.2 a bit per OXM field.
+    pub wildcards: u64,
     /// How many flows it can hold.
     pub max_entries: u32,
+    /// What flows can match, as `wildcards` (1.1 and 1.2, as what follows).
+    pub matches: u64,
+    /// Bit per instruction type.
+    pub instructions: u32,
+    /// Bit per action type that can be written to the action set.
+    pub write_actions: u32,
+    /// Bit per action type that can be applied.
+    pub apply_actions: u32,
+    /// What happens to packets that no rule matches.
+    pub config: u32,
+    /// Bit per OXM field that written actions can set (1.2, as what follows).
+    pub write_setfields: u64,
+    /// Bit per OXM field that applied actions can set.
+    pub apply_setfields: u64,
+    /// Bits of metadata that can be matched.
+    pub metadata_match: u64,
+    /// Bits of metadata that can be written.
+    pub metadata_write: u64,
 }
 
 /// A table's counters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableStats {
     /// Which.
     pub table: u8,
+    /// Its name, at most 31 bytes (1.0 to 1.2).
+    pub name: String,
     /// Flows in it.
     pub active: u32,
     /// Lookups.
     pub lookups: u64,
     /// Those that found a rule.
     pub matched: u64,
-    /// In OpenFlow 1.0 alone.
+    /// In OpenFlow 1.0 to 1.2 alone.
     pub legacy: Option<LegacyTable>,
 }
 
@@ -340,6 +369,86 @@ pub struct PortDesc {
     pub current_speed: u32,
     /// kbit/s, 0 if unknown.
     pub max_speed: u32,
+    /// What else there is to say (1.4 and later).
+    pub properties: Vec<PortProperty>,
+}
+
+/// What a port's description has beside the Ethernet properties (OpenFlow 1.5.1 7.2.1.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortProperty {
+    /// An optical port.
+    Optical(OpticalPort),
+    /// Pipeline fields that packets from it come with (1.5, as what follows).
+    PipelineInput(Vec<FieldId>),
+    /// Pipeline fields that it sends with packets.
+    PipelineOutput(Vec<FieldId>),
+    /// Ports by which packets sent here come back.
+    Recirculate(Vec<PortNo>),
+}
+
+/// `ofp_port_desc_prop_optical`; frequencies in MHz or wavelengths in hundredths of a nanometre.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpticalPort {
+    /// `OFPOPF_*`.
+    pub supported: u32,
+    /// Least frequency or wavelength it can send.
+    pub tx_min: u32,
+    /// Greatest.
+    pub tx_max: u32,
+    /// Spacing.
+    pub tx_grid: u32,
+    /// Least it can receive.
+    pub rx_min: u32,
+    /// Greatest.
+    pub rx_max: u32,
+    /// Spacing.
+    pub rx_grid: u32,
+    /// Least power, in hundredths of a dBm.
+    pub power_min: u16,
+    /// Greatest.
+    pub power_max: u16,
+}
+
+/// `ofp_port_stats_prop_optical`; units as in [`OpticalPort`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpticalStats {
+    /// `OFPOSF_*`: which of the rest are valid.
+    pub flags: u32,
+    /// Frequency or wavelength sent.
+    pub tx: u32,
+    /// Its offset.
+    pub tx_offset: u32,
+    /// Its grid.
+    pub tx_grid: u32,
+    /// Frequency or wavelength received.
+    pub rx: u32,
+    /// Its offset.
+    pub rx_offset: u32,
+    /// Its grid.
+    pub rx_grid: u32,
+    /// Power sent.
+    pub tx_power: u16,
+    /// Power received.
+    pub rx_power: u16,
+    /// Bias current, in tenths of a milliampere.
+    pub bias: u16,
+    /// Temperature, in tenths of a degree.
+    pub temperature: u16,
+}
+
+/// `ofp_port_mod_prop_optical`; units as in [`OpticalPort`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OpticalMod {
+    /// `OFPOPF_*`: which to change.
+    pub configure: u32,
+    /// Frequency or wavelength to send.
+    pub frequency: u32,
+    /// Offset, signed.
+    pub offset: i32,
+    /// Grid.
+    pub grid: u32,
+    /// Power to send with.
+    pub power: u32,
 }
 
 /// A port's counters. `u64::MAX` for one that is not kept.
@@ -360,6 +469,8 @@ pub struct PortStats {
     pub rx_crc_err: u64,
     pub collisions: u64,
     pub duration: Duration,
+    /// Of an optical port (1.4 and later).
+    pub optical: Option<OpticalStats>,
 }
 
 /// A queue's counters.
@@ -505,6 +616,8 @@ pub struct PortMod {
     pub mask: PortFlags,
     /// `OFPPF_*` to advertise, 0 for no change.
     pub advertise: u32,
+    /// Of an optical port (1.4 and later).
+    pub optical: Option<OpticalMod>,
 }
 
 /// An error message.
@@ -736,6 +849,8 @@ pub struct MeterFeatures {
     pub max_bands: u8,
     /// Colour value.
     pub max_color: u8,
+    /// `OFPMFF_*`: where a meter action may stand (1.5).
+    pub features: u32,
 }
 
 /// A table's features (OpenFlow 1.3.5 7.3.5.5.1).
@@ -743,18 +858,33 @@ pub struct MeterFeatures {
 pub struct TableFeatures {
     /// Which table.
     pub table: u8,
+    /// What to do with the tables (1.5; older requests replace).
+    pub command: TableFeaturesCommand,
+    /// `OFPTFF_*`: 1 ingress, 2 egress, 16 first egress (1.5).
+    pub features: u32,
     /// Its name.
     pub name: String,
     /// Metadata bits it can match.
     pub metadata_match: u64,
     /// Metadata bits it can write.
     pub metadata_write: u64,
-    /// `OFPTC_*` bits.
+    /// `OFPTC_*` bits; from 1.4 on, those that can be configured.
     pub config: u32,
     /// How many flows.
     pub max_entries: u32,
     /// What it can do.
     pub properties: Vec<TableProperty>,
+}
+
+/// `OFPTFC_*` (OpenFlow 1.5.1 7.3.5.18.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the specification's names")]
+pub enum TableFeaturesCommand {
+    #[default]
+    Replace,
+    Modify,
+    Enable,
+    Disable,
 }
 
 /// What a table does with packets that no rule matches, before OpenFlow 1.3 had table-miss rules.
@@ -940,6 +1070,19 @@ pub enum TableProperty {
         miss: bool,
         fields: Vec<FieldId>,
     },
+    /// Tables whose flows this one takes over (1.4).
+    SyncFrom(Vec<u8>),
+    /// Fields that copy_field can write to (1.5, as what follows).
+    WriteCopyField {
+        miss: bool,
+        fields: Vec<FieldId>,
+    },
+    ApplyCopyField {
+        miss: bool,
+        fields: Vec<FieldId>,
+    },
+    /// Packet types: namespace in the high half.
+    PacketTypes(Vec<u32>),
 }
 
 /// A role with its generation (OpenFlow 1.3.5 7.3.9).
@@ -949,6 +1092,8 @@ pub struct RoleMsg {
     pub role: Role,
     /// Election number, compared as a signed distance; counts for primary and secondary.
     pub generation: u64,
+    /// The controller's short id, 0 for none (1.5).
+    pub short_id: u16,
 }
 
 /// Which asynchronous messages a controller gets (OpenFlow 1.3.5 7.3.10): bit per reason; index 0
@@ -1039,6 +1184,28 @@ pub enum MultipartRequest {
     ControllerStatus,
     /// What bundles there can be (1.5).
     BundleFeatures,
+    /// Counters of the bridge's IPFIX exporter (Nicira).
+    IpfixBridge,
+    /// Counters of the exporters that flows sample to (Nicira).
+    IpfixFlow,
+}
+
+/// An IPFIX exporter's counters (`nx_ipfix_stats_reply`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "Nicira's names")]
+pub struct IpfixStats {
+    pub total_flows: u64,
+    pub current_flows: u64,
+    pub packets: u64,
+    pub ipv4_packets: u64,
+    pub ipv6_packets: u64,
+    pub error_packets: u64,
+    pub ipv4_error_packets: u64,
+    pub ipv6_error_packets: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    /// Of a flow's exporter.
+    pub collector_set: u32,
 }
 
 /// The answer to a [`MultipartRequest`], whole.
@@ -1062,9 +1229,11 @@ pub enum MultipartReply {
     TableDesc(Vec<TableConfig>),
     QueueDesc(Vec<QueueConfig>),
     FlowMonitor(Vec<FlowUpdate>),
-    FlowStats(Vec<FlowStats>),
+    FlowStats(Vec<(FlowStatsReason, FlowStats)>),
     ControllerStatus(Vec<ControllerStatus>),
     BundleFeatures(BundleFeatures),
+    IpfixBridge(IpfixStats),
+    IpfixFlow(Vec<IpfixStats>),
 }
 
 /// Step in a bundle's life (ONF extension 230 for OpenFlow 1.3, 1.4.1 7.3.9.2).
@@ -1194,6 +1363,6 @@ pub enum Message {
     RequestForward(u32, Box<Message>),
     /// A controller's connection changed (1.5).
     ControllerStatus(ControllerStatus),
-    /// An experimenter's message or multipart that is not known: experimenter, type, body.
-    Experimenter(u32, u32, Bytes),
+    /// NXT_FLOW_AGE: flow statistics with ages, as they always are.
+    FlowAge,
 }

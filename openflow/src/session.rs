@@ -543,7 +543,7 @@ mod tests {
                 active: n,
                 lookups: 1,
                 matched: 0,
-                legacy: None,
+                ..TableStats::default()
             })
             .collect();
         let whole = Message::MultipartReply(MultipartReply::Table(tables));

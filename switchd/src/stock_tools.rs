@@ -554,6 +554,7 @@ async fn a_controller_is_connected_to_and_a_lost_one_is_missed() {
     let role = openflow::RoleMsg {
         role: openflow::Role::Primary,
         generation: 3,
+        short_id: 0,
     };
     let xid = c.send(&openflow::Message::RoleRequest(role)).unwrap();
     assert_eq!(

@@ -573,6 +573,7 @@ fn mod_port(o: &Options, a: &[&str]) -> Result<()> {
         config,
         mask,
         advertise: 0,
+        optical: None,
     })])
 }
 

@@ -151,6 +151,7 @@ pub fn port(n: u32, name: &str) -> PortDesc {
         peer: 0,
         current_speed: 0,
         max_speed: 0,
+        properties: Vec::new(),
     }
 }
 
@@ -298,11 +299,10 @@ fn answer(s: &mut Session, state: &Mutex<State>, xid: u32, m: Message, dpid: u64
                     .collect(),
             ),
             MultipartRequest::Table => MultipartReply::Table(vec![TableStats {
-                legacy: None,
-                table: 0,
                 active: t.flows.len() as u32,
                 lookups: 10,
                 matched: 9,
+                ..TableStats::default()
             }]),
             MultipartRequest::PortStats(_) => MultipartReply::PortStats(vec![PortStats {
                 port: 1,

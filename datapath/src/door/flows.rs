@@ -226,6 +226,7 @@ impl Datapath {
                     active: t.map_or(0, |t| t.classifier.len() as u32),
                     lookups: matched + missed,
                     matched,
+                    name: String::new(),
                 }
             })
             .collect()

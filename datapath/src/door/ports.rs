@@ -227,6 +227,7 @@ impl Datapath {
             rx_crc_err: 0,
             collisions: 0,
             duration: self.now().saturating_sub(e.created),
+            optical: None,
         })
     }
 
@@ -379,5 +380,6 @@ pub(super) fn describe(e: &PortEntry) -> PortDesc {
         peer: 0,
         current_speed: s.speed_kbps.min(u32::MAX.into()) as u32,
         max_speed: 0,
+        properties: Vec::new(),
     }
 }

@@ -250,6 +250,8 @@ fn message_name(m: &Message) -> &'static str {
             MultipartRequest::FlowStats(_) => "OFPST_FLOW_STATS request",
             MultipartRequest::ControllerStatus => "OFPST_CONTROLLER_STATUS request",
             MultipartRequest::BundleFeatures => "OFPST_BUNDLE_FEATURES request",
+            MultipartRequest::IpfixBridge => "NXST_IPFIX_BRIDGE request",
+            MultipartRequest::IpfixFlow => "NXST_IPFIX_FLOW request",
         },
         Message::MultipartReply(a) => match a {
             MultipartReply::Desc(_) => "OFPST_DESC reply",
@@ -272,6 +274,8 @@ fn message_name(m: &Message) -> &'static str {
             MultipartReply::FlowStats(_) => "OFPST_FLOW_STATS reply",
             MultipartReply::ControllerStatus(_) => "OFPST_CONTROLLER_STATUS reply",
             MultipartReply::BundleFeatures(_) => "OFPST_BUNDLE_FEATURES reply",
+            MultipartReply::IpfixBridge(_) => "NXST_IPFIX_BRIDGE reply",
+            MultipartReply::IpfixFlow(_) => "NXST_IPFIX_FLOW reply",
         },
         Message::BarrierRequest => "OFPT_BARRIER_REQUEST",
         Message::BarrierReply => "OFPT_BARRIER_REPLY",
@@ -301,7 +305,7 @@ fn message_name(m: &Message) -> &'static str {
         Message::TableStatus(..) => "OFPT_TABLE_STATUS",
         Message::RequestForward(..) => "OFPT_REQUESTFORWARD",
         Message::ControllerStatus(_) => "OFPT_CONTROLLER_STATUS",
-        Message::Experimenter(..) => "OFPT_EXPERIMENTER",
+        Message::FlowAge => "NXT_FLOW_AGE",
     }
 }
 
@@ -577,7 +581,7 @@ fn body(m: &Message, version: u8, names: &Names) -> String {
         | Message::TableStatus(..)
         | Message::RequestForward(..)
         | Message::ControllerStatus(_)
-        | Message::Experimenter(..) => writeln!(w, " {m:?}"),
+        | Message::FlowAge => writeln!(w, " {m:?}"),
         Message::MultipartRequest(q) => request(w, q, names),
         Message::MultipartReply(a) => reply(w, a, names),
         Message::FeaturesRequest
@@ -967,10 +971,12 @@ fn reply(w: &mut String, a: &MultipartReply, names: &Names) -> std::fmt::Result 
 /// What OpenFlow 1.0 says of a table beside its counters.
 fn legacy_table(l: LegacyTable) -> String {
     let mut s = format!("    max_entries={}\n    matching:\n", l.max_entries);
-    let all = if l.wildcards == wire::WILD_ALL {
+    let all = if l.wildcards == u64::from(wire::WILD_ALL) {
         "in_port eth_{src,dst,type} vlan_{vid,pcp} ip_{src,dst} nw_{proto,tos} tcp_{src,dst}".into()
     } else {
-        let fields = FIELDS_10.iter().filter(|f| l.wildcards & f.0 == f.0);
+        let fields = FIELDS_10
+            .iter()
+            .filter(|f| l.wildcards & u64::from(f.0) == u64::from(f.0));
         fields.map(|f| f.1).collect::<Vec<_>>().join(" ")
     };
     if !all.is_empty() {

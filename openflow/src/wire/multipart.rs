@@ -163,7 +163,7 @@ pub(super) fn read_reply(mut r: Reader<'_>) -> Result<(MultipartReply, bool), Of
                 active: r.u32()?,
                 lookups: r.u64()?,
                 matched: r.u64()?,
-                legacy: None,
+                ..TableStats::default()
             })
         })?),
         4 => MultipartReply::PortStats(read_all(r, |r| {
@@ -256,6 +256,7 @@ pub(super) fn read_reply(mut r: Reader<'_>) -> Result<(MultipartReply, bool), Of
                 capabilities: r.u32()?,
                 max_bands: r.u8()?,
                 max_color: r.u8()?,
+                features: 0,
             };
             r.skip(2)?;
             MultipartReply::MeterFeatures(f)
@@ -312,7 +313,7 @@ fn table_features(r: &mut Reader<'_>) -> Result<TableFeatures, OfError> {
         metadata_write: e.u64()?,
         config: e.u32()?,
         max_entries: e.u32()?,
-        properties: Vec::new(),
+        ..TableFeatures::default()
     };
     while !e.is_empty() {
         let (kind, whole, mut p) = e.tlv(4, 1)?;
@@ -393,6 +394,7 @@ fn put_table_features(w: &mut Writer, t: &TableFeatures) -> Result<(), OfError> 
             TableProperty::Wildcards(_) => 10,
             TableProperty::WriteSetField { miss, .. } => kind(12, miss),
             TableProperty::ApplySetField { miss, .. } => kind(14, miss),
+            other => return Err(no_form(format!("{other:?}"))),
         });
         w.u16(0);
         match p {
@@ -417,6 +419,7 @@ fn put_table_features(w: &mut Writer, t: &TableFeatures) -> Result<(), OfError> 
                     oxm::put_id(w, *f, false, OF13);
                 }
             }
+            _ => {}
         }
         w.set_len(at + 2, at)?;
         w.pad8(at);

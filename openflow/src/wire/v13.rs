@@ -166,6 +166,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 config,
                 mask,
                 advertise,
+                optical: None,
             })
         }
         17 => {
@@ -206,6 +207,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
             let m = RoleMsg {
                 role,
                 generation: r.u64()?,
+                short_id: 0,
             };
             if kind == 24 {
                 Message::RoleRequest(m)
@@ -450,6 +452,7 @@ pub(super) fn read_port(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
         peer: r.u32()?,
         current_speed: r.u32()?,
         max_speed: r.u32()?,
+        properties: Vec::new(),
     })
 }
 

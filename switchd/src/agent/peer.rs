@@ -356,6 +356,8 @@ impl Peer {
                 ));
             }
             Message::FlowModTableId(on) => self.table_ids = on,
+            // Ages are always told.
+            Message::FlowAge => {}
             Message::Nicira(_) => {
                 return Err(OfError::new(
                     ErrorKind::BadType,
@@ -366,8 +368,7 @@ impl Peer {
             | Message::TlvTableMod(..)
             | Message::TlvTableRequest
             | Message::CtFlushZone(_)
-            | Message::FlowMonitorCancel(_)
-            | Message::Experimenter(..)) => {
+            | Message::FlowMonitorCancel(_)) => {
                 return Err(OfError::new(
                     ErrorKind::BadExpType,
                     format!("{other:?} is not supported yet"),
@@ -507,10 +508,7 @@ impl Peer {
                 let mut tables: Vec<TableStats> = (0..TABLES)
                     .map(|table| TableStats {
                         table,
-                        active: 0,
-                        lookups: 0,
-                        matched: 0,
-                        legacy: None,
+                        ..TableStats::default()
                     })
                     .collect();
                 for t in plane.table_stats(name) {
@@ -521,8 +519,9 @@ impl Peer {
                 if self.version == OF10 {
                     for t in &mut tables {
                         t.legacy = Some(LegacyTable {
-                            wildcards: openflow::wire::WILD_ALL,
+                            wildcards: openflow::wire::WILD_ALL.into(),
                             max_entries: MAX_ENTRIES,
+                            ..LegacyTable::default()
                         });
                     }
                 }
@@ -921,6 +920,7 @@ fn table_features(table: u8) -> TableFeatures {
                 fields,
             },
         ],
+        ..TableFeatures::default()
     }
 }
 

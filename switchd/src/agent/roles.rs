@@ -26,6 +26,7 @@ impl Roles {
             RoleMsg {
                 role,
                 generation: known.unwrap_or(0),
+                short_id: 0,
             },
         )?;
         self.generation = known;
@@ -60,6 +61,7 @@ impl Roles {
         Ok(RoleMsg {
             role: self.role(id),
             generation: self.generation.unwrap_or(u64::MAX),
+            short_id: 0,
         })
     }
 
@@ -74,7 +76,11 @@ mod tests {
     use super::*;
 
     fn ask(role: Role, generation: u64) -> RoleMsg {
-        RoleMsg { role, generation }
+        RoleMsg {
+            role,
+            generation,
+            short_id: 0,
+        }
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Plane for Fake {
             peer: 0,
             current_speed: 0,
             max_speed: 0,
+            properties: Vec::new(),
         })
     }
 

@@ -145,6 +145,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 config,
                 mask,
                 advertise,
+                optical: None,
             })
         }
         16 => {
@@ -196,6 +197,7 @@ fn vendor(r: &mut Reader<'_>) -> Result<Message, OfError> {
             let m = RoleMsg {
                 role,
                 generation: u64::MAX,
+                short_id: 0,
             };
             if kind == 10 {
                 Message::RoleRequest(m)
@@ -564,6 +566,7 @@ fn read_port(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
         peer,
         current_speed: speed(current),
         max_speed: speed(supported),
+        properties: Vec::new(),
     })
 }
 

@@ -157,14 +157,16 @@ pub(super) fn read_reply(r: &mut Reader<'_>) -> Result<(Message, bool), OfError>
         2 => MultipartReply::Aggregate(read_aggregate(r)?),
         3 => MultipartReply::Table(read_all(r, |r| {
             let table = r.u8()?;
-            // Behind it 32 bytes of name: tables are told by number here.
-            r.skip(3 + 32)?;
+            r.skip(3)?;
+            let name = r.text(32)?;
             let legacy = Some(LegacyTable {
-                wildcards: r.u32()?,
+                wildcards: r.u32()?.into(),
                 max_entries: r.u32()?,
+                ..LegacyTable::default()
             });
             Ok(TableStats {
                 table,
+                name,
                 active: r.u32()?,
                 lookups: r.u64()?,
                 matched: r.u64()?,
@@ -455,8 +457,9 @@ pub(super) fn put_reply(
         MultipartReply::Table(tables) => put_parts(w, parts(3), tables, |w, t| {
             let legacy = t.legacy.unwrap_or_default();
             w.u8(t.table);
-            w.zeros(3 + 32);
-            w.u32(legacy.wildcards);
+            w.zeros(3);
+            w.text(&t.name, 32);
+            w.u32(legacy.wildcards as u32);
             w.u32(legacy.max_entries);
             w.u32(t.active);
             w.u64(t.lookups);

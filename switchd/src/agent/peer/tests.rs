@@ -49,6 +49,7 @@ fn a_secondary_reads_and_changes_nothing() {
     let ask = Message::RoleRequest(RoleMsg {
         role: Role::Secondary,
         generation: 1,
+        short_id: 0,
     });
     assert!(matches!(
         p.handle(&b, 5, ask)[..],
