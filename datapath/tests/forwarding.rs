@@ -98,7 +98,7 @@ fn flow_changes_are_seen_by_the_next_packet_and_bundles_are_all_or_nothing() {
     t.send(1, &udp(1, 2));
     assert_eq!(t.sent(), []);
     assert_eq!(t.dp.drop_stats(t.br, Some(PortNo(1)))["no_match"], 1);
-    let table = t.dp.table_stats(t.br)[0];
+    let table = t.dp.table_stats(t.br).remove(0);
     assert_eq!((table.lookups, table.matched), (1, 0));
     t.flow(FlowMod::add(Match::new(), out(PortNo(2))));
     t.send(1, &udp(1, 2));
