@@ -12,13 +12,19 @@ fn told(steps: &[Step], depth: usize, out: &mut Vec<String>) {
     for s in steps {
         let text = match &s.what {
             What::Bridge(name) => format!("bridge {name}"),
-            What::Table { table, found, .. } => match found {
-                Found::Rule(r) => format!("table {table} priority {}", r.priority),
+            What::Table {
+                table,
+                found,
+                onward,
+                ..
+            } => match found {
+                Found::Rule(r) => format!("table {table} priority {} {onward}", r.priority),
                 Found::Nothing => format!("table {table} nothing"),
                 Found::PacketIn => format!("table {table} packet-in"),
             },
             What::Action(a) => format!("{a:?}").split([' ', '(']).next().unwrap().into(),
             What::Remark(text) => format!("-> {text}"),
+            What::Warning(text) => format!(">> {text}"),
             other => format!("{other:?}"),
         };
         out.push(format!("{:1$}{text}", "", depth * 2));
@@ -65,16 +71,16 @@ fn the_way_through_the_tables_is_told_step_by_step() {
         lines(&t),
         [
             "bridge br0",
-            "  table 0 priority 32768",
+            "  table 0 priority 32768 false",
             "    Resubmit",
             "    table 2 nothing",
             "      Nothing",
             "    Output",
-            "    -> skipping output to input port",
+            "    >> skipping output to input port",
             "    Output",
             "    WriteMetadata(5, 7)",
             "    Goto(1)",
-            "  table 1 priority 32768",
+            "  table 1 priority 32768 true",
             "    Output",
         ]
     );

@@ -12,8 +12,10 @@ use openflow::{Action, Match, Slot};
 pub struct TraceRequest {
     /// The packet's fields; what is not said is zero. With `packet`, only what its bytes do not tell counts.
     pub flow: Match,
-    /// The packet itself. Then addresses are learned from it, as if it had come in.
+    /// The packet itself.
     pub packet: Option<Vec<u8>>,
+    /// Whether what it says is learned, as if it had come in.
+    pub effects: bool,
     /// Actions to carry out on it in place of the bridge's tables, as a packet-out.
     pub actions: Option<Vec<Action>>,
     /// How many rules that did not match are told of for each lookup.
@@ -79,8 +81,7 @@ impl Datapath {
         };
         key.set(Slot::InPort, in_port.0.into());
         let mut recorder = Recorder::new(request.why);
-        let effects = request.packet.is_some();
-        let x = Xlate::new(&world, key, self.now(), effects).told_to(&mut recorder);
+        let x = Xlate::new(&world, key, self.now(), request.effects).told_to(&mut recorder);
         let state = b.state.load();
         let entry = state.ports.get(&in_port.0).and_then(|i| world.port(*i));
         let done = match (&request.actions, entry) {
@@ -99,6 +100,6 @@ impl Datapath {
             (None, Some(entry)) => x.run(entry),
             (None, None) => x.run_without_port(b.id),
         };
-        Ok(recorder.finish(key, done))
+        Ok(recorder.finish(&world, key, done))
     }
 }

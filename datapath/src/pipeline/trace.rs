@@ -7,11 +7,12 @@
 
 use super::Xlate;
 use crate::action::DpAction;
+use crate::bridge::World;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
 use crate::table::{Classifier, Rule, Table};
-use openflow::Action;
 use openflow::matching::MatchEntry;
+use openflow::{Action, Subfield};
 use std::sync::Arc;
 
 /// Most steps that a trace keeps: loops of resubmits make thousands.
@@ -34,8 +35,20 @@ pub struct Trace {
     pub mask: FlowMask,
     /// What is done with the packet.
     pub actions: Vec<DpAction>,
+    /// Names of the ports that the actions send it to, by the number the actions have for them.
+    pub ports: Vec<(u32, String)>,
     /// Why nothing is, if nothing is.
     pub drop: Option<DropReason>,
+}
+
+impl Trace {
+    /// The actions as `ovs-dpctl` shows them, ports as `port` calls them by their names.
+    pub fn format_actions(&self, port: impl Fn(&str) -> String) -> String {
+        crate::action::format(&self.actions, |index| {
+            let named = self.ports.iter().find(|p| p.0 == index);
+            named.map_or_else(|| index.to_string(), |p| port(&p.1))
+        })
+    }
 }
 
 /// One step, and the steps it consisted of.
@@ -56,6 +69,8 @@ pub enum What {
     Table {
         /// Its number.
         table: u8,
+        /// Whether the table told of before sent the packet here (`goto_table`).
+        onward: bool,
         /// What it found.
         found: Found,
         /// Of the rules that would have come first, those of highest priority that did not match.
@@ -79,6 +94,10 @@ pub enum What {
     ActionSet,
     /// A bucket of a group is, by its number.
     Bucket(u32),
+    /// What the action set is now.
+    Gathered(Vec<Action>),
+    /// What a run of bits is now.
+    Now(Subfield, u128),
     /// What an action did.
     Remark(String),
     /// Something is not as it should be, and the packet goes on.
@@ -184,7 +203,16 @@ impl Recorder {
     }
 
     /// What was told of a translation that came to this.
-    pub(crate) fn finish(mut self, initial: FlowKey, t: super::Translation) -> Trace {
+    pub(crate) fn finish(
+        mut self,
+        world: &World,
+        initial: FlowKey,
+        t: super::Translation,
+    ) -> Trace {
+        let name = |a: &DpAction| match a {
+            DpAction::Output(p) => Some((*p, world.port(*p)?.name().to_owned())),
+            _ => None,
+        };
         while !self.open.is_empty() {
             self.end();
         }
@@ -194,6 +222,7 @@ impl Recorder {
             initial,
             last: self.last,
             mask: t.mask,
+            ports: t.actions.iter().filter_map(name).collect(),
             actions: t.actions,
             drop: t.drop,
         }
@@ -226,6 +255,30 @@ impl<'a> Xlate<'a> {
         self.tell(|| What::Remark(text()));
     }
 
+    /// Says what the action set is now.
+    #[inline(always)]
+    pub(super) fn tell_set(&mut self) {
+        if let Some(t) = &mut self.trace {
+            let what = What::Gathered(self.set.clone().take());
+            t.add(Step {
+                what,
+                steps: Vec::new(),
+            });
+        }
+    }
+
+    /// Says what a run of bits is now, which an action wrote.
+    #[inline(always)]
+    pub(super) fn tell_now(&mut self, target: Subfield) {
+        if self.trace.is_some() {
+            let info = target.field.info();
+            let ones = u128::MAX >> (128 - u32::from(target.bits.clamp(1, 128)));
+            self.sync_tags();
+            let value = self.key.get(info.slot) >> (info.shift + target.offset) & ones;
+            self.tell(|| What::Now(target, value));
+        }
+    }
+
     /// Something happens that consists of what `run` tells.
     #[inline(always)]
     pub(super) fn under<R>(
@@ -245,12 +298,18 @@ impl<'a> Xlate<'a> {
 
     /// A rule was found, and what follows is what it leads to, until [`Xlate::tell_end`].
     #[inline(always)]
-    pub(super) fn tell_table(&mut self, table: u8, classifier: &Classifier, rule: &Arc<Rule>) {
+    pub(super) fn tell_table(
+        &mut self,
+        (table, onward): (u8, bool),
+        classifier: &Classifier,
+        rule: &Arc<Rule>,
+    ) {
         if let Some(t) = &mut self.trace {
             let passed = t.passed(classifier, Some(rule), &self.key);
             let found = Found::Rule(rule.clone());
             t.begin(What::Table {
                 table,
+                onward,
                 found,
                 passed,
             });
@@ -259,7 +318,12 @@ impl<'a> Xlate<'a> {
 
     /// No rule was found in a table, which has rules if it is there.
     #[inline(always)]
-    pub(super) fn tell_miss(&mut self, table: u8, there: Option<&Table>, to_controller: bool) {
+    pub(super) fn tell_miss(
+        &mut self,
+        (table, onward): (u8, bool),
+        there: Option<&Table>,
+        to_controller: bool,
+    ) {
         if let Some(t) = &mut self.trace {
             let found = if to_controller {
                 Found::PacketIn
@@ -271,6 +335,7 @@ impl<'a> Xlate<'a> {
             });
             t.begin(What::Table {
                 table,
+                onward,
                 found,
                 passed,
             });

@@ -125,7 +125,7 @@ pub struct Xlate<'a> {
     /// The states of the bridges it came to: most packets see one.
     state: Option<(u32, Arc<BridgeState>)>,
     states: Vec<(u32, Arc<BridgeState>)>,
-    set: ActionSet,
+    pub(super) set: ActionSet,
     depth: usize,
     resubmits: usize,
     exit: bool,
@@ -314,11 +314,12 @@ impl<'a> Xlate<'a> {
 
     fn walk(&mut self, here: Here, mut table: u8, miss: bool) {
         let depth = self.told_depth();
+        let mut onward = false;
         loop {
             self.sync_tags();
             self.tell_end(depth);
             let Some(t) = here.1.tables.get(table) else {
-                return self.missed(here, table, miss);
+                return self.missed(here, (table, onward), miss);
             };
             // What the table looks at counts only where the bits are the packet's own.
             let mut cells = Cells::default();
@@ -344,9 +345,9 @@ impl<'a> Xlate<'a> {
                 .credits
                 .push(Credit::Table(t.counters.clone(), rule.is_some()));
             let Some(rule) = rule else {
-                return self.missed(here, table, miss);
+                return self.missed(here, (table, onward), miss);
             };
-            self.tell_table(table, &t.classifier, rule);
+            self.tell_table((table, onward), &t.classifier, rule);
             self.out.credits.push(Credit::Rule(rule.counters.clone()));
             let saved = (self.table, self.cookie, self.miss_rule);
             self.table = table;
@@ -370,6 +371,9 @@ impl<'a> Xlate<'a> {
             for a in &i.write {
                 self.set.write(a);
             }
+            if i.clear_actions || !i.write.is_empty() {
+                self.tell_set();
+            }
             if let Some((value, mask)) = i.metadata {
                 self.tell(|| What::WriteMetadata(value, mask));
                 self.write(Slot::Metadata, value.into(), mask.into());
@@ -377,7 +381,7 @@ impl<'a> Xlate<'a> {
             match i.goto_table {
                 Some(next) => {
                     self.tell(|| What::Goto(next));
-                    table = next;
+                    (table, onward) = (next, true);
                 }
                 None => {
                     (self.table, self.cookie, self.miss_rule) = saved;
@@ -387,9 +391,9 @@ impl<'a> Xlate<'a> {
         }
     }
 
-    fn missed(&mut self, here: Here, table: u8, miss: bool) {
+    fn missed(&mut self, here: Here, (table, onward): (u8, bool), miss: bool) {
         let to_controller = miss && here.1.config.miss == Miss::Controller;
-        self.tell_miss(table, here.1.tables.get(table), to_controller);
+        self.tell_miss((table, onward), here.1.tables.get(table), to_controller);
         if !miss {
             return;
         }
@@ -447,6 +451,7 @@ impl<'a> Xlate<'a> {
                         n => (1 << n) - 1,
                     };
                     self.set_field(target.field, value, ones << target.offset);
+                    self.tell_now(*target);
                 }
                 Action::SetVlanVid(vid) => self.set_tag(*vid, 0xfff),
                 Action::SetVlanPcp(pcp) => self.set_tag(u16::from(*pcp) << 13, 0xe000),
@@ -476,7 +481,9 @@ impl<'a> Xlate<'a> {
                         } else {
                             4
                         };
-                        self.remark(|| format!("IPv{version} decrement TTL exception"));
+                        self.tell(|| {
+                            What::Warning(format!("IPv{version} decrement TTL exception"))
+                        });
                         for id in ids.iter().copied().chain(ids.is_empty().then_some(0)) {
                             let none = bytes::Bytes::new();
                             self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, id, &none);
@@ -556,7 +563,7 @@ impl<'a> Xlate<'a> {
                 x.pipeline(here);
             }),
             p if p == in_port => {
-                self.remark(|| "skipping output to input port".into());
+                self.tell(|| What::Warning("skipping output to input port".into()));
                 self.dropped(DropReason::ToInputPort);
             }
             p => match self.port_at(here.1, p) {

@@ -552,7 +552,8 @@ fn subfield(s: &str) -> Result<Subfield> {
     })
 }
 
-fn subfield_text(s: Subfield) -> String {
+/// Writes a run of bits: `NXM_NX_REG0[0..3]`.
+pub fn subfield_text(s: Subfield) -> String {
     let name = formal_name(s.field);
     let width = if s.field == FieldId::InPort && s.bits + s.offset <= 16 {
         16

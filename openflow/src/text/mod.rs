@@ -17,7 +17,9 @@ mod matching;
 mod print;
 mod value;
 
-pub use action::{format_actions, format_instructions, parse_actions, parse_instructions};
+pub use action::{
+    format_actions, format_instructions, parse_actions, parse_instructions, subfield_text,
+};
 pub use exact::{format_difference, format_exact_flow, format_megaflow, parse_exact_flow};
 pub use flow::{
     FlowCommand, FlowLine, Sort, StatsLine, format_flow_mod, format_flow_stats, parse_flow,
