@@ -1,6 +1,6 @@
 //! Actions as text.
 
-use super::DpAction;
+use super::{DpAction, Reshape};
 use openflow::{MacAddr, Slot};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -42,6 +42,25 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
                     write!(s, "set({group}({name}={v}/{}))", show(*slot, *mask))
                 }
             }
+            DpAction::PushMpls { eth_type, entry } => write!(
+                s,
+                "push_mpls(label={},tc={},ttl={},bos={},eth_type={eth_type:#x})",
+                entry >> 12,
+                entry >> 9 & 7,
+                entry & 0xff,
+                entry >> 8 & 1
+            ),
+            DpAction::PopMpls(eth_type) => write!(s, "pop_mpls(eth_type={eth_type:#x})"),
+            DpAction::Truncated { port: p, max_len } => {
+                write!(s, "trunc({max_len}),{}", port(*p))
+            }
+            DpAction::Recirculate(frozen) => match frozen.reshape {
+                Reshape::PopMpls(eth_type) => {
+                    write!(s, "pop_mpls(eth_type={eth_type:#x}),recirc")
+                }
+                Reshape::CopyTtlOut => write!(s, "copy_ttl_out,recirc"),
+                Reshape::CopyTtlIn => write!(s, "copy_ttl_in,recirc"),
+            },
             DpAction::PacketIn(spec) => write!(
                 s,
                 "userspace(controller(reason={},max_len={},id={},rule_cookie={:#x}))",
@@ -69,6 +88,7 @@ fn names(slot: Slot) -> (&'static str, &'static str) {
         Slot::ArpSha => ("arp", "sha"),
         Slot::ArpTha => ("arp", "tha"),
         Slot::NdTarget => ("nd", "target"),
+        Slot::Mpls => ("mpls", "lse"),
         _ => ("key", "bits"),
     }
 }
@@ -80,7 +100,7 @@ fn show(slot: Slot, v: u128) -> String {
         }
         Slot::NwSrc | Slot::NwDst => Ipv4Addr::from(v as u32).to_string(),
         Slot::Ipv6Src | Slot::Ipv6Dst | Slot::NdTarget => Ipv6Addr::from(v).to_string(),
-        Slot::NwTos | Slot::Ipv6Label => format!("{v:#x}"),
+        Slot::NwTos | Slot::Ipv6Label | Slot::Mpls => format!("{v:#x}"),
         _ => v.to_string(),
     }
 }

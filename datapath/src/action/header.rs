@@ -60,6 +60,7 @@ fn find(p: &Packet, slot: Slot, eth_type: u16) -> Option<Field> {
                 _ => None,
             }
         }
+        (Slot::Mpls, 0x8847 | 0x8848) => field(l3, 4, false, Cover::No),
         (Slot::NdTarget, 0x86dd) if l4 != 0 => field(l4 + 8, 16, false, Cover::Bytes),
         (Slot::ArpSha, 0x86dd) if l4 != 0 => option(p, l4, 1),
         (Slot::ArpTha, 0x86dd) if l4 != 0 => option(p, l4, 2),
@@ -222,7 +223,8 @@ impl Vec6 {
     }
 }
 
-fn patch(p: &mut Packet, at: usize, f: impl FnOnce(u16) -> u16) {
+/// Changes a checksum.
+pub(super) fn patch(p: &mut Packet, at: usize, f: impl FnOnce(u16) -> u16) {
     if let Some(b) = p.head_mut().get_mut(at..at + 2) {
         let c = f(u16::from_be_bytes([b[0], b[1]]));
         b.copy_from_slice(&c.to_be_bytes());

@@ -9,14 +9,21 @@
 
 mod format;
 mod header;
+mod layers;
+mod mpls;
 mod tag;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use format::format;
+use header::patch;
 pub(crate) use header::set;
+pub(crate) use layers::find_headers;
+pub(crate) use mpls::{copy_ttl_in, copy_ttl_out, pop_mpls, push_mpls};
 pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
 
+use crate::packet::Packet;
+use crate::pipeline::Frozen;
 use openflow::action::PacketInReason;
 use openflow::{Match, Slot};
 use std::sync::Arc;
@@ -46,8 +53,47 @@ pub enum DpAction {
         /// Which of its bits.
         mask: u128,
     },
+    /// An MPLS label stack entry on.
+    PushMpls {
+        /// The Ethernet type from now on.
+        eth_type: u16,
+        /// The entry.
+        entry: u32,
+    },
+    /// The outermost entry off; what is behind it was there before in this translation.
+    PopMpls(u16),
+    /// Out of the port of this index, no more than the first bytes.
+    Truncated {
+        /// The port.
+        port: u32,
+        /// How many bytes.
+        max_len: u32,
+    },
     /// A copy to the controllers.
     PacketIn(Arc<PacketInSpec>),
+    /// A copy is reshaped, its key is read again, and the translation goes on.
+    Recirculate(Arc<Frozen>),
+}
+
+/// A change of the headers after which they are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reshape {
+    /// The outermost MPLS entry off; what is behind it is of this Ethernet type.
+    PopMpls(u16),
+    /// The next-outermost header's TTL to the outermost.
+    CopyTtlOut,
+    /// The outermost header's TTL to the next-outermost.
+    CopyTtlIn,
+}
+
+/// Reshapes a packet; `false` if it cannot be done to this one.
+pub(crate) fn reshape(p: &mut Packet, how: Reshape) -> bool {
+    match how {
+        Reshape::PopMpls(eth_type) => pop_mpls(p, eth_type),
+        Reshape::CopyTtlOut => copy_ttl_out(p),
+        Reshape::CopyTtlIn => copy_ttl_in(p),
+    }
+    true
 }
 
 /// What a packet-in tells beside the packet.

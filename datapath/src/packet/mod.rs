@@ -208,6 +208,15 @@ impl std::fmt::Debug for Packet {
     }
 }
 
+/// What a packet was before it was cut.
+pub(crate) struct Cut {
+    head_len: u16,
+    total: u32,
+    segment_count: u16,
+    /// Length of what is its last segment now.
+    last: u32,
+}
+
 /// The packets that one receive queue gave at once. Reused: allocates when made, never after.
 #[derive(Debug)]
 pub struct Batch {
@@ -385,6 +394,102 @@ impl Batch {
         true
     }
 
+    /// Appends a copy of packet `i` of another batch: its own head, the same borrowed segments. `false` if the batch is full.
+    ///
+    /// # Safety
+    ///
+    /// The segments of `from` must stay readable until this batch is cleared.
+    pub(crate) unsafe fn push_copy(&mut self, from: &Batch, i: usize) -> bool {
+        let of = &from.packets[i];
+        let Some(p) = self.begin() else { return false };
+        let head = of.head();
+        copy::count(head.len());
+        // All of the headroom a push may want stays before it.
+        p.start = of.start;
+        p.head_len = of.head_len;
+        p.total = u32::from(of.head_len);
+        p.head_mut().copy_from_slice(head);
+        p.offload = of.offload;
+        p.layers = of.layers;
+        p.popped_tpid = of.popped_tpid;
+        for s in from.segments(i) {
+            // SAFETY: the caller's promise.
+            if !unsafe { self.push_segment(s.ptr, s.len) } {
+                return false;
+            }
+        }
+        self.commit();
+        true
+    }
+
+    /// After bytes were taken off the front of packet `i`: its head is again all that a head can be.
+    pub(crate) fn refill_head(&mut self, i: usize) {
+        let p = &mut self.packets[i];
+        if p.segment_count == 0 || usize::from(p.head_len) >= HEAD_MAX {
+            return;
+        }
+        let (start, mut len) = (usize::from(p.start), usize::from(p.head_len));
+        if start > HEADROOM {
+            p.buffer.0.copy_within(start..start + len, HEADROOM);
+            p.start = HEADROOM as u16;
+        }
+        let end = usize::from(p.start) + HEAD_MAX.min(HEADROOM + HEAD_MAX - usize::from(p.start));
+        while p.segment_count > 0 {
+            let s = &mut self.segments[usize::from(p.segment_first)];
+            let at = usize::from(p.start) + len;
+            let n = s.copy_to(0, &mut p.buffer.0[at..end]);
+            len += n;
+            s.ptr = s.ptr.wrapping_add(n);
+            s.len -= n as u32;
+            if s.len > 0 {
+                break;
+            }
+            p.segment_first += 1;
+            p.segment_count -= 1;
+        }
+        p.head_len = len as u16;
+    }
+
+    /// Cuts packet `i` to its first `len` bytes; what to give to [`Batch::uncut`], if it was longer.
+    pub(crate) fn cut(&mut self, i: usize, len: usize) -> Option<Cut> {
+        let p = &mut self.packets[i];
+        if len >= p.len() {
+            return None;
+        }
+        let cut = Cut {
+            head_len: p.head_len,
+            total: p.total,
+            segment_count: p.segment_count,
+            last: 0,
+        };
+        p.total = len as u32;
+        p.head_len = p.head_len.min(len as u16);
+        let mut left = len - usize::from(p.head_len);
+        let mut count = 0;
+        let mut last = 0;
+        while left > 0 {
+            let s = &mut self.segments[usize::from(p.segment_first) + count];
+            last = s.len;
+            s.len = s.len.min(left as u32);
+            left -= s.len as usize;
+            count += 1;
+        }
+        p.segment_count = count as u16;
+        Some(Cut { last, ..cut })
+    }
+
+    /// Undoes a [`Batch::cut`].
+    pub(crate) fn uncut(&mut self, i: usize, cut: Cut) {
+        let p = &mut self.packets[i];
+        if p.segment_count > 0 {
+            let last = usize::from(p.segment_first + p.segment_count) - 1;
+            self.segments[last].len = cut.last;
+        }
+        p.head_len = cut.head_len;
+        p.total = cut.total;
+        p.segment_count = cut.segment_count;
+    }
+
     /// A packet.
     #[inline]
     pub fn packet(&self, i: usize) -> &Packet {
@@ -502,6 +607,30 @@ mod tests {
         assert!(p.push_head(HEADROOM).is_none());
         assert!(!p.pull_head(7) && p.pull_head(5));
         assert_eq!((p.head(), p.len()), (&[4][..], 1));
+    }
+
+    #[test]
+    fn a_packet_is_cut_and_whole_again_and_its_head_refilled() {
+        let bytes: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+        let owned = OwnedPacket::new(bytes.clone());
+        let (mut batch, mut copies) = (Batch::new(), Batch::new());
+        // SAFETY: `owned` outlives both batches.
+        assert!(unsafe { batch.push_borrowed(&owned) && copies.push_copy(&batch, 0) });
+        for len in [14, HEAD_MAX, HEAD_MAX + 1, 999] {
+            let cut = batch.cut(0, len).unwrap();
+            assert_eq!(batch.to_owned(0).bytes, bytes[..len]);
+            batch.uncut(0, cut);
+            assert_eq!(batch.to_owned(0).bytes, bytes);
+        }
+        assert!(batch.cut(0, 1000).is_none());
+        for taken in [20, 100, 50] {
+            assert!(copies.packet_mut(0).pull_head(taken));
+            copies.refill_head(0);
+            assert_eq!(copies.packet(0).head().len(), HEAD_MAX);
+        }
+        assert_eq!(copies.to_owned(0).bytes, bytes[170..]);
+        assert_eq!(batch.to_owned(0).bytes, bytes);
+        assert!(copies.packet_mut(0).push_head(HEADROOM).is_some());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use openflow::{Action, FieldId};
 
 /// What write-actions gathered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ActionSet(Vec<Action>);
 
 /// Place in the order of the standard; actions that share one replace each other.

@@ -14,7 +14,7 @@ pub(super) struct Tag {
 }
 
 /// Slots that lie in the packet, and are committed to it.
-const HEADER: [Slot; 15] = [
+const HEADER: [Slot; 16] = [
     Slot::EthDst,
     Slot::EthSrc,
     Slot::NwSrc,
@@ -30,6 +30,7 @@ const HEADER: [Slot; 15] = [
     Slot::NdTarget,
     Slot::ArpSha,
     Slot::ArpTha,
+    Slot::Mpls,
 ];
 
 impl Xlate<'_> {
@@ -102,6 +103,7 @@ impl Xlate<'_> {
 
     /// Makes the packet on the wire what the key says.
     pub(super) fn commit(&mut self) {
+        self.undo_pushes();
         self.commit_tags();
         if self.clean {
             return;

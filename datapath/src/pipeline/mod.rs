@@ -15,12 +15,15 @@
 //! that was overwritten has not.
 
 mod action_set;
+mod frozen;
 mod headers;
 mod normal;
+mod pushed;
 pub mod trace;
 mod translate;
 
 use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
+pub use frozen::{Frozen, RECIRCULATIONS_MAX};
 use openflow::{Match, Slot};
 pub use translate::{Credit, Dep, Translation, Xlate};
 

@@ -1,10 +1,12 @@
 //! The walk through the tables.
 
 use super::action_set::ActionSet;
+use super::frozen::{Frame, Frozen, Place};
 use super::headers::Tag;
+use super::pushed::Pushed;
 use super::trace::{Recorder, What};
 use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, TAGS_MAX};
-use crate::action::{DpAction, PacketInSpec};
+use crate::action::{DpAction, PacketInSpec, Reshape};
 use crate::bridge::{Bridge, BridgeState, PortCounters, PortEntry, World};
 use crate::clock::Now;
 use crate::config::Miss;
@@ -121,26 +123,31 @@ pub struct Xlate<'a> {
     pub(super) wire_touched: FlowMask,
     pub(super) tags: Vec<Tag>,
     pub(super) wire_tags: Vec<Tag>,
+    /// Headers put on, on the wire; and how many of them the key is behind.
+    pub(super) pushed: Vec<Pushed>,
+    pub(super) pushes: usize,
     pub(super) out: Translation,
     /// The states of the bridges it came to: most packets see one.
     state: Option<(u32, Arc<BridgeState>)>,
     states: Vec<(u32, Arc<BridgeState>)>,
     pub(super) set: ActionSet,
-    depth: usize,
-    resubmits: usize,
-    exit: bool,
+    pub(super) depth: usize,
+    pub(super) resubmits: usize,
+    pub(super) exit: bool,
     failed: bool,
-    packet_out: bool,
+    pub(super) packet_out: bool,
     /// The datapath port that pays for packet-ins.
-    budget: u32,
-    table: u8,
-    cookie: u64,
-    miss_rule: bool,
+    pub(super) budget: u32,
+    pub(super) table: u8,
+    pub(super) cookie: u64,
+    pub(super) miss_rule: bool,
+    /// Set aside, while the walk returns to where that ends.
+    pub(super) freezing: Option<Box<Frozen>>,
     /// Who is told of every step, if anybody is.
     pub(super) trace: Option<&'a mut Recorder>,
 }
 
-type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
+pub(super) type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
 
 impl<'a> Xlate<'a> {
     /// Begins with a packet's key.
@@ -161,6 +168,8 @@ impl<'a> Xlate<'a> {
             wire: key,
             wire_touched: FlowMask::default(),
             wire_tags: tags.clone(),
+            pushed: Vec::new(),
+            pushes: 0,
             tags,
             out: Translation::default(),
             state: None,
@@ -175,6 +184,7 @@ impl<'a> Xlate<'a> {
             table: 0,
             cookie: 0,
             miss_rule: false,
+            freezing: None,
             trace: None,
         }
     }
@@ -228,7 +238,8 @@ impl<'a> Xlate<'a> {
         self.finish()
     }
 
-    fn finish(mut self) -> Translation {
+    pub(super) fn finish(mut self) -> Translation {
+        self.seal();
         self.tell_last();
         if self.failed {
             self.out.actions.clear();
@@ -245,14 +256,14 @@ impl<'a> Xlate<'a> {
         self.out.drop = Some(reason);
     }
 
-    fn fail(&mut self, reason: DropReason) {
+    pub(super) fn fail(&mut self, reason: DropReason) {
         self.failed = true;
         self.exit = true;
         self.out.drop = Some(reason);
     }
 
     /// The state of a bridge: one throughout the translation.
-    fn state_of(&mut self, bridge: &Arc<Bridge>) -> Arc<BridgeState> {
+    pub(super) fn state_of(&mut self, bridge: &Arc<Bridge>) -> Arc<BridgeState> {
         let mut known = self.state.iter().chain(&self.states);
         if let Some((_, s)) = known.find(|(id, _)| *id == bridge.id) {
             return s.clone();
@@ -299,14 +310,28 @@ impl<'a> Xlate<'a> {
     /// Table 0 to the end, and then the action set.
     fn pipeline(&mut self, here: Here) {
         self.look_up(here, 0, true);
-        if !self.exit && !self.set.is_empty() {
+        if self.freezing.is_some() {
+            return self.unroll(|| Frame::ActionSet);
+        }
+        if !self.exit {
+            self.run_set(here);
+        }
+    }
+
+    pub(super) fn run_set(&mut self, here: Here) {
+        if !self.set.is_empty() {
             let set = self.set.take();
             self.under(|| What::ActionSet, |x| x.actions(here, &set));
         }
     }
 
+    /// The rule it is at.
+    pub(super) fn place(&self) -> Place {
+        (self.table, self.cookie, self.miss_rule)
+    }
+
     /// Looks the key up in `table` and in those it goes on to.
-    fn look_up(&mut self, here: Here, table: u8, miss: bool) {
+    pub(super) fn look_up(&mut self, here: Here, table: u8, miss: bool) {
         let depth = self.told_depth();
         self.walk(here, table, miss);
         self.tell_end(depth);
@@ -349,7 +374,7 @@ impl<'a> Xlate<'a> {
             };
             self.tell_table((table, onward), &t.classifier, rule);
             self.out.credits.push(Credit::Rule(rule.counters.clone()));
-            let saved = (self.table, self.cookie, self.miss_rule);
+            let saved = self.place();
             self.table = table;
             self.cookie = rule.cookie;
             self.miss_rule = rule.priority == 0 && rule.matching.is_empty();
@@ -357,38 +382,46 @@ impl<'a> Xlate<'a> {
             if **i == Instructions::default() {
                 self.tell(|| What::Nothing);
             }
-            self.actions(here, &i.apply);
+            let goes_on = self.actions(here, &i.apply);
+            if self.freezing.is_some() {
+                return self.unroll(|| Frame::Rule(i.clone(), miss));
+            }
             if self.exit {
                 return;
             }
-            if i.clear_actions {
-                self.tell(|| What::ClearActions);
-                self.set.clear();
-            }
-            if !i.write.is_empty() {
-                self.tell(|| What::WriteActions(i.write.clone()));
-            }
-            for a in &i.write {
-                self.set.write(a);
-            }
-            if i.clear_actions || !i.write.is_empty() {
-                self.tell_set();
-            }
-            if let Some((value, mask)) = i.metadata {
-                self.tell(|| What::WriteMetadata(value, mask));
-                self.write(Slot::Metadata, value.into(), mask.into());
-            }
-            match i.goto_table {
-                Some(next) => {
-                    self.tell(|| What::Goto(next));
-                    (table, onward) = (next, true);
-                }
+            match goes_on.then(|| self.conclude(i)).flatten() {
+                Some(next) => (table, onward) = (next, true),
                 None => {
                     (self.table, self.cookie, self.miss_rule) = saved;
                     return;
                 }
             }
         }
+    }
+
+    /// What a rule says beside its apply-actions; the table to go to.
+    pub(super) fn conclude(&mut self, i: &Instructions) -> Option<u8> {
+        if i.clear_actions {
+            self.tell(|| What::ClearActions);
+            self.set.clear();
+        }
+        if !i.write.is_empty() {
+            self.tell(|| What::WriteActions(i.write.clone()));
+        }
+        for a in &i.write {
+            self.set.write(a);
+        }
+        if i.clear_actions || !i.write.is_empty() {
+            self.tell_set();
+        }
+        if let Some((value, mask)) = i.metadata {
+            self.tell(|| What::WriteMetadata(value, mask));
+            self.write(Slot::Metadata, value.into(), mask.into());
+        }
+        if let Some(next) = i.goto_table {
+            self.tell(|| What::Goto(next));
+        }
+        i.goto_table
     }
 
     fn missed(&mut self, here: Here, (table, onward): (u8, bool), miss: bool) {
@@ -413,14 +446,18 @@ impl<'a> Xlate<'a> {
         }
     }
 
-    fn actions(&mut self, here: Here, list: &[Action]) {
-        for a in list {
+    /// Does actions. `false` if one of them ended the rule: a TTL ran out.
+    pub(super) fn actions(&mut self, here: Here, list: &[Action]) -> bool {
+        for (n, a) in list.iter().enumerate() {
             if self.exit {
-                return;
+                return true;
             }
             self.tell(|| What::Action(a.clone()));
             match a {
                 Action::Output { port, max_len } => self.output(here, *port, *max_len),
+                Action::OutputTrunc { port, max_len } => {
+                    self.output_truncated(here, *port, *max_len);
+                }
                 Action::OutputReg { source, max_len } => {
                     let port = self.read(*source) as u32;
                     self.remark(|| format!("output port is {port}"));
@@ -465,7 +502,8 @@ impl<'a> Xlate<'a> {
                 Action::PushVlan(tpid) => {
                     self.look_tags();
                     if self.tags.len() >= TAGS_MAX {
-                        return self.fail(DropReason::NoHeadroom);
+                        self.fail(DropReason::NoHeadroom);
+                        return true;
                     }
                     // A new tag takes VLAN and priority of the one below (OpenFlow 1.3.5 5.12.1).
                     let tci = self.tags.first().map_or(0x1000, |t| t.tci);
@@ -489,9 +527,22 @@ impl<'a> Xlate<'a> {
                             self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, id, &none);
                         }
                         self.dropped(DropReason::TtlExpired);
-                        return;
+                        return false;
                     }
                     self.write(Slot::NwTtl, ttl - 1, 0xff);
+                }
+                Action::PushMpls(eth_type) => self.push_mpls(*eth_type),
+                Action::PopMpls(eth_type) if self.has_mpls() => {
+                    self.freeze(here, Reshape::PopMpls(*eth_type));
+                }
+                Action::CopyTtlOut if self.has_mpls() => self.freeze(here, Reshape::CopyTtlOut),
+                Action::CopyTtlIn if self.has_mpls() => self.freeze(here, Reshape::CopyTtlIn),
+                Action::DecMplsTtl => {
+                    if !self.dec_mpls_ttl() {
+                        let none = bytes::Bytes::new();
+                        self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, 0, &none);
+                        return false;
+                    }
                 }
                 Action::Resubmit { in_port, table, .. } => {
                     let table = table.unwrap_or(self.table);
@@ -502,7 +553,12 @@ impl<'a> Xlate<'a> {
                 // Refused when the flow was added.
                 _ => {}
             }
+            if self.freezing.is_some() {
+                self.unroll(|| Frame::Actions(list[n + 1..].to_vec()));
+                return true;
+            }
         }
+        true
     }
 
     fn deeper(&mut self, run: impl FnOnce(&mut Self)) {
@@ -521,7 +577,7 @@ impl<'a> Xlate<'a> {
     }
 
     fn resubmit(&mut self, here: Here, in_port: Option<PortNo>, table: u8) {
-        let saved = (self.table, self.cookie, self.miss_rule);
+        let saved = self.place();
         let old = self.key.get(Slot::InPort);
         if let Some(p) = in_port
             && p != PortNo::IN_PORT
@@ -531,6 +587,10 @@ impl<'a> Xlate<'a> {
         self.deeper(|x| x.look_up(here, table, false));
         self.key.set(Slot::InPort, old);
         (self.table, self.cookie, self.miss_rule) = saved;
+        self.unroll(|| Frame::Return {
+            in_port: old,
+            rule: saved,
+        });
     }
 
     fn port_at(&self, state: &BridgeState, number: PortNo) -> Option<&'a Arc<PortEntry>> {
@@ -576,6 +636,26 @@ impl<'a> Xlate<'a> {
         }
     }
 
+    /// No more than the first bytes of a copy leave by a port. What crosses a patch port is whole again: the other bridge
+    /// may change it.
+    fn output_truncated(&mut self, here: Here, port: PortNo, max_len: u32) {
+        let before = self.out.actions.len();
+        self.output(here, port, 0);
+        let number = match port {
+            PortNo::IN_PORT => PortNo(self.key.get64(Slot::InPort) as u32),
+            port => port,
+        };
+        let Some(port) = self.port_at(here.1, number).map(|p| p.index) else {
+            return;
+        };
+        if self.out.actions.len() > before
+            && self.out.actions.last() == Some(&DpAction::Output(port))
+        {
+            self.out.actions.pop();
+            self.emit(DpAction::Truncated { port, max_len });
+        }
+    }
+
     /// A copy leaves by a port as the packet is now.
     pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
         if port.flags.port_down || port.flags.no_fwd {
@@ -594,9 +674,7 @@ impl<'a> Xlate<'a> {
             .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
         // The other bridge sees the packet with registers and metadata empty, and what it does to
         // it stays there.
-        let key = self.key;
-        let touched = self.touched;
-        let tags = self.tags.clone();
+        let seen = self.seen();
         let set = std::mem::take(&mut self.set);
         let exit = self.exit;
         let place = (self.table, self.cookie, self.miss_rule, self.packet_out);
@@ -612,9 +690,7 @@ impl<'a> Xlate<'a> {
         }
         self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
         self.deeper(|x| x.enter(peer));
-        self.key = key;
-        self.touched = touched;
-        self.tags = tags;
+        self.back_to(seen);
         self.set = set;
         self.exit = exit || self.failed;
         (self.table, self.cookie, self.miss_rule, self.packet_out) = place;
@@ -627,7 +703,7 @@ impl<'a> Xlate<'a> {
         self.out.actions.push(action);
     }
 
-    fn packet_in(
+    pub(super) fn packet_in(
         &mut self,
         here: Here,
         reason: PacketInReason,

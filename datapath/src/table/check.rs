@@ -112,6 +112,31 @@ impl Known<'_> {
         }
     }
 
+    /// Whether there is a label stack to work on.
+    fn mpls(&self) -> Result<(), OfError> {
+        if self.holds(Prereq::Mpls) {
+            return Ok(());
+        }
+        error(
+            ErrorKind::MatchInconsistent,
+            format!(
+                "The action needs a match on {}, or push_mpls before it",
+                Prereq::Mpls.needs()
+            ),
+        )
+    }
+
+    /// Whether an Ethernet type is one of MPLS.
+    fn mpls_type(&self, eth_type: u16) -> Result<(), OfError> {
+        if matches!(eth_type, 0x8847 | 0x8848) {
+            return Ok(());
+        }
+        error(
+            ErrorKind::BadArgument,
+            format!("push_mpls:{eth_type:#06x}: 0x8847 or 0x8848"),
+        )
+    }
+
     fn read(&self, s: Subfield) -> Result<(), OfError> {
         let info = s.field.info();
         if s.bits == 0 || u16::from(s.offset) + u16::from(s.bits) > info.bits {
@@ -178,6 +203,7 @@ fn settable(slot: Slot) -> bool {
             | ArpSha
             | ArpTha
             | NdTarget
+            | Mpls
             | Metadata
             | Xxreg0
             | Xxreg1
@@ -204,6 +230,22 @@ pub(super) fn actions(
     for a in list {
         match a {
             Action::Output { port, .. } => output(*port, table.is_none())?,
+            Action::OutputTrunc { port, max_len } => {
+                // Less is no Ethernet frame.
+                if *max_len < 14 {
+                    return error(
+                        ErrorKind::BadArgument,
+                        format!("output:{port}: {max_len} bytes are no frame; 14 or more"),
+                    );
+                }
+                let truncates = *port == PortNo::IN_PORT || *port == PortNo::LOCAL;
+                if !truncates && !port.is_physical() {
+                    return error(
+                        ErrorKind::BadOutPort,
+                        format!("output:{port}: only real ports, IN_PORT and LOCAL truncate"),
+                    );
+                }
+            }
             Action::OutputReg { source, .. } => known.read(*source)?,
             Action::Controller { pause, .. } => {
                 if *pause {
@@ -287,16 +329,15 @@ pub(super) fn actions(
             Action::Enqueue { .. } | Action::SetQueue(_) | Action::PopQueue => {
                 return error(ErrorKind::BadQueue, "This version has no queues");
             }
-            Action::PushMpls(_)
-            | Action::PopMpls(_)
-            | Action::DecMplsTtl
-            | Action::CopyTtlOut
-            | Action::CopyTtlIn => {
-                return error(
-                    ErrorKind::BadActionType,
-                    "This version does not change MPLS",
-                );
+            Action::PushMpls(eth_type) => {
+                known.mpls_type(*eth_type)?;
+                known.eth_type = Some((*eth_type).into());
             }
+            Action::PopMpls(eth_type) => {
+                known.mpls()?;
+                known.eth_type = Some((*eth_type).into());
+            }
+            Action::DecMplsTtl | Action::CopyTtlOut | Action::CopyTtlIn => known.mpls()?,
             Action::Raw(_) => {
                 return error(
                     ErrorKind::BadActionType,

@@ -87,6 +87,17 @@ impl Switch {
         self.dp.settle();
     }
 
+    /// The same for a frame with work left to do.
+    pub fn send_with(&self, port: usize, frame: &[u8], offload: Offload) {
+        assert!(self.port(port).unwrap().inject(frame, offload));
+        self.dp.settle();
+    }
+
+    /// Why a flow is not accepted.
+    pub fn refused(&self, m: FlowMod) -> openflow::error::ErrorKind {
+        self.dp.flow_mod(self.br, &m).unwrap_err().kind
+    }
+
     /// What was sent since, by port.
     pub fn sent(&self) -> Vec<(usize, Vec<u8>)> {
         (1..=self.ports)
@@ -129,6 +140,27 @@ pub fn udp(src: u8, dst: u8) -> Vec<u8> {
     f.extend([0x12, 0x34, 0, 80, 0, 26, 0, 0]);
     f.resize(60, 0xee);
     f
+}
+
+/// A TCP frame of so much payload (0, 1, 2...), to be cut into segments of `size`.
+pub fn tso(payload: usize, size: u16) -> (Vec<u8>, Offload) {
+    let mut f = udp(1, 2)[..34].to_vec();
+    f[23] = 6;
+    f.extend([
+        0x30, 0x39, 0, 80, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x10, 1, 0, 0, 0, 0, 0,
+    ]);
+    f.extend((0..payload).map(|i| i as u8));
+    let checksum = datapath::packet::Checksum::Needed {
+        start: 34,
+        offset: 16,
+    };
+    let gso = datapath::packet::Gso {
+        kind: datapath::packet::GsoKind::Tcp4,
+        ecn: false,
+        size,
+        header_len: 54,
+    };
+    (f, Offload { checksum, gso })
 }
 
 pub fn tag(frame: &[u8], tpid: u16, tci: u16) -> Vec<u8> {

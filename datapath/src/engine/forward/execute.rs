@@ -35,11 +35,13 @@ impl Forwarder {
 
     /// Anything but one plain output.
     pub(super) fn execute(&mut self, batch: &mut Batch, i: usize, flow: u32, port: u32) {
-        let f = &mut self.flows[flow as usize];
+        let f = &self.flows[flow as usize];
         if f.body.actions.is_empty() {
             let reason = f.body.drop;
             return self.drop(port, reason, 1);
         }
+        self.recirculations = 0;
+        let f = &mut self.flows[flow as usize];
         let simple = f.simple;
         let actions = std::mem::take(&mut f.body.actions);
         self.run_actions(batch, i, &actions, simple, port);
@@ -54,7 +56,7 @@ impl Forwarder {
         simple: bool,
         port: u32,
     ) {
-        for a in actions {
+        for (n, a) in actions.iter().enumerate() {
             match a {
                 DpAction::Output(to) if simple && !self.is_gathered(*to, i) => self.gather(*to, i),
                 DpAction::Output(to) => {
@@ -71,7 +73,26 @@ impl Forwarder {
                 DpAction::Set { slot, value, mask } => {
                     action::set(batch.packet_mut(i), *slot, *value, *mask);
                 }
+                DpAction::PushMpls { .. } if !batch.packet(i).offload.is_done() => {
+                    return self.in_pieces(batch, i, &actions[n..], port);
+                }
+                DpAction::PushMpls { eth_type, entry } => {
+                    if !action::push_mpls(batch.packet_mut(i), *eth_type, *entry) {
+                        return self.drop(port, DropReason::NoHeadroom, 1);
+                    }
+                }
+                DpAction::PopMpls(eth_type) => {
+                    action::pop_mpls(batch.packet_mut(i), *eth_type);
+                    action::find_headers(batch.packet_mut(i));
+                }
+                DpAction::Truncated { port: to, max_len } => {
+                    self.truncated(batch, i, *to, *max_len as usize, port);
+                }
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
+                DpAction::Recirculate(frozen) => {
+                    let last = n + 1 == actions.len();
+                    self.recirculate(batch, i, frozen, last, port);
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::cache::shape;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, extract};
 use crate::packet::{Batch, OwnedPacket};
-use crate::pipeline::{Credit, Xlate};
+use crate::pipeline::{Credit, Translation, Xlate};
 use openflow::{Action, PortNo};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,6 +47,21 @@ impl Forwarder {
             injected.in_port,
             &injected.actions,
         );
+        self.recirculations = 0;
+        self.carry_out(batch, 0, &t, bytes, port);
+        self.send_gathered(batch, port);
+        batch.clear();
+    }
+
+    /// Does what a translation made for one packet says, and counts the packet.
+    pub(super) fn carry_out(
+        &mut self,
+        batch: &mut Batch,
+        i: usize,
+        t: &Translation,
+        bytes: u64,
+        port: u32,
+    ) {
         for c in &t.credits {
             match c {
                 Credit::Rule(r) => r.add(1, bytes, self.now),
@@ -62,12 +77,9 @@ impl Forwarder {
             }
         }
         if t.actions.is_empty() {
-            self.drop(port, t.drop.unwrap_or(DropReason::NoOutput), 1);
-        } else {
-            let (_, simple) = shape(&t.actions);
-            self.run_actions(batch, 0, &t.actions, simple, port);
+            return self.drop(port, t.drop.unwrap_or(DropReason::NoOutput), 1);
         }
-        self.send_gathered(batch, port);
-        batch.clear();
+        let (_, simple) = shape(&t.actions);
+        self.run_actions(batch, i, &t.actions, simple, port);
     }
 }

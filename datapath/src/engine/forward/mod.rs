@@ -18,6 +18,7 @@ mod account;
 mod execute;
 mod inject;
 mod lookup;
+mod recirculate;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE
 use crate::drop::{DROP_REASONS, DropReason};
 use crate::flow::{Hasher, extract};
 use crate::packet::{BATCH, Batch};
+use crate::pipeline::Translation;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -143,6 +145,10 @@ pub struct Forwarder {
     events: EventSender,
     sweep: usize,
     dice: Dice,
+    /// How often the packet at hand was recirculated.
+    recirculations: u32,
+    /// Batches for copies, and lists for their translations.
+    spares: Vec<(Batch, Translation)>,
     /// A flow was put in during this batch.
     installed: bool,
     /// Of [`Counts::unkept`], those that are dealt with.
@@ -176,6 +182,8 @@ impl Forwarder {
             events,
             sweep: 0,
             dice: Dice::default(),
+            recirculations: 0,
+            spares: Vec::new(),
             installed: false,
             unkept: 0,
             now: 0,

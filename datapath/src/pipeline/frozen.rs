@@ -1,0 +1,148 @@
+//! Translations set aside, and gone on with.
+//!
+//! A header that is taken off uncovers another, of which the key knows nothing. So the translation ends there: what has been
+//! done so far is committed, and [`DpAction::Recirculate`] follows, with the change of shape and all that is left to do. The
+//! thread that carries it out changes the packet, reads its key anew, and goes on with [`Xlate::resume`].
+//!
+//! What is left to do is a list of [`Frame`]s, innermost first: the walk through tables is a recursion, and while it returns,
+//! each level adds what it would have done next. It ends where what is done to the packet does not reach beyond: at the
+//! other side of a patch port, in a clone, in a bucket ([`Xlate::seal`]). So a recirculated packet is always a copy, and
+//! whoever comes after it sees the packet as it was. (If nobody does, there is no copying.)
+//!
+//! Packets that are recirculated are translated one by one: nothing of that is cached.
+
+use super::action_set::ActionSet;
+use super::translate::{Here, Translation, Xlate};
+use crate::action::{DpAction, Reshape};
+use crate::drop::DropReason;
+use crate::flow::{FlowKey, PACKET_WORDS, WORDS};
+use openflow::{Action, Instructions, Slot};
+use std::sync::Arc;
+
+/// How often one packet is recirculated, all its copies counted.
+pub const RECIRCULATIONS_MAX: u32 = 64;
+
+/// What one level of the walk has left to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Frame {
+    /// Actions of a list.
+    Actions(Vec<Action>),
+    /// Of a rule, all but its apply-actions; whether a miss in the next table counts as one.
+    Rule(Arc<Instructions>, bool),
+    /// Back from a resubmit, to the port and rule before it.
+    Return { in_port: u128, rule: Place },
+    /// The action set: the end of the pipeline.
+    ActionSet,
+}
+
+/// The rule that a translation is at: its table, its cookie, whether it is a table-miss rule.
+pub(crate) type Place = (u8, u64, bool);
+
+/// A translation set aside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frozen {
+    /// What becomes of the packet first.
+    pub reshape: Reshape,
+    bridge: u32,
+    /// The words of the key that do not come from the packet, and the one of the port.
+    beyond: [u64; WORDS - PACKET_WORDS],
+    in_port: u128,
+    mark: u128,
+    set: ActionSet,
+    frames: Vec<Frame>,
+    rule: Place,
+    packet_out: bool,
+    budget: u32,
+    depth: usize,
+    resubmits: usize,
+}
+
+impl Frozen {
+    /// The key of the reshaped packet, as the pipeline goes on with it.
+    pub fn key(&self, packet: FlowKey) -> FlowKey {
+        let mut key = packet;
+        key.0[PACKET_WORDS..].copy_from_slice(&self.beyond);
+        key.set(Slot::InPort, self.in_port);
+        key.set(Slot::PktMark, self.mark);
+        key
+    }
+}
+
+impl Xlate<'_> {
+    /// Everything done so far is done to the packet, which is then reshaped; the rest has to wait until its key is read.
+    pub(super) fn freeze(&mut self, here: Here, reshape: Reshape) {
+        self.commit();
+        let beyond = self.key.0[PACKET_WORDS..].try_into();
+        self.freezing = Some(Box::new(Frozen {
+            reshape,
+            bridge: here.0.id,
+            beyond: beyond.expect("the rest of a key"),
+            in_port: self.key.get(Slot::InPort),
+            mark: self.key.get(Slot::PktMark),
+            set: std::mem::take(&mut self.set),
+            frames: Vec::new(),
+            rule: self.place(),
+            packet_out: self.packet_out,
+            budget: self.budget,
+            depth: self.depth,
+            resubmits: self.resubmits,
+        }));
+    }
+
+    /// Adds what a level has left to do.
+    pub(super) fn unroll(&mut self, frame: impl FnOnce() -> Frame) {
+        if let Some(f) = &mut self.freezing {
+            f.frames.push(frame());
+        }
+    }
+
+    /// What is done to the packet reaches no further: a translation set aside goes on from here, on a copy.
+    pub(super) fn seal(&mut self) {
+        if let Some(f) = self.freezing.take() {
+            self.emit(DpAction::Recirculate(Arc::from(f)));
+        }
+    }
+
+    /// Goes on with a translation that was set aside; begun with [`Frozen::key`] of the reshaped packet.
+    pub fn resume(mut self, frozen: &Frozen) -> Translation {
+        (self.table, self.cookie, self.miss_rule) = frozen.rule;
+        self.set = frozen.set.clone();
+        self.packet_out = frozen.packet_out;
+        self.budget = frozen.budget;
+        self.depth = frozen.depth;
+        self.resubmits = frozen.resubmits;
+        let Some(bridge) = self.world.bridge(frozen.bridge) else {
+            self.dropped(DropReason::PortNoRecv);
+            return self.finish();
+        };
+        let state = self.state_of(bridge);
+        let here = (bridge, &state);
+        let mut frames = frozen.frames.iter();
+        let mut concluded = false;
+        while let Some(frame) = frames.next()
+            && !self.exit
+        {
+            match frame {
+                Frame::Actions(list) => concluded = !self.actions(here, list),
+                // The list before it ended the rule.
+                Frame::Rule(..) if concluded => concluded = false,
+                Frame::Rule(i, miss) => {
+                    if let Some(next) = self.conclude(i) {
+                        self.look_up(here, next, *miss);
+                    }
+                }
+                Frame::Return { in_port, rule } => {
+                    concluded = false;
+                    self.key.set(Slot::InPort, *in_port);
+                    (self.table, self.cookie, self.miss_rule) = *rule;
+                    self.depth = self.depth.saturating_sub(1);
+                }
+                Frame::ActionSet => self.run_set(here),
+            }
+            if let Some(f) = &mut self.freezing {
+                f.frames.extend(frames.by_ref().cloned());
+            }
+        }
+        self.finish()
+    }
+}
