@@ -326,7 +326,8 @@ impl Datapath {
         self.flush();
         for b in world.bridges.iter().flatten() {
             b.expire_fdb(now);
-            if !b.state.load().tables.has_timed() {
+            let due = b.state.load().tables.next_expiry();
+            if due.is_none_or(|due| due > now) {
                 continue;
             }
             let _ = self.update_telling(b, now, |s, effects| {

@@ -237,6 +237,63 @@ impl Default for Hasher {
     }
 }
 
+/// A [`Hasher`] for the standard library's tables.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keyed(Hasher);
+
+/// A hash of [`Keyed`] on its way.
+pub struct KeyedState {
+    hasher: Hasher,
+    hash: u64,
+}
+
+impl std::hash::BuildHasher for Keyed {
+    type Hasher = KeyedState;
+    fn build_hasher(&self) -> KeyedState {
+        KeyedState {
+            hasher: self.0,
+            hash: 0,
+        }
+    }
+}
+
+impl std::hash::Hasher for KeyedState {
+    fn write(&mut self, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        for c in chunks {
+            self.write_u64(u64::from_ne_bytes(*c));
+        }
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.write_u64(u64::from_ne_bytes(last));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let secret = self.hasher.secret;
+        self.hash = fold(self.hash ^ word ^ secret[0], secret[1]);
+    }
+
+    fn write_u8(&mut self, n: u8) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u16(&mut self, n: u16) {
+        self.write_u64(n.into());
+    }
+
+    fn write_u32(&mut self, n: u32) {
+        self.write_u64(n.into());
+    }
+
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.hash
+    }
+}
+
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let m = u128::from(a).wrapping_mul(u128::from(b));

@@ -6,4 +6,6 @@ mod key;
 
 pub use extract::extract;
 pub use format::{format_key, tcp_flags_text};
-pub use key::{FlowKey, FlowMask, Hasher, PACKET_WORDS, PacketKey, Place, WORDS, place, slot_bits};
+pub use key::{
+    FlowKey, FlowMask, Hasher, Keyed, PACKET_WORDS, PacketKey, Place, WORDS, place, slot_bits,
+};

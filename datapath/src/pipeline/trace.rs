@@ -188,7 +188,7 @@ impl Recorder {
             .filter(|r| r.priority >= least)
             .filter_map(|rule| {
                 let differs = |e: &&MatchEntry| key.get(e.slot) & e.mask != e.value;
-                let wanted = *rule.matching.entries().iter().find(differs)?;
+                let wanted = *rule.matching().entries().iter().find(differs)?;
                 Some((rule, wanted))
             })
             .map(|(rule, wanted)| Passed {

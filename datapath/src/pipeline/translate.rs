@@ -377,7 +377,7 @@ impl<'a> Xlate<'a> {
             let saved = self.place();
             self.table = table;
             self.cookie = rule.cookie;
-            self.miss_rule = rule.priority == 0 && rule.matching.is_empty();
+            self.miss_rule = rule.priority == 0 && rule.pattern.is_empty();
             let i = &rule.instructions;
             if **i == Instructions::default() {
                 self.tell(|| What::Nothing);

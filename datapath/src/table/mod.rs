@@ -7,9 +7,10 @@
 mod check;
 mod classifier;
 mod rule;
+mod shared;
 
 pub use check::Limits;
-pub use classifier::{CELLS_MAX, Cells, Changes, Classifier};
+pub use classifier::{CELLS_MAX, Cells, Changes, Classifier, Pattern};
 pub use rule::{Counters, Rule};
 
 use crate::clock::Now;
@@ -18,6 +19,7 @@ use openflow::{
     FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, FlowUpdate, Match,
     MonitoredFlow, OfError, PortNo, TABLE_ALL,
 };
+use shared::Shared;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +40,6 @@ pub struct TableCounters {
 pub struct Table {
     /// Its rules.
     pub classifier: Classifier,
-    /// Rules with timeouts, by id.
-    timed: imbl::OrdMap<u64, Arc<Rule>>,
     /// Its lookups.
     pub counters: Arc<TableCounters>,
 }
@@ -105,6 +105,9 @@ pub struct Tables {
     tables: Vec<Option<Arc<Table>>>,
     next_id: u64,
     len: usize,
+    /// Rules with timeouts, by when these are looked at next (in nanoseconds) and id.
+    timed: imbl::OrdMap<(u64, u64), Arc<Rule>>,
+    shared: Shared,
     /// Tables changed since the last publication, a bit each.
     changed: [u64; 4],
     /// Whether a table came since.
@@ -140,31 +143,37 @@ impl Tables {
     }
 
     fn put(&mut self, rule: Arc<Rule>) {
-        let table = self.table_mut(rule.table);
-        if rule.is_timed() {
-            table.timed.insert(rule.id, rule.clone());
-        } else if table.timed.contains_key(&rule.id) {
-            table.timed.remove(&rule.id);
-        }
-        let old = table.classifier.insert(rule.clone());
+        let end = rule.end();
+        let old = self.table_mut(rule.table).classifier.insert(rule.clone());
         match old {
-            Some(old) if old.id != rule.id => {
-                table.timed.remove(&old.id);
-            }
-            Some(_) => {}
+            Some(old) => self.untime(&old),
             None => self.len += 1,
+        }
+        if let Some((end, _)) = end {
+            self.time(rule, end);
+        }
+    }
+
+    /// Has a rule's timeouts looked at at `due`.
+    fn time(&mut self, rule: Arc<Rule>, due: Now) {
+        let due = due.as_nanos() as u64;
+        rule.counters.set_due(due);
+        self.timed.insert((due, rule.id), rule);
+    }
+
+    fn untime(&mut self, rule: &Rule) {
+        if rule.is_timed() {
+            self.timed.remove(&(rule.counters.due(), rule.id));
         }
     }
 
     fn take(&mut self, rule: &Rule) {
+        self.untime(rule);
         let table = self.table_mut(rule.table);
-        table.timed.remove(&rule.id);
-        if table
-            .classifier
-            .remove(&rule.matching, rule.priority)
-            .is_some()
-        {
-            self.len -= 1;
+        let gone = table.classifier.remove(&rule.pattern, rule.priority);
+        self.len -= usize::from(gone.is_some());
+        if self.len == 0 {
+            self.shared.clear();
         }
     }
 
@@ -196,9 +205,10 @@ impl Tables {
 
     /// The rules a filter selects (OpenFlow 1.3.5 7.3.5.2), by table, falling priority and age.
     pub fn select(&self, f: &FlowFilter) -> Vec<Arc<Rule>> {
+        let pattern = Pattern::new(&f.matching);
         let mut rules: Vec<Arc<Rule>> = self
             .range(f.table)
-            .flat_map(|t| t.classifier.within(&f.matching))
+            .flat_map(|t| t.classifier.within(&pattern))
             .filter(|r| {
                 r.cookie & f.cookie_mask == f.cookie & f.cookie_mask
                     && outputs(r, f.out_port, f.out_group)
@@ -239,51 +249,52 @@ impl Tables {
         }
         match m.command {
             FlowModCommand::Add => self.add(m, now, effects),
-            FlowModCommand::Modify | FlowModCommand::ModifyStrict => self.modify(m, now, effects),
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
+                self.modify(m, false, now, effects);
+                Ok(())
+            }
             FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
-                for rule in self.selected(m) {
-                    self.take(&rule);
-                    effects.gone(rule, FlowRemovedReason::Delete);
-                }
+                self.delete(m, effects);
                 Ok(())
             }
         }
     }
 
     fn add(&mut self, m: &FlowMod, now: Now, effects: &mut Effects) -> Result<(), OfError> {
+        let pattern = Pattern::sharing(&m.matching, |mask| self.shared.mask(mask));
         let table = self.get(m.table);
-        if m.flags.check_overlap
-            && let Some(r) = table.and_then(|t| t.classifier.overlapping(&m.matching, m.priority))
-        {
-            return Err(OfError::new(
-                ErrorKind::Overlap,
-                format!("Overlaps the rule with cookie {:#x}", r.cookie),
-            ));
+        let old = table.and_then(|t| t.classifier.find(&pattern, m.priority));
+        if old.is_none() {
+            if m.flags.check_overlap
+                && let Some(r) = table.and_then(|t| t.classifier.overlapping(&pattern, m.priority))
+            {
+                return Err(OfError::new(
+                    ErrorKind::Overlap,
+                    format!("Overlaps the rule with cookie {:#x}", r.cookie),
+                ));
+            }
+            if self.len >= RULES_MAX {
+                return Err(OfError::new(
+                    ErrorKind::TableFull,
+                    format!("The bridge has {RULES_MAX} flows, as many as it takes"),
+                ));
+            }
         }
-        let old = table
-            .and_then(|t| t.classifier.find(&m.matching, m.priority))
-            .cloned();
-        if old.is_none() && self.len >= RULES_MAX {
-            return Err(OfError::new(
-                ErrorKind::TableFull,
-                format!("The bridge has {RULES_MAX} flows, as many as it takes"),
-            ));
-        }
+        let replaces = old.is_some();
         // An add in place of a rule keeps its counters unless asked not to (7.3.4.2), and its id.
-        let (id, counters) = match &old {
+        let (id, counters) = match old {
             Some(old) if !m.flags.reset_counts => (old.id, old.counters.clone()),
             _ => {
                 self.next_id += 1;
                 (self.next_id, Arc::new(Counters::starting(now)))
             }
         };
-        let replaces = old.is_some();
         let rule = Arc::new(Rule {
             id,
             table: m.table,
             priority: m.priority,
-            matching: m.matching.clone(),
-            instructions: Arc::new(m.instructions.clone()),
+            pattern,
+            instructions: self.shared.instructions(&m.instructions),
             cookie: m.cookie,
             idle_timeout: m.idle_timeout,
             hard_timeout: m.hard_timeout,
@@ -293,37 +304,102 @@ impl Tables {
             modified: now,
             counters,
         });
-        effects.note(
-            &rule,
-            if replaces {
-                FlowUpdate::Modified
-            } else {
-                FlowUpdate::Added
-            },
-        );
+        let update = if replaces {
+            FlowUpdate::Modified
+        } else {
+            FlowUpdate::Added
+        };
+        effects.note(&rule, update);
         self.put(rule);
         Ok(())
     }
 
-    fn modify(&mut self, m: &FlowMod, now: Now, effects: &mut Effects) -> Result<(), OfError> {
+    /// Gives rules new instructions, and if asked for the cookie; whether there were any. Nothing to modify is no error
+    /// (OpenFlow 1.3.5 6.4).
+    fn modify(&mut self, m: &FlowMod, cookie: bool, now: Now, effects: &mut Effects) -> bool {
         let rules = self.selected(m);
-        // Nothing to modify is no error, and adds nothing (OpenFlow 1.3.5 6.4).
+        let instructions = self.shared.instructions(&m.instructions);
+        let any = !rules.is_empty();
         for rule in rules {
             if m.flags.reset_counts {
                 rule.reset_counts();
             }
             let rule = Arc::new(Rule {
-                instructions: Arc::new(m.instructions.clone()),
+                instructions: instructions.clone(),
                 modified: now,
+                cookie: if cookie { m.cookie } else { rule.cookie },
                 ..(*rule).clone()
             });
             effects.note(&rule, FlowUpdate::Modified);
             self.put(rule);
         }
-        Ok(())
+        any
     }
 
-    /// The rules that a modify or delete speaks of.
+    fn delete(&mut self, m: &FlowMod, effects: &mut Effects) {
+        let all = m.command == FlowModCommand::Delete
+            && m.matching.is_empty()
+            && m.cookie_mask == 0
+            && m.out_port == PortNo::ANY
+            && m.out_group.is_none();
+        if all {
+            return self.clear(m.table, effects);
+        }
+        for rule in self.selected(m) {
+            self.take(&rule);
+            effects.gone(rule, FlowRemovedReason::Delete);
+        }
+    }
+
+    /// Takes out all rules of a table, or of all.
+    fn clear(&mut self, table: u8, effects: &mut Effects) {
+        let tables: Vec<u8> = self
+            .iter()
+            .filter(|(n, t)| (table == TABLE_ALL || table == *n) && !t.classifier.is_empty())
+            .map(|(n, _)| n)
+            .collect();
+        for n in tables {
+            let rules: Vec<Arc<Rule>> = self
+                .get(n)
+                .into_iter()
+                .flat_map(|t| t.classifier.rules())
+                .filter(|r| effects.watched || r.flags.send_flow_rem || r.is_timed())
+                .cloned()
+                .collect();
+            let t = self.table_mut(n);
+            let len = t.classifier.len();
+            t.classifier.clear();
+            self.len -= len;
+            for rule in rules {
+                self.untime(&rule);
+                effects.gone(rule, FlowRemovedReason::Delete);
+            }
+        }
+        if self.len == 0 {
+            self.shared.clear();
+        }
+    }
+
+    /// Ends the rules that `wanted` says, as when a group or a meter they use is deleted.
+    pub fn end(
+        &mut self,
+        reason: FlowRemovedReason,
+        wanted: impl Fn(&Rule) -> bool,
+        effects: &mut Effects,
+    ) {
+        let rules: Vec<Arc<Rule>> = self
+            .range(TABLE_ALL)
+            .flat_map(|t| t.classifier.rules())
+            .filter(|r| wanted(r))
+            .cloned()
+            .collect();
+        for rule in rules {
+            self.take(&rule);
+            effects.gone(rule, reason);
+        }
+    }
+
+    /// The rules that a modify or delete speaks of, by table, falling priority and age.
     fn selected(&self, m: &FlowMod) -> Vec<Arc<Rule>> {
         let strict = matches!(
             m.command,
@@ -337,51 +413,52 @@ impl Tables {
             r.cookie & m.cookie_mask == m.cookie & m.cookie_mask
                 && (!deletes || outputs(r, m.out_port, m.out_group))
         };
+        let pattern = Pattern::new(&m.matching);
         if strict {
             return self
                 .range(m.table)
-                .filter_map(|t| t.classifier.find(&m.matching, m.priority))
+                .filter_map(|t| t.classifier.find(&pattern, m.priority))
                 .filter(|r| wanted(r))
                 .cloned()
                 .collect();
         }
-        self.range(m.table)
-            .flat_map(|t| t.classifier.within(&m.matching))
+        let mut rules: Vec<Arc<Rule>> = self
+            .range(m.table)
+            .flat_map(|t| t.classifier.within(&pattern))
             .filter(|r| wanted(r))
             .cloned()
-            .collect()
+            .collect();
+        rules.sort_by_key(|r| (r.table, std::cmp::Reverse(r.priority), r.id));
+        rules
     }
 
-    /// Whether some rule may time out.
-    pub fn has_timed(&self) -> bool {
-        self.tables.iter().flatten().any(|t| !t.timed.is_empty())
+    /// When some rule's timeouts are to be looked at next.
+    pub fn next_expiry(&self) -> Option<Now> {
+        let ((due, _), _) = self.timed.get_min()?;
+        Some(Duration::from_nanos(*due))
     }
 
-    /// Takes out the rules whose time is over; says whether there were any. Counters must have been
+    /// Takes out the rules whose time is over; says whether anything changed. Counters must have been
     /// flushed.
     pub fn expire(&mut self, now: Now, effects: &mut Effects) -> bool {
-        let over = |since: Duration, seconds: u16| {
-            seconds != 0 && now.saturating_sub(since) >= Duration::from_secs(seconds.into())
-        };
-        let gone: Vec<(Arc<Rule>, FlowRemovedReason)> = self
-            .tables
-            .iter()
-            .flatten()
-            .flat_map(|t| t.timed.values())
-            .filter_map(|r| {
-                if over(r.modified, r.hard_timeout) {
-                    Some((r.clone(), FlowRemovedReason::HardTimeout))
-                } else if over(r.counters.used().max(r.modified), r.idle_timeout) {
-                    Some((r.clone(), FlowRemovedReason::IdleTimeout))
-                } else {
-                    None
+        let mut any = false;
+        while let Some((_, rule)) = self.timed.get_min()
+            && self.next_expiry().is_some_and(|due| due <= now)
+        {
+            any = true;
+            let rule = rule.clone();
+            match rule.end() {
+                Some((end, reason)) if end <= now => {
+                    self.take(&rule);
+                    effects.gone(rule, reason);
                 }
-            })
-            .collect();
-        let any = !gone.is_empty();
-        for (rule, reason) in gone {
-            self.take(&rule);
-            effects.gone(rule, reason);
+                // It was used meanwhile.
+                Some((end, _)) => {
+                    self.untime(&rule);
+                    self.time(rule, end);
+                }
+                None => self.untime(&rule),
+            }
         }
         any
     }

@@ -72,7 +72,9 @@ fn counted(bench: &mut Bench, n: u32, priority: u16) -> u64 {
     bench.forwarder.flush();
     let state = bench.bridge.state.load();
     let table = state.tables.get(0).expect("table 0");
-    let rule = table.classifier.find(&of_flow(n), priority);
+    let rule = table
+        .classifier
+        .find(&crate::table::Pattern::new(&of_flow(n)), priority);
     rule.expect("the rule is there").counters.get().0
 }
 

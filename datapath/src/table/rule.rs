@@ -1,7 +1,8 @@
 //! One rule of a flow table.
 
+use super::classifier::Pattern;
 use crate::clock::Now;
-use openflow::{FlowFlags, FlowStats, Instructions, Match, MonitoredFlow};
+use openflow::{FlowFlags, FlowRemovedReason, FlowStats, Instructions, Match, MonitoredFlow};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub struct Counters {
     bytes: AtomicU64,
     /// Nanoseconds of [`Now`] at the last packet.
     used: AtomicU64,
+    /// When the rule's timeouts are looked at next: its place among those of the tables. For who changes them alone.
+    due: AtomicU64,
 }
 
 impl Counters {
@@ -44,6 +47,14 @@ impl Counters {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
     }
 
+    pub(super) fn due(&self) -> u64 {
+        self.due.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_due(&self, due: u64) {
+        self.due.store(due, Ordering::Relaxed);
+    }
+
     fn reset(&self) {
         self.packets.store(0, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
@@ -60,7 +71,7 @@ pub struct Rule {
     /// Higher wins.
     pub priority: u16,
     /// Which packets.
-    pub matching: Match,
+    pub pattern: Pattern,
     /// What happens to them.
     pub instructions: Arc<Instructions>,
     /// Cookie.
@@ -82,6 +93,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// Which packets, as it was asked for.
+    pub fn matching(&self) -> Match {
+        self.pattern.matching()
+    }
+
     /// The rule as statistics.
     pub fn stats(&self, now: Now) -> FlowStats {
         let (packets, bytes) = self.counters.get();
@@ -98,7 +114,7 @@ impl Rule {
             cookie: self.cookie,
             packets,
             bytes,
-            matching: self.matching.clone(),
+            matching: self.matching(),
             instructions: (*self.instructions).clone(),
         }
     }
@@ -111,7 +127,7 @@ impl Rule {
             idle_timeout: self.idle_timeout,
             hard_timeout: self.hard_timeout,
             cookie: self.cookie,
-            matching: self.matching.clone(),
+            matching: self.matching(),
             instructions: Some((*self.instructions).clone()),
         }
     }
@@ -120,7 +136,26 @@ impl Rule {
         self.counters.reset();
     }
 
-    pub(crate) fn is_timed(&self) -> bool {
+    pub(super) fn is_timed(&self) -> bool {
         self.idle_timeout != 0 || self.hard_timeout != 0
+    }
+
+    /// When its time is over unless it is used before, and why; none if never.
+    pub(super) fn end(&self) -> Option<(Now, FlowRemovedReason)> {
+        let after = |since: Now, seconds: u16, reason| {
+            (seconds != 0).then(|| (since + Duration::from_secs(seconds.into()), reason))
+        };
+        let used = self.counters.used().max(self.modified);
+        let hard = after(
+            self.modified,
+            self.hard_timeout,
+            FlowRemovedReason::HardTimeout,
+        );
+        let idle = after(used, self.idle_timeout, FlowRemovedReason::IdleTimeout);
+        // Both at once: the hard one.
+        match (hard, idle) {
+            (Some(h), Some(i)) => Some(if i.0 < h.0 { i } else { h }),
+            (h, i) => h.or(i),
+        }
     }
 }

@@ -103,12 +103,16 @@ fn timeouts_count_from_use_and_from_change() {
         .counters
         .add(1, 64, 3_000_000_000);
     let mut effects = Effects::default();
-    assert!(!t.expire(Duration::from_secs(7), &mut effects));
+    t.expire(Duration::from_secs(7), &mut effects);
+    assert_eq!(
+        (t.len(), t.next_expiry()),
+        (2, Some(Duration::from_secs(8)))
+    );
     assert!(t.expire(Duration::from_secs(8), &mut effects));
     assert_eq!(t.len(), 0);
     assert_eq!(effects.removed.len(), 1);
     assert_eq!(effects.removed[0].reason, FlowRemovedReason::IdleTimeout);
-    assert!(!t.has_timed());
+    assert_eq!(t.next_expiry(), None);
 }
 
 #[test]

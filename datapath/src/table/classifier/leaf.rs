@@ -7,21 +7,14 @@
 //! consecutive cache lines. A table of few rules is one leaf; larger ones have leaves at the ends of
 //! a [tree](super::tree).
 
-use super::pattern::{Part, Pattern, telling};
-use super::row::{Left, Row};
+use super::pattern::{Pattern, telling};
+use super::row::Row;
 use crate::flow::{FlowKey, FlowMask, WORDS};
 use crate::table::rule::Rule;
 use std::sync::Arc;
 
 /// Rows beyond which a leaf inside a tree is split.
 pub(super) const LEAF_MAX: usize = 8;
-
-/// A match with its rules, on the way from one place to another.
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) pattern: Pattern,
-    pub(super) row: Row,
-}
 
 /// A few rows. What a lookup that finds nothing here needs is the head and `compared`: two places in memory.
 #[derive(Clone, Debug, Default)]
@@ -77,17 +70,15 @@ fn line(words: &[u8], pattern: &Pattern, rank: u32) -> impl Iterator<Item = [u64
 }
 
 impl Leaf {
-    pub(super) fn new(mut items: Vec<Item>) -> Leaf {
-        items.sort_by_key(|i| std::cmp::Reverse(i.row.rank));
+    pub(super) fn new(mut rows: Vec<Row>) -> Leaf {
+        rows.sort_by_key(|r| std::cmp::Reverse(r.rank()));
         let mut words = Words::default();
-        for p in items.iter().flat_map(|i| &i.pattern.0) {
-            words.add(p.word);
+        for &(w, _) in rows.iter().flat_map(|r| r.pattern().mask().words()) {
+            words.add(w);
         }
-        let mut compared = Vec::with_capacity(items.len() * (words.len() + 1));
-        let mut rows = Vec::with_capacity(items.len());
-        for i in items {
-            compared.extend(line(&words, &i.pattern, i.row.rank));
-            rows.push(i.row);
+        let mut compared = Vec::with_capacity(rows.len() * (words.len() + 1));
+        for r in &rows {
+            compared.extend(line(&words, r.pattern(), r.rank()));
         }
         Leaf {
             words,
@@ -103,7 +94,7 @@ impl Leaf {
 
     /// The highest rank, 0 if empty.
     pub(super) fn max(&self) -> u32 {
-        self.rows.first().map_or(0, |r| r.rank)
+        self.rows.first().map_or(0, Row::rank)
     }
 
     pub(super) fn rows(&self) -> &[Row] {
@@ -115,25 +106,6 @@ impl Leaf {
     fn compared(&self, row: usize) -> &[[u64; 2]] {
         let n = self.words.len() + 1;
         &self.compared[row * n + 1..(row + 1) * n]
-    }
-
-    pub(super) fn pattern(&self, row: usize) -> Pattern {
-        Pattern(
-            self.words
-                .iter()
-                .zip(self.compared(row))
-                .filter(|(_, [_, mask])| *mask != 0)
-                .map(|(&word, &[value, mask])| Part { word, value, mask })
-                .collect(),
-        )
-    }
-
-    /// All rows, to be put elsewhere.
-    pub(super) fn items(&self) -> impl Iterator<Item = Item> {
-        self.rows.iter().enumerate().map(|(i, row)| Item {
-            pattern: self.pattern(i),
-            row: row.clone(),
-        })
     }
 
     /// The first row that matches.
@@ -202,15 +174,7 @@ impl Leaf {
 
     /// The row of a match.
     pub(super) fn row(&self, pattern: &Pattern) -> Option<usize> {
-        if pattern.0.iter().any(|p| !self.words.contains(&p.word)) {
-            return None;
-        }
-        (0..self.rows.len()).find(|&i| {
-            self.words
-                .iter()
-                .zip(self.compared(i))
-                .all(|(&w, &[value, mask])| pattern.word(w) == (value, mask))
-        })
+        self.rows.iter().position(|r| r.pattern() == pattern)
     }
 
     fn take(&mut self, row: usize) -> Row {
@@ -219,37 +183,39 @@ impl Leaf {
         self.rows.remove(row)
     }
 
-    fn put(&mut self, pattern: &Pattern, row: Row) {
-        if pattern.0.iter().any(|p| !self.words.contains(&p.word)) {
-            let mut items: Vec<Item> = self.items().collect();
-            items.push(Item {
-                pattern: pattern.clone(),
-                row,
-            });
-            *self = Leaf::new(items);
+    fn put(&mut self, row: Row) {
+        let mut words = row.pattern().mask().words().iter();
+        if words.any(|(w, _)| !self.words.contains(w)) {
+            let mut rows = std::mem::take(&mut self.rows);
+            rows.push(row);
+            *self = Leaf::new(rows);
             return;
         }
-        let at = self.rows.partition_point(|r| r.rank >= row.rank);
         let n = self.words.len() + 1;
-        let compared: Vec<[u64; 2]> = line(&self.words, pattern, row.rank).collect();
-        self.compared.splice(at * n..at * n, compared);
+        let rank = u64::from(row.rank());
+        let lines = self.compared.chunks_exact(n);
+        let at = lines.take_while(|l| l[0][0] >= rank).count();
+        let line = line(&self.words, row.pattern(), row.rank());
+        // Of known length, so that what is behind moves once.
+        self.compared.extend(line);
+        self.compared[at * n..].rotate_right(n);
         self.rows.insert(at, row);
     }
 
     /// Puts a rule in; the one of its match and priority that was there.
-    pub(super) fn insert(&mut self, pattern: &Pattern, rule: Arc<Rule>) -> Option<Arc<Rule>> {
-        match self.row(pattern) {
+    pub(super) fn insert(&mut self, rule: Arc<Rule>) -> Option<Arc<Rule>> {
+        match self.row(&rule.pattern) {
             Some(at) => {
-                let high = self.rows[at].rank;
+                let high = self.rows[at].rank();
                 let old = self.rows[at].insert(rule);
-                if self.rows[at].rank != high {
+                if self.rows[at].rank() != high {
                     let row = self.take(at);
-                    self.put(pattern, row);
+                    self.put(row);
                 }
                 old
             }
             None => {
-                self.put(pattern, Row::new(rule));
+                self.put(Row::new(rule));
                 None
             }
         }
@@ -260,9 +226,8 @@ impl Leaf {
         let at = self.row(pattern)?;
         self.rows[at].find(priority)?;
         let (left, gone) = self.take(at).remove(priority);
-        match left {
-            Left::Row(row) => self.put(pattern, row),
-            Left::Nothing => {}
+        if let Some(row) = left {
+            self.put(row);
         }
         gone
     }

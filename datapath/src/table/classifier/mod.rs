@@ -31,19 +31,21 @@ mod exact;
 mod leaf;
 mod pattern;
 mod row;
+mod rows;
 mod tree;
 
 pub use changes::{CELLS_MAX, Cells, Changes};
+pub(super) use pattern::Mask;
+pub use pattern::Pattern;
 
 use super::rule::Rule;
 use crate::flow::{FlowKey, FlowMask, place};
 use changes::Pending;
-use exact::{Exact, Map};
-use leaf::Item;
-use openflow::{Match, Slot};
-use pattern::{MaskWords, Pattern};
+use exact::Exact;
+use openflow::Slot;
+use row::Row;
 use std::sync::Arc;
-use tree::{Best, Tree, Wanted, wants};
+use tree::{Best, Tree, Wanted};
 
 /// Rules of one mask that may get a hash table.
 pub const EXACT_MIN: usize = 48;
@@ -59,7 +61,7 @@ pub struct Classifier {
     /// By falling highest rank.
     exact: Vec<Arc<Exact>>,
     /// Matches of each mask.
-    masks: Map<MaskWords, u32>,
+    masks: imbl::OrdMap<Arc<Mask>, u32>,
     len: usize,
     groups: u32,
     pending: Pending,
@@ -79,7 +81,7 @@ impl Classifier {
 
     /// Number of different masks.
     pub fn masks(&self) -> usize {
-        self.masks.len()
+        self.masks.len() + self.exact.len()
     }
 
     /// What it is made of, for people.
@@ -153,41 +155,33 @@ impl Classifier {
         self.pending.publish(&mut self.changes, self.len, version);
     }
 
-    fn group(&self, pattern: &Pattern) -> Option<usize> {
-        self.exact.iter().position(|e| {
-            e.mask().len() == pattern.0.len()
-                && e.mask()
-                    .iter()
-                    .zip(&pattern.0)
-                    .all(|(&m, p)| m == (p.word, p.mask))
-        })
+    fn group(&self, mask: &Arc<Mask>) -> Option<usize> {
+        let same = |e: &Arc<Exact>| Arc::ptr_eq(e.mask(), mask) || e.mask() == mask;
+        self.exact.iter().position(same)
     }
 
     /// The rule of exactly this match and priority.
-    pub fn find(&self, matching: &Match, priority: u16) -> Option<&Arc<Rule>> {
-        let pattern = Pattern::new(matching);
-        match self.group(&pattern) {
-            Some(g) => self.exact[g].find(&pattern, priority),
-            None => self.tree.find(&pattern, priority),
+    pub fn find(&self, pattern: &Pattern, priority: u16) -> Option<&Arc<Rule>> {
+        match self.group(pattern.mask()) {
+            Some(g) => self.exact[g].find(pattern, priority),
+            None => self.tree.find(pattern, priority),
         }
     }
 
     /// Puts a rule in, in place of one of the same match and priority, which is returned.
     pub fn insert(&mut self, rule: Arc<Rule>) -> Option<Arc<Rule>> {
-        let pattern = Pattern::new(&rule.matching);
-        let group = self.group(&pattern);
+        let mask = rule.pattern.mask().clone();
+        let group = self.group(&mask);
         let (old, more) = match group {
             Some(g) => {
-                let done =
-                    Arc::make_mut(&mut self.exact[g]).insert(&pattern, rule, &mut self.pending);
+                let done = Arc::make_mut(&mut self.exact[g]).insert(rule, &mut self.pending);
                 self.settle(g);
                 done
             }
-            None => self.tree.insert(&pattern, rule, &mut self.pending),
+            None => self.tree.insert(rule, &mut self.pending),
         };
         self.len += usize::from(old.is_none());
-        if more {
-            let mask = pattern.mask_words();
+        if more && group.is_none() {
             let n = match self.masks.get_mut(&mask) {
                 Some(n) => {
                     *n += 1;
@@ -198,11 +192,7 @@ impl Classifier {
                     1
                 }
             };
-            if group.is_none()
-                && n >= EXACT_MIN
-                && n * 4 >= self.len
-                && self.exact.len() < EXACT_GROUPS
-            {
+            if n >= EXACT_MIN && n * 4 >= self.len && self.exact.len() < EXACT_GROUPS {
                 self.promote(mask);
             }
         }
@@ -210,53 +200,54 @@ impl Classifier {
     }
 
     /// Takes out the rule of this match and priority.
-    pub fn remove(&mut self, matching: &Match, priority: u16) -> Option<Arc<Rule>> {
-        let pattern = Pattern::new(matching);
-        let group = self.group(&pattern);
-        let (gone, last) = match group {
+    pub fn remove(&mut self, pattern: &Pattern, priority: u16) -> Option<Arc<Rule>> {
+        self.find(pattern, priority)?;
+        let group = self.group(pattern.mask());
+        let gone = match group {
             Some(g) => {
-                self.exact[g].find(&pattern, priority)?;
                 let e = Arc::make_mut(&mut self.exact[g]);
-                let before = e.len();
-                let gone = e.remove(&pattern, priority, &mut self.pending)?;
-                let after = e.len();
+                let gone = e.remove(pattern, priority, &mut self.pending)?;
+                let left = e.len();
                 self.settle(g);
-                (gone, after < before)
+                if left <= EXACT_FEW {
+                    self.demote(pattern.mask());
+                }
+                gone
             }
             None => {
-                let gone = self.tree.remove(&pattern, priority, &mut self.pending)?;
+                let gone = self.tree.remove(pattern, priority, &mut self.pending)?;
                 // Another rule of the match may be left.
-                (gone, !self.tree.has(&pattern))
+                if !self.tree.has(pattern) {
+                    self.forget(pattern.mask(), 1);
+                }
+                gone
             }
         };
         self.len -= 1;
-        if last {
-            let mask = pattern.mask_words();
-            if let Some(n) = self.masks.get_mut(&mask) {
-                *n -= 1;
-                let left = *n as usize;
-                if left == 0 {
-                    self.masks.remove(&mask);
-                }
-                if left <= EXACT_FEW && group.is_some() {
-                    self.demote(&pattern);
-                }
-            }
-        }
         Some(gone)
     }
 
+    /// So many matches of a mask are in the tree no more.
+    fn forget(&mut self, mask: &Arc<Mask>, matches: u32) {
+        match self.masks.get_mut(mask) {
+            Some(n) if *n > matches => *n -= matches,
+            _ => {
+                self.masks.remove(mask);
+            }
+        }
+    }
+
     /// Gives a mask a hash table.
-    fn promote(&mut self, mask: MaskWords) {
+    fn promote(&mut self, mask: Arc<Mask>) {
         self.groups += 1;
+        self.masks.remove(&mask);
         // Nodes of the tree count up from one, hash tables down from the top.
         let mut e = Exact::new(u32::MAX - self.groups, mask);
-        let (ours, others): (Vec<Item>, Vec<Item>) = self
-            .tree
-            .items()
+        let rows = self.tree.items();
+        let (ours, others): (Vec<Row>, Vec<Row>) = rows
             .into_iter()
-            .partition(|i| i.pattern.mask_words() == *e.mask());
-        ours.into_iter().for_each(|i| e.put(i));
+            .partition(|r| r.pattern().mask() == e.mask());
+        ours.into_iter().for_each(|r| e.put(r));
         self.tree = Tree::build(others);
         self.exact.push(Arc::new(e));
         self.settle(self.exact.len() - 1);
@@ -264,12 +255,24 @@ impl Classifier {
     }
 
     /// Puts the rules of a hash table back into the tree.
-    fn demote(&mut self, pattern: &Pattern) {
-        let Some(g) = self.group(pattern) else { return };
+    fn demote(&mut self, mask: &Arc<Mask>) {
+        let Some(g) = self.group(mask) else { return };
         let e = self.exact.remove(g);
-        let mut items = self.tree.items();
-        items.extend(e.items());
-        self.tree = Tree::build(items);
+        if e.len() > 0 {
+            self.masks.insert(mask.clone(), e.len() as u32);
+        }
+        let mut rows = self.tree.items();
+        rows.extend(e.items());
+        self.tree = Tree::build(rows);
+        self.pending.note_all();
+    }
+
+    /// Takes all rules out.
+    pub fn clear(&mut self) {
+        self.tree = Tree::default();
+        self.exact.clear();
+        self.masks.clear();
+        self.len = 0;
         self.pending.note_all();
     }
 
@@ -300,24 +303,22 @@ impl Classifier {
         list
     }
 
-    /// The rules that match no packet that `matching` does not (OpenFlow 1.3.5 6.4), in no order.
-    pub fn within(&self, matching: &Match) -> Vec<&Arc<Rule>> {
-        let pattern = Pattern::new(matching);
+    /// The rules that match no packet that `pattern` does not (OpenFlow 1.3.5 6.4), in no order.
+    pub fn within(&self, pattern: &Pattern) -> Vec<&Arc<Rule>> {
         let mut list = Vec::new();
-        self.visit(Wanted::Within(&pattern), &mut |r| {
-            if wants(matching, r, true) {
+        self.visit(Wanted::Within(pattern), &mut |r| {
+            if r.pattern.is_within(pattern) {
                 list.push(r);
             }
         });
         list
     }
 
-    /// A rule of this priority that some packet matches together with `matching`.
-    pub fn overlapping(&self, matching: &Match, priority: u16) -> Option<&Arc<Rule>> {
-        let pattern = Pattern::new(matching);
+    /// A rule of this priority that some packet matches together with `pattern`.
+    pub fn overlapping(&self, pattern: &Pattern, priority: u16) -> Option<&Arc<Rule>> {
         let mut found = None;
-        self.visit(Wanted::Overlapping(&pattern), &mut |r| {
-            if found.is_none() && r.priority == priority && wants(matching, r, false) {
+        self.visit(Wanted::Overlapping(pattern), &mut |r| {
+            if found.is_none() && r.priority == priority && r.pattern.overlaps(pattern) {
                 found = Some(r);
             }
         });

@@ -2,58 +2,163 @@
 
 use crate::flow::{FlowKey, FlowMask, WORDS, place, slot_bits};
 use openflow::{Match, Slot};
+use std::sync::Arc;
 
-/// One word that a match looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) word: u8,
-    pub(super) value: u64,
-    /// Never zero.
-    pub(super) mask: u64,
+/// The bits of a key that a match looks at: its words that are not zero, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::table) struct Mask {
+    /// Which words, a bit each.
+    present: u64,
+    words: Box<[(u8, u64)]>,
 }
 
-/// A match: its words that are looked at, by number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pattern(pub(super) Vec<Part>);
+impl Mask {
+    /// Number and bits of every word looked at.
+    #[inline]
+    pub(super) fn words(&self) -> &[(u8, u64)] {
+        &self.words
+    }
 
-/// Words of a mask that are not zero.
-pub(super) type MaskWords = Box<[(u8, u64)]>;
+    /// The place of a word among those looked at.
+    #[inline]
+    fn at(&self, word: u8) -> Option<usize> {
+        let bit = 1u64 << word;
+        (self.present & bit != 0).then(|| (self.present & (bit - 1)).count_ones() as usize)
+    }
+
+    /// The bits of a word.
+    #[inline]
+    pub(super) fn word(&self, word: u8) -> u64 {
+        self.at(word).map_or(0, |i| self.words[i].1)
+    }
+
+    /// Whether this looks at all that `other` looks at.
+    fn covers(&self, other: &Mask) -> bool {
+        other.present & !self.present == 0
+            && other.words.iter().all(|&(w, m)| self.word(w) & m == m)
+    }
+}
+
+/// A match. Rules with the same mask share it ([`Shared`](super::super::shared::Shared)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pattern {
+    mask: Arc<Mask>,
+    /// What is wanted of each word of the mask.
+    values: Box<[u64]>,
+}
 
 impl Pattern {
-    pub(super) fn new(matching: &Match) -> Pattern {
+    /// Of a match.
+    pub fn new(matching: &Match) -> Pattern {
+        Pattern::sharing(matching, Arc::new)
+    }
+
+    /// Of a match; `share` finds the mask that others have already.
+    pub(in crate::table) fn sharing(
+        matching: &Match,
+        share: impl FnOnce(Mask) -> Arc<Mask>,
+    ) -> Pattern {
         let mut key = FlowKey::default();
         let mut mask = FlowMask::default();
+        let mut present = 0u64;
         for e in matching.entries() {
+            let word = place(e.slot).word;
             key.set(e.slot, e.value);
             mask.set(e.slot, e.mask);
+            let both = if e.slot.bits() == 128 { 3 } else { 1 };
+            present |= both << word;
         }
-        Pattern(
-            (0..WORDS)
-                .filter(|&i| mask.0[i] != 0)
-                .map(|i| Part {
-                    word: i as u8,
-                    value: key.0[i] & mask.0[i],
-                    mask: mask.0[i],
-                })
-                .collect(),
-        )
+        // A half of a 128-bit slot may not be looked at.
+        let (mut words, mut values) = ([(0, 0); WORDS], [0; WORDS]);
+        let (mut n, mut left) = (0, present);
+        while left != 0 {
+            let i = left.trailing_zeros() as usize;
+            left &= left - 1;
+            if mask.0[i] == 0 {
+                present &= !(1 << i);
+                continue;
+            }
+            words[n] = (i as u8, mask.0[i]);
+            values[n] = key.0[i] & mask.0[i];
+            n += 1;
+        }
+        let mask = Mask {
+            present,
+            words: words[..n].into(),
+        };
+        Pattern {
+            mask: share(mask),
+            values: values[..n].into(),
+        }
+    }
+
+    /// The match it was made from.
+    pub fn matching(&self) -> Match {
+        let mut key = FlowKey::default();
+        let mut mask = FlowMask::default();
+        for (&(w, m), &v) in self.mask.words.iter().zip(&self.values) {
+            key.0[usize::from(w)] = v;
+            mask.0[usize::from(w)] = m;
+        }
+        let mut m = Match::new();
+        for &slot in Slot::ALL {
+            let p = place(slot);
+            let wide = u64::from(slot.bits() == 128) << 1;
+            if self.mask.present >> p.word & (1 | wide) != 0 {
+                let bits = mask.get(slot);
+                m.set_slot(slot, key.get(slot), bits, bits);
+            }
+        }
+        m
+    }
+
+    /// Whether every packet matches.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Whether a key matches.
+    pub fn matches(&self, key: &FlowKey) -> bool {
+        let mut words = self.mask.words.iter().zip(&self.values);
+        words.all(|(&(w, m), &v)| key.0[usize::from(w)] & m == v)
+    }
+
+    #[inline]
+    pub(in crate::table) fn mask(&self) -> &Arc<Mask> {
+        &self.mask
+    }
+
+    #[inline]
+    pub(super) fn values(&self) -> &[u64] {
+        &self.values
     }
 
     /// What is wanted of a word: value and mask, zeros if nothing.
     #[inline]
     pub(super) fn word(&self, word: u8) -> (u64, u64) {
-        self.0
-            .iter()
-            .find(|p| p.word == word)
-            .map_or((0, 0), |p| (p.value, p.mask))
+        self.mask
+            .at(word)
+            .map_or((0, 0), |i| (self.values[i], self.mask.words[i].1))
     }
 
-    pub(super) fn mask_words(&self) -> MaskWords {
-        self.0.iter().map(|p| (p.word, p.mask)).collect()
+    /// Number, value and mask of every word looked at.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u8, u64, u64)> {
+        let words = self.mask.words.iter().zip(&self.values);
+        words.map(|(&(w, m), &v)| (w, v, m))
     }
 
-    pub(super) fn values(&self) -> Box<[u64]> {
-        self.0.iter().map(|p| p.value).collect()
+    /// Whether every packet that matches this matches `other` (OpenFlow 1.3.5 6.4).
+    pub fn is_within(&self, other: &Pattern) -> bool {
+        self.mask.covers(&other.mask) && other.parts().all(|(w, v, m)| self.word(w).0 & m == v)
+    }
+
+    /// Whether some packet matches both.
+    pub fn overlaps(&self, other: &Pattern) -> bool {
+        self.parts().all(|(w, v, m)| {
+            let (value, mask) = other.word(w);
+            (value ^ v) & m & mask == 0
+        })
     }
 }
 
@@ -100,6 +205,23 @@ pub(super) fn telling(word: u8, mask: u64, diff: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_gives_its_match_back() {
+        let mut m = Match::new();
+        for (i, &slot) in Slot::ALL.iter().enumerate() {
+            m.set_slot(slot, 0xa5 + i as u128, 0xff, 0xff);
+            assert_eq!(Pattern::new(&m).matching(), m, "{slot:?}");
+        }
+        // The upper half of a slot alone, and the lower.
+        for shift in [0, 64] {
+            let mut m = Match::new();
+            m.set_slot(Slot::Ipv6Dst, 5 << shift, 7 << shift, 7 << shift);
+            let p = Pattern::new(&m);
+            assert_eq!(p.matching(), m);
+            assert_eq!(p.parts().count(), 1);
+        }
+    }
 
     #[test]
     fn every_byte_belongs_to_a_field() {

@@ -1,39 +1,38 @@
 //! The rules of one match.
 
 use super::super::rule::Rule;
+use super::pattern::Pattern;
 use std::sync::Arc;
 
 /// The rules of one match, at different priorities: only the highest is ever found by a packet.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    /// Priority of the highest rule and one: 0 is "nothing", in comparisons.
-    pub(super) rank: u32,
     /// The highest rule.
     pub(super) rule: Arc<Rule>,
     /// The others.
     below: Option<Box<imbl::OrdMap<u16, Arc<Rule>>>>,
 }
 
-/// A priority as a rank.
+/// A priority as a rank: 0 is "nothing", in comparisons.
 pub(super) fn rank(priority: u16) -> u32 {
     u32::from(priority) + 1
 }
 
-/// What became of a row from which a rule was taken.
-pub(super) enum Left {
-    /// Another rule of it is the highest now, or still.
-    Row(Row),
-    /// Nothing.
-    Nothing,
-}
-
 impl Row {
     pub(super) fn new(rule: Arc<Rule>) -> Row {
-        Row {
-            rank: rank(rule.priority),
-            rule,
-            below: None,
-        }
+        Row { rule, below: None }
+    }
+
+    /// The match.
+    #[inline]
+    pub(super) fn pattern(&self) -> &Pattern {
+        &self.rule.pattern
+    }
+
+    /// The rank of the highest rule.
+    #[inline]
+    pub(super) fn rank(&self) -> u32 {
+        rank(self.rule.priority)
     }
 
     pub(super) fn find(&self, priority: u16) -> Option<&Arc<Rule>> {
@@ -52,10 +51,7 @@ impl Row {
         let here = self.rule.priority;
         let lower = match rule.priority.cmp(&here) {
             std::cmp::Ordering::Equal => return Some(std::mem::replace(&mut self.rule, rule)),
-            std::cmp::Ordering::Greater => {
-                self.rank = rank(rule.priority);
-                std::mem::replace(&mut self.rule, rule)
-            }
+            std::cmp::Ordering::Greater => std::mem::replace(&mut self.rule, rule),
             std::cmp::Ordering::Less => rule,
         };
         self.below
@@ -63,20 +59,19 @@ impl Row {
             .insert(lower.priority, lower)
     }
 
-    /// Takes the rule of a priority out, if there is one.
-    pub(super) fn remove(mut self, priority: u16) -> (Left, Option<Arc<Rule>>) {
+    /// Takes the rule of a priority out, if there is one; what is left, if anything is.
+    pub(super) fn remove(mut self, priority: u16) -> (Option<Row>, Option<Arc<Rule>>) {
         let mut below = self.below.take().unwrap_or_default();
         let gone = if self.rule.priority == priority {
-            let Some(next) = below.get_max().map(|(p, _)| *p) else {
-                return (Left::Nothing, Some(self.rule));
+            let Some((_, next)) = below.get_max().cloned() else {
+                return (None, Some(self.rule));
             };
-            let next = below.remove(&next).expect("its key was just read");
-            self.rank = rank(next.priority);
+            below.remove(&next.priority);
             Some(std::mem::replace(&mut self.rule, next))
         } else {
             below.remove(&priority)
         };
         self.below = (!below.is_empty()).then_some(below);
-        (Left::Row(self), gone)
+        (Some(self), gone)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::flow::WORDS;
-use openflow::Instructions;
+use openflow::{Instructions, Match};
 use proptest::prelude::*;
 
 fn rule(id: u64, priority: u16, matching: Match) -> Arc<Rule> {
@@ -10,7 +10,7 @@ fn rule(id: u64, priority: u16, matching: Match) -> Arc<Rule> {
         id,
         table: 0,
         priority,
-        matching,
+        pattern: Pattern::new(&matching),
         instructions: Arc::new(Instructions::default()),
         cookie: 0,
         idle_timeout: 0,
@@ -32,7 +32,7 @@ fn matching(entries: &[(Slot, u128, u128)]) -> Match {
 }
 
 fn matches(rule: &Rule, key: &FlowKey) -> bool {
-    rule.matching
+    rule.matching()
         .entries()
         .iter()
         .all(|e| key.get(e.slot) & e.mask == e.value)
@@ -218,7 +218,7 @@ fn run(style: Style, seed: u64, size: usize, steps: usize) -> (usize, usize) {
             let old = c.insert(new.clone()).map(|o| o.id);
             let at = list
                 .iter()
-                .position(|l| l.priority == new.priority && l.matching == new.matching);
+                .position(|l| l.priority == new.priority && l.pattern == new.pattern);
             assert_eq!(old, at.map(|i| list[i].id));
             at.map(|i| list.swap_remove(i));
             list.push(new);
@@ -230,10 +230,10 @@ fn run(style: Style, seed: u64, size: usize, steps: usize) -> (usize, usize) {
         } else {
             let gone = list.swap_remove(r.below(list.len() as u64) as usize);
             assert_eq!(
-                c.remove(&gone.matching, gone.priority).map(|g| g.id),
+                c.remove(&gone.pattern, gone.priority).map(|g| g.id),
                 Some(gone.id)
             );
-            assert!(c.remove(&gone.matching, gone.priority).is_none());
+            assert!(c.remove(&gone.pattern, gone.priority).is_none());
         }
         assert_eq!((c.len(), snapshot.len()), (list.len(), before));
         c.publish(version);
@@ -292,19 +292,19 @@ fn run(style: Style, seed: u64, size: usize, steps: usize) -> (usize, usize) {
             };
             let within = list
                 .iter()
-                .filter(|r| r.matching.is_within(&wanted))
+                .filter(|r| r.matching().is_within(&wanted))
                 .collect();
-            assert_eq!(ids(c.within(&wanted)), ids(within));
+            assert_eq!(ids(c.within(&Pattern::new(&wanted))), ids(within));
             let priority = list.first().map_or(0, |r| r.priority);
             let overlaps = list
                 .iter()
-                .any(|r| r.priority == priority && r.matching.overlaps(&wanted));
-            assert_eq!(c.overlapping(&wanted, priority).is_some(), overlaps);
+                .any(|r| r.priority == priority && r.matching().overlaps(&wanted));
+            assert_eq!(
+                c.overlapping(&Pattern::new(&wanted), priority).is_some(),
+                overlaps
+            );
             assert_eq!(ids(c.rules()), ids(list.iter().collect()));
-            let mut masks: Vec<_> = list
-                .iter()
-                .map(|r| Pattern::new(&r.matching).mask_words())
-                .collect();
+            let mut masks: Vec<_> = list.iter().map(|r| r.pattern.mask().clone()).collect();
             masks.sort();
             masks.dedup();
             assert_eq!(c.masks(), masks.len());
@@ -347,7 +347,7 @@ fn one_match_at_many_priorities() {
     assert_eq!(best(&c), Some(2));
     assert_eq!(c.insert(rule(3, 9, any())).map(|r| r.id), Some(2));
     assert_eq!((best(&c), c.len()), (Some(3), 2));
-    c.remove(&any(), 9);
+    c.remove(&Pattern::new(&any()), 9);
     assert_eq!(best(&c), Some(1));
     for p in 100..2000 {
         c.insert(rule(p.into(), p, any()));
@@ -356,7 +356,7 @@ fn one_match_at_many_priorities() {
     assert_eq!(c.tree.shape(), (1, 1));
     for p in (100..2000).rev() {
         assert_eq!(best(&c), Some(p.into()));
-        c.remove(&any(), p);
+        c.remove(&Pattern::new(&any()), p);
     }
     assert_eq!(best(&c), Some(1));
 }
@@ -372,7 +372,7 @@ fn structure_follows_the_rules() {
     assert_eq!((c.exact.len(), c.exact[0].len()), (1, 1000));
     assert_eq!(c.tree.shape(), (1, 1));
     for i in 0..995 {
-        c.remove(&exact(i), 10);
+        c.remove(&Pattern::new(&exact(i)), 10);
     }
     assert_eq!((c.exact.len(), c.len(), c.masks()), (0, 6, 2));
     assert_eq!(c.tree.shape(), (1, 6));

@@ -38,13 +38,12 @@
 
 use super::changes::{Cells, Pending, cell};
 use super::chunk::{Chunk, best_of, choose, step};
-use super::leaf::{Item, LEAF_MAX, Leaf};
+use super::leaf::{LEAF_MAX, Leaf};
 use super::pattern::Pattern;
-use super::row::rank;
+use super::row::{Row, rank};
 use crate::cache::prefetch;
 use crate::flow::{FlowKey, FlowMask};
 use crate::table::rule::Rule;
-use openflow::Match;
 use std::sync::Arc;
 
 /// Most nodes one below the other.
@@ -134,19 +133,19 @@ impl Edge {
         }
     }
 
-    fn collect(&self, items: &mut Vec<Item>) {
+    fn collect(&self, items: &mut Vec<Row>) {
         match &self.child {
-            Child::Leaf(l) => items.extend(l.items()),
+            Child::Leaf(l) => items.extend_from_slice(l.rows()),
             Child::Node(n) => n.all().for_each(|e| e.collect(items)),
         }
     }
 
     /// Every `every`th pattern below, in the order of `collect`; `next` are to be skipped first.
-    fn sample(&self, every: usize, next: &mut usize, sample: &mut Vec<Pattern>) {
+    fn sample<'a>(&'a self, every: usize, next: &mut usize, sample: &mut Vec<&'a Pattern>) {
         match &self.child {
             Child::Leaf(l) => {
                 while *next < l.len() {
-                    sample.push(l.pattern(*next));
+                    sample.push(l.rows()[*next].pattern());
                     *next += every;
                 }
                 *next -= l.len();
@@ -165,7 +164,7 @@ impl Edge {
     }
 
     /// A subtree of these rules.
-    fn build(items: Vec<Item>, depth: usize, ids: &mut u32) -> Edge {
+    fn build(items: Vec<Row>, depth: usize, ids: &mut u32) -> Edge {
         if items.len() <= LEAF_MAX || depth >= DEPTH_MAX {
             return Edge::leaf(Leaf::new(items));
         }
@@ -175,10 +174,10 @@ impl Edge {
         *ids = ids.wrapping_add(1);
         let id = *ids;
         let count = items.len() as u32;
-        let mut parts: Vec<Vec<Item>> = (0..1 << chunk.bits).map(|_| Vec::new()).collect();
+        let mut parts: Vec<Vec<Row>> = (0..1 << chunk.bits).map(|_| Vec::new()).collect();
         let mut rest = Vec::new();
         for i in items {
-            match chunk.wanted(&i.pattern) {
+            match chunk.wanted(i.pattern()) {
                 Some(v) => parts[usize::from(v)].push(i),
                 None => rest.push(i),
             }
@@ -220,7 +219,6 @@ impl Edge {
     fn insert(
         &mut self,
         at: u16,
-        pattern: &Pattern,
         rule: Arc<Rule>,
         depth: usize,
         change: &mut Change<'_>,
@@ -236,10 +234,10 @@ impl Edge {
                 change.pending.note(at);
                 let l = Arc::make_mut(l);
                 let before = l.len();
-                let old = l.insert(pattern, rule);
+                let old = l.insert(rule);
                 (old, l.len() > before)
             }
-            Child::Node(n) => Arc::make_mut(n).insert(pattern, rule, depth, change),
+            Child::Node(n) => Arc::make_mut(n).insert(rule, depth, change),
         };
         if result.1 {
             self.grown(at, depth, change);
@@ -251,7 +249,7 @@ impl Edge {
     fn grown(&mut self, at: u16, depth: usize, change: &mut Change<'_>) {
         match &mut self.child {
             Child::Leaf(l) if l.len() > LEAF_MAX && depth < DEPTH_MAX => {
-                let items = l.items().collect();
+                let items = l.rows().to_vec();
                 *self = Edge::build(items, depth, change.ids);
             }
             Child::Node(n) if n.count >= 2 * n.chosen_at => {
@@ -260,7 +258,6 @@ impl Edge {
                 let every = step(n.count as usize);
                 n.all()
                     .for_each(|e| e.sample(every, &mut next, &mut sample));
-                let sample: Vec<&Pattern> = sample.iter().collect();
                 if best_of(&sample).is_none_or(|c| c == n.chunk) {
                     let n = Arc::make_mut(n);
                     n.chosen_at = n.count;
@@ -284,7 +281,6 @@ impl Edge {
     ) -> Option<Arc<Rule>> {
         match &mut self.child {
             Child::Leaf(l) => {
-                l.find(pattern, priority)?;
                 pending.note(at);
                 let l = Arc::make_mut(l);
                 let gone = l.remove(pattern, priority);
@@ -292,7 +288,6 @@ impl Edge {
                 gone
             }
             Child::Node(n) => {
-                n.find(pattern, priority)?;
                 let n = Arc::make_mut(n);
                 let gone = n.remove(pattern, priority, pending);
                 self.max = n.max();
@@ -407,12 +402,11 @@ impl Node {
 
     fn insert(
         &mut self,
-        pattern: &Pattern,
         rule: Arc<Rule>,
         depth: usize,
         change: &mut Change<'_>,
     ) -> (Option<Arc<Rule>>, bool) {
-        let (at, edge) = match self.chunk.wanted(pattern) {
+        let (at, edge) = match self.chunk.wanted(&rule.pattern) {
             Some(v) => {
                 let at = cell(self.id, v.into());
                 let place = match self.place(v) {
@@ -440,7 +434,7 @@ impl Node {
                 (cell(self.id, REST), rest)
             }
         };
-        let result = edge.insert(at, pattern, rule, depth + 1, change);
+        let result = edge.insert(at, rule, depth + 1, change);
         self.count += u32::from(result.1);
         result
     }
@@ -495,7 +489,7 @@ impl Tree {
         self.root.max
     }
 
-    pub(super) fn build(items: Vec<Item>) -> Tree {
+    pub(super) fn build(items: Vec<Row>) -> Tree {
         let mut ids = ROOT;
         Tree {
             root: Edge::build(items, 0, &mut ids),
@@ -503,7 +497,7 @@ impl Tree {
         }
     }
 
-    pub(super) fn items(&self) -> Vec<Item> {
+    pub(super) fn items(&self) -> Vec<Row> {
         let mut items = Vec::with_capacity(self.root.count());
         self.root.collect(&mut items);
         items
@@ -541,11 +535,11 @@ impl Tree {
                         cells.note(at);
                         let found = leaf.scan(key);
                         if let Some(row) = found
-                            && leaf.rows()[row].rank > best.rank
+                            && leaf.rows()[row].rank() > best.rank
                         {
                             let r = &leaf.rows()[row];
                             *best = Best {
-                                rank: r.rank,
+                                rank: r.rank(),
                                 rule: Some(&r.rule),
                             };
                             won = Some((leaf, row));
@@ -621,7 +615,6 @@ impl Tree {
     /// Puts a rule in; the one of its match and priority that was there, and whether there is a match more.
     pub(super) fn insert(
         &mut self,
-        pattern: &Pattern,
         rule: Arc<Rule>,
         pending: &mut Pending,
     ) -> (Option<Arc<Rule>>, bool) {
@@ -629,8 +622,7 @@ impl Tree {
             ids: &mut self.ids,
             pending,
         };
-        self.root
-            .insert(cell(ROOT, REST), pattern, rule, 0, &mut change)
+        self.root.insert(cell(ROOT, REST), rule, 0, &mut change)
     }
 
     pub(super) fn remove(
@@ -686,14 +678,5 @@ impl Tree {
             }
         }
         walk(&self.root)
-    }
-}
-
-/// Whether a rule's match is what a visit wanted.
-pub(super) fn wants(wanted: &Match, rule: &Rule, within: bool) -> bool {
-    if within {
-        rule.matching.is_within(wanted)
-    } else {
-        rule.matching.overlaps(wanted)
     }
 }
