@@ -332,8 +332,12 @@ pub struct TableStats {
 pub struct PortFlags {
     /// Administratively down.
     pub port_down: bool,
+    /// Out of the spanning tree (OpenFlow 1.0).
+    pub no_stp: bool,
     /// Drop what comes in.
     pub no_recv: bool,
+    /// Drop the spanning tree's packets too (OpenFlow 1.0).
+    pub no_recv_stp: bool,
     /// Send nothing out.
     pub no_fwd: bool,
     /// No packet-ins.

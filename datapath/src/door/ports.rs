@@ -258,6 +258,8 @@ impl Datapath {
         let pick = |mask, new, old| if mask { new } else { old };
         let flags = PortFlags {
             port_down: pick(m.mask.port_down, m.config.port_down, old.port_down),
+            no_stp: pick(m.mask.no_stp, m.config.no_stp, old.no_stp),
+            no_recv_stp: pick(m.mask.no_recv_stp, m.config.no_recv_stp, old.no_recv_stp),
             no_recv: pick(m.mask.no_recv, m.config.no_recv, old.no_recv),
             no_fwd: pick(m.mask.no_fwd, m.config.no_fwd, old.no_fwd),
             no_packet_in: pick(m.mask.no_packet_in, m.config.no_packet_in, old.no_packet_in),

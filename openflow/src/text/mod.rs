@@ -5,6 +5,8 @@
 //! * `action` — `set_field:5->reg0,resubmit(,3),output:2`, in and out
 //! * `flow` — whole flows: `priority=500,icmp,actions=drop`; lines of `dump-flows`
 //! * `exact` — one packet's fields, for traces
+//! * `group`, `meter`, `monitor`, `table`, `tlv` — changes of those tables, flow monitors, Geneve options
+//! * `protocol` — which formats and versions can say a flow
 //! * `print` — whole messages as `ovs-ofctl` prints them
 //!
 //! Field names, widths and formats come from [`crate::field`]. Messages of errors that a script
@@ -13,8 +15,14 @@
 mod action;
 mod exact;
 mod flow;
+mod group;
 mod matching;
+mod meter;
+mod monitor;
 mod print;
+mod protocol;
+mod table;
+mod tlv;
 mod value;
 
 pub use action::{
@@ -25,8 +33,17 @@ pub use flow::{
     FlowCommand, FlowLine, Sort, StatsLine, format_flow_mod, format_flow_stats, parse_flow,
     parse_flow_filter, sort_flows,
 };
+pub use group::{GROUP_COMMANDS, GroupLine, parse_group_id, parse_group_mod};
 pub use matching::{format_match, normalize};
-pub use print::{error_name, format_duration, format_message, format_ports, version_name};
+pub use meter::{parse_meter_id, parse_meter_mod};
+pub use monitor::parse_flow_monitor;
+pub use print::{
+    Style, TableFeaturesText, dump, error_name, format_duration, format_message, format_ports,
+    version_name,
+};
+pub use protocol::{Protocols, for_actions, for_match, usable_protocols};
+pub use table::{TableChange, parse_table_change};
+pub use tlv::parse_tlv_maps;
 
 use crate::message::PortNo;
 

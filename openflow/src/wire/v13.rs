@@ -415,7 +415,9 @@ pub(super) fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
     let bits = r.u32()?;
     Ok(PortFlags {
         port_down: bits & 1 != 0,
+        no_stp: bits & 2 != 0,
         no_recv: bits & 4 != 0,
+        no_recv_stp: bits & 8 != 0,
         no_flood: bits & 0x10 != 0,
         no_fwd: bits & 0x20 != 0,
         no_packet_in: bits & 0x40 != 0,
@@ -423,9 +425,11 @@ pub(super) fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
 }
 
 pub(super) fn flag_bits(f: PortFlags) -> u32 {
-    // Bit 4 is OpenFlow 1.0's NO_FLOOD, which Open vSwitch sends in all versions.
+    // Bits 1, 3 and 4 are OpenFlow 1.0's, which Open vSwitch sends in all versions.
     u32::from(f.port_down)
+        | u32::from(f.no_stp) << 1
         | u32::from(f.no_recv) << 2
+        | u32::from(f.no_recv_stp) << 3
         | u32::from(f.no_flood) << 4
         | u32::from(f.no_fwd) << 5
         | u32::from(f.no_packet_in) << 6
