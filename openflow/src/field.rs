@@ -9,6 +9,8 @@
 //! (different bits of one 16-bit tag). Matches are kept by slot, so two spellings of one match are
 //! one value.
 
+use std::sync::LazyLock;
+
 /// Which masks a field accepts in a match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaskRule {
@@ -434,10 +436,32 @@ fields! {
     NdTll "nd_tll" ["ipv6_nd_tll"] 48 ArpTha >> 0 Ethernet Any NdAdvert rw nxm (0x0001/25) oxm (0x8000/33) since 3;
 }
 
+/// The classes that fields have codes in.
+const CLASSES: [u16; 4] = [0x0000, 0x0001, 0x8000, 0x8001];
+
+/// Fields by class (as in [`CLASSES`]) and number.
+static BY_CODE: LazyLock<[[Option<FieldId>; 128]; CLASSES.len()]> = LazyLock::new(|| {
+    let mut table = [[None; 128]; CLASSES.len()];
+    for f in FIELDS {
+        for code in f.oxm.iter().chain(&f.nxm) {
+            if let Some(class) = CLASSES.iter().position(|c| *c == code.class) {
+                table[class][usize::from(code.field)] = Some(f.id);
+            }
+        }
+    }
+    table
+});
+
 impl FieldId {
     /// The field's row.
     pub fn info(self) -> &'static FieldInfo {
         &FIELDS[self as usize]
+    }
+
+    /// Finds a field by its code, the standard's or Nicira's. (Messages are full of them: no search.)
+    pub fn from_code(code: OxmCode) -> Option<FieldId> {
+        let class = CLASSES.iter().position(|c| *c == code.class)?;
+        *BY_CODE[class].get(usize::from(code.field))?
     }
 
     /// Finds a field by its name or one of its other names.
@@ -480,6 +504,9 @@ mod tests {
         let mut codes = HashSet::new();
         for (i, f) in FIELDS.iter().enumerate() {
             assert_eq!(f.id as usize, i);
+            for code in f.oxm.iter().chain(&f.nxm) {
+                assert_eq!(FieldId::from_code(*code), Some(f.id), "{code:?}");
+            }
             assert!(names.insert(f.name), "{} twice", f.name);
             for a in f.aliases {
                 assert!(names.insert(a), "{a} twice");

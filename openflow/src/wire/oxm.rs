@@ -105,10 +105,7 @@ impl Head {
             field: fh >> 1,
         };
         let known = match experimenter {
-            None => FIELDS
-                .iter()
-                .find(|f| f.oxm == Some(code) || f.nxm == Some(code))
-                .map(|f| (f.id, Code::nxm(f, code).bytes)),
+            None => FieldId::from_code(code).map(|id| (id, Code::nxm(id.info(), code).bytes)),
             Some(ONF) => ONF_FIELDS
                 .iter()
                 .find(|f| f.1 == code.field)
