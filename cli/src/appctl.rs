@@ -47,7 +47,7 @@ Example:
 
 /// Why a command was not carried out.
 #[derive(Debug)]
-enum Failure {
+pub enum Failure {
     /// The daemon was not reached, or answered nonsense.
     Unreachable(String),
     /// The daemon's own error message.
@@ -109,7 +109,8 @@ fn fail(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn print(text: &str) {
+/// Writes an answer; who does not read it to the end need not.
+pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
@@ -119,7 +120,11 @@ fn find_socket(target: &str) -> Result<PathBuf, String> {
     if target.starts_with('/') {
         return Ok(target.into());
     }
-    let run_dir = paths::run_dir(None);
+    find_socket_in(&paths::run_dir(None), target)
+}
+
+/// The control socket of the daemon of that name whose pid file is in `run_dir`.
+pub fn find_socket_in(run_dir: &Path, target: &str) -> Result<PathBuf, String> {
     let pidfile = run_dir.join(format!("{target}.pid"));
     let bad = |why: &str| format!("cannot read pidfile \"{}\" ({why})", pidfile.display());
     let text = std::fs::read_to_string(&pidfile).map_err(|e| bad(&words(&e)))?;
@@ -134,7 +139,7 @@ fn find_socket(target: &str) -> Result<PathBuf, String> {
 }
 
 /// Sends one command and waits for the answer.
-fn call(
+pub fn call(
     socket: &Path,
     command: &str,
     args: &[String],

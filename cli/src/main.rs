@@ -25,6 +25,7 @@ mod ovsdb_tool;
 mod paths;
 mod switchd;
 mod table;
+mod trace;
 mod up;
 mod vm;
 mod vsctl;
@@ -106,6 +107,12 @@ pub const COMMANDS: &[Command] = &[
         alias: Some("ovs-ofctl"),
         help: "ask and change flows, ports and tables over OpenFlow",
         run: ofctl::run,
+    },
+    Command {
+        name: "trace",
+        alias: None,
+        help: "what a bridge would do with a packet, and why",
+        run: trace::run,
     },
     Command {
         name: "ovsdb-client",

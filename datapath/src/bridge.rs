@@ -234,16 +234,24 @@ impl Bridge {
         self.generations[usize::from(bucket_of(key))].fetch_add(1, Ordering::AcqRel);
     }
 
-    /// An address was seen by a port.
-    pub(crate) fn learn(&self, vlan: u16, mac: u64, port: u32, now: crate::clock::Now, max: usize) {
+    /// An address was seen by a port; whether it was not known to be there.
+    pub(crate) fn learn(
+        &self,
+        vlan: u16,
+        mac: u64,
+        port: u32,
+        now: crate::clock::Now,
+        max: usize,
+    ) -> bool {
         let k = key(vlan, mac);
         match self.fdb.lock().learn(k, port, now, max) {
-            Learned::Refreshed => return,
+            Learned::Refreshed => return false,
             Learned::Moved | Learned::New(None) => {}
             Learned::New(Some(evicted)) => self.changed(evicted),
         }
         self.changed(k);
         self.epoch.bump();
+        true
     }
 
     /// Ages addresses.

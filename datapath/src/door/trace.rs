@@ -22,7 +22,7 @@ pub struct TraceRequest {
     pub why: usize,
 }
 
-/// Slots that a packet's bytes do not tell.
+/// What comes with a packet, and its bytes do not tell: registers and metadata it begins without.
 const METADATA: &[Slot] = &[
     Slot::InPort,
     Slot::PktMark,
@@ -34,11 +34,6 @@ const METADATA: &[Slot] = &[
     Slot::TunFlags,
     Slot::TunGbpId,
     Slot::TunGbpFlags,
-    Slot::Metadata,
-    Slot::Xxreg0,
-    Slot::Xxreg1,
-    Slot::Xxreg2,
-    Slot::Xxreg3,
 ];
 
 impl TraceRequest {

@@ -82,7 +82,12 @@ impl Xlate<'_> {
         {
             if self.effects {
                 let max = state.config.mac_table_size;
-                bridge.learn(vlan, src, p.index, self.now, max);
+                if bridge.learn(vlan, src, p.index, self.now, max) {
+                    let mac = openflow::MacAddr::from_u64(src);
+                    self.remark(|| {
+                        format!("learned that {mac} is on port {} in VLAN {vlan}", p.name())
+                    });
+                }
             }
             self.depend(bridge, vlan, src);
             self.out.credits.push(Credit::Mac {

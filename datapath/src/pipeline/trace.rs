@@ -96,6 +96,8 @@ pub enum What {
     Bucket(u32),
     /// What the action set is now.
     Gathered(Vec<Action>),
+    /// What the action set was before it was emptied.
+    Emptied(Vec<Action>),
     /// What a run of bits is now.
     Now(Subfield, u128),
     /// What an action did.
@@ -255,15 +257,12 @@ impl<'a> Xlate<'a> {
         self.tell(|| What::Remark(text()));
     }
 
-    /// Says what the action set is now.
+    /// Says what is in the action set.
     #[inline(always)]
-    pub(super) fn tell_set(&mut self) {
-        if let Some(t) = &mut self.trace {
-            let what = What::Gathered(self.set.clone().take());
-            t.add(Step {
-                what,
-                steps: Vec::new(),
-            });
+    pub(super) fn tell_set(&mut self, what: fn(Vec<Action>) -> What) {
+        if self.trace.is_some() {
+            let list = self.set.clone().take();
+            self.tell(|| what(list));
         }
     }
 

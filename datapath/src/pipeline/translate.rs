@@ -200,19 +200,25 @@ impl<'a> Xlate<'a> {
     /// A packet that came in by `port`.
     pub fn run(mut self, port: &Arc<PortEntry>) -> Translation {
         self.budget = port.index;
+        self.look_first();
+        self.enter(port);
+        self.finish()
+    }
+
+    /// What is looked at of every packet.
+    fn look_first(&mut self) {
         self.look_all(Slot::InPort);
         self.look_all(Slot::EthType);
         if matches!(self.key.get64(Slot::EthType), 0x0800 | 0x86dd) {
             self.look_all(Slot::NwFrag);
         }
-        self.enter(port);
-        self.finish()
     }
 
     /// A packet that came in by a port that the bridge does not have.
     pub(crate) fn run_without_port(mut self, bridge: u32) -> Translation {
         if let Some(bridge) = self.world.bridge(bridge) {
             let state = self.state_of(bridge);
+            self.look_first();
             self.under(
                 || What::Bridge(bridge.name.clone()),
                 |x| x.pipeline((bridge, &state)),
@@ -403,6 +409,7 @@ impl<'a> Xlate<'a> {
     pub(super) fn conclude(&mut self, i: &Instructions) -> Option<u8> {
         if i.clear_actions {
             self.tell(|| What::ClearActions);
+            self.tell_set(What::Emptied);
             self.set.clear();
         }
         if !i.write.is_empty() {
@@ -411,8 +418,8 @@ impl<'a> Xlate<'a> {
         for a in &i.write {
             self.set.write(a);
         }
-        if i.clear_actions || !i.write.is_empty() {
-            self.tell_set();
+        if !i.write.is_empty() {
+            self.tell_set(What::Gathered);
         }
         if let Some((value, mask)) = i.metadata {
             self.tell(|| What::WriteMetadata(value, mask));

@@ -158,9 +158,17 @@ pub fn format_exact_flow(flow: &Match, names: &Names) -> String {
 /// Writes which packets are done the same to, as `ofproto/trace` does: all in it are Ethernet, and were not here before.
 pub fn format_megaflow(m: &Match, names: &Names) -> String {
     let mut m = m.clone();
-    m.set(FieldId::RecircId, 0);
     narrow_icmp(&mut m);
-    format_match(&m, None, names).replacen("recirc_id=0", "recirc_id=0,eth", 1)
+    let text = format_match(&m, None, names);
+    let (mark, rest) = match text.split_once(',') {
+        Some((mark, rest)) if mark.starts_with("pkt_mark=") => (mark, rest),
+        _ => ("", &*text),
+    };
+    [mark, "recirc_id=0,eth", rest]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The field that an entry of a match speaks of, the value that it wants, and the one that a packet has, as `has`.
@@ -275,6 +283,19 @@ mod tests {
         ] {
             assert_eq!(again(given), shown);
         }
+    }
+
+    #[test]
+    fn a_megaflow_says_what_all_its_packets_are() {
+        let names = Names::default();
+        let m = Match::new().with(FieldId::InPort, 1);
+        assert_eq!(format_megaflow(&m, &names), "recirc_id=0,eth,in_port=1");
+        let m = m.with(FieldId::PktMark, 3);
+        assert_eq!(
+            format_megaflow(&m, &names),
+            "pkt_mark=0x3,recirc_id=0,eth,in_port=1"
+        );
+        assert_eq!(format_megaflow(&Match::new(), &names), "recirc_id=0,eth");
     }
 
     #[test]

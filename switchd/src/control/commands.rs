@@ -1,7 +1,7 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
 use super::registry::{self, Command, command};
-use super::{show, threads};
+use super::{show, threads, trace};
 use crate::log::Vlog;
 use crate::plane::door::Door;
 use crate::switch::Switch;
@@ -220,6 +220,20 @@ const COMMANDS: &[Command<Context>] = &[
             .map(|b| format!("{}\n", b.name()))
             .collect())
     }),
+    command(
+        "ofproto/trace",
+        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
+        1,
+        usize::MAX,
+        trace::request::ofproto_trace,
+    ),
+    command(
+        "ofproto/trace-packet-out",
+        "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet] actions",
+        2,
+        usize::MAX,
+        trace::request::trace_packet_out,
+    ),
     command("time/stop", "", 0, 0, |c, _| {
         clock(c)?.stop();
         Ok(String::new())
@@ -255,6 +269,13 @@ const COMMANDS: &[Command<Context>] = &[
             a.iter().try_for_each(|spec| c.log.set(spec))?;
             Ok(String::new())
         },
+    ),
+    command(
+        "weir/trace",
+        "[--json] [--packet hex] bridge [flow]",
+        1,
+        5,
+        trace::request::weir_trace,
     ),
 ];
 
@@ -293,7 +314,7 @@ fn dummy(c: &Context, name: &str) -> Result<datapath::port::dummy::DummyHandle, 
 }
 
 /// A frame in hex digits. Other forms of a packet are not known here.
-fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
+pub(super) fn parse_hex(text: &str) -> Result<Vec<u8>, String> {
     let bad = || format!("bad packet or flow syntax: \"{text}\" is not a frame in hex digits");
     let digits: Vec<u32> = text
         .chars()

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod registry;
 pub mod show;
 pub mod threads;
+pub mod trace;
 
 use serde_json::{Value, json};
 use std::io;

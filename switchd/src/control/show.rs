@@ -3,6 +3,7 @@
 use crate::agent::TABLES;
 use crate::switch::{Switch, number};
 use openflow::{FlowFilter, PortNo, PortStats};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The name all bridges' datapath goes by.
@@ -84,13 +85,18 @@ pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// Ports of all bridges: bridge, interface name, type as shown, OpenFlow number, datapath number.
-struct Shown {
-    bridge: String,
-    name: String,
-    kind: String,
-    port: PortNo,
-    datapath_port: u32,
+/// A port of a bridge.
+pub struct Shown {
+    /// The bridge.
+    pub bridge: String,
+    /// Interface name.
+    pub name: String,
+    /// Type as shown.
+    pub kind: String,
+    /// OpenFlow number.
+    pub port: PortNo,
+    /// Number in the datapath.
+    pub datapath_port: u32,
 }
 
 /// Datapath-wide numbers are given in order of bridges and ports; 0 is the datapath's own.
@@ -116,6 +122,12 @@ fn shown(switch: &Switch) -> Vec<Shown> {
         }
     }
     out
+}
+
+/// The ports of all bridges by interface name.
+pub fn datapath_ports(switch: &Switch) -> BTreeMap<String, Shown> {
+    let named = shown(switch).into_iter().map(|p| (p.name.clone(), p));
+    named.collect()
 }
 
 /// `dpif/show`.
@@ -336,7 +348,7 @@ pub fn memory(switch: &Switch) -> String {
 
 /// `coverage/show`: drops by reason, and packet-ins that found no room.
 pub fn coverage(switch: &Switch) -> String {
-    let mut totals = std::collections::BTreeMap::<String, u64>::new();
+    let mut totals = BTreeMap::<String, u64>::new();
     for b in switch.bridges() {
         for (reason, n) in switch.plane().drop_stats(b.name()) {
             *totals.entry(format!("drop_{reason}")).or_default() += n;

@@ -42,6 +42,25 @@ impl Door {
         &self.clock
     }
 
+    /// What would be done with a packet of a bridge, and why.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub fn trace(
+        &self,
+        bridge: &str,
+        request: &datapath::TraceRequest,
+    ) -> Result<datapath::pipeline::trace::Trace, String> {
+        let id = self.id(bridge).ok_or_else(|| no_bridge(bridge))?;
+        self.datapath.trace(id, request).map_err(|e| {
+            // Only actions are refused, and Open vSwitch gives the error's name alone.
+            match request.actions {
+                Some(_) => format!("Bad actions: {}", e.kind.name()),
+                None => e.to_string(),
+            }
+        })
+    }
+
     fn map(&self) -> RwLockReadGuard<'_, BTreeMap<String, BridgeId>> {
         self.bridges.read().unwrap_or_else(PoisonError::into_inner)
     }
