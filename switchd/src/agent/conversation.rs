@@ -2,14 +2,17 @@
 //! at a time, so that they can be handled at the pace at which answers leave.
 
 use bytes::Bytes;
-use openflow::Message;
 use openflow::session::{CloseReason, End, Event, Session};
 use openflow::wire::{self, OF10, OF13};
+use openflow::{FlowMod, Message};
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Versions that the codec speaks, by the names of `Bridge.protocols`.
 pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow10", OF10), ("OpenFlow13", OF13)];
+
+/// Flow-mods that are carried out together: others that change flows wait that long.
+pub const FLOW_MODS_AT_ONCE: usize = 1024;
 
 /// A message from the peer.
 pub struct Incoming {
@@ -93,6 +96,21 @@ impl Conversation {
     /// The next message.
     pub fn next(&mut self) -> Option<Incoming> {
         self.waiting.pop_front()
+    }
+
+    /// The flow-mods that came next, as long as no other message is between them, and `wanted` takes them; at most
+    /// [`FLOW_MODS_AT_ONCE`].
+    pub fn flow_mods(&mut self, wanted: impl Fn(&FlowMod) -> bool) -> Vec<(u32, FlowMod)> {
+        let mut run = Vec::new();
+        while run.len() < FLOW_MODS_AT_ONCE
+            && let Some(next) = self
+                .waiting
+                .pop_front_if(|i| matches!(&i.message, Message::FlowMod(m) if wanted(m)))
+            && let Message::FlowMod(m) = next.message
+        {
+            run.push((next.xid, m));
+        }
+        run
     }
 
     /// Says something: an answer under its request's transaction id, anything else under 0.

@@ -11,6 +11,7 @@ use super::target::Target;
 use super::{Bridge, Command, Controller, ControllerStatus, MAX_SERVICE_CONNECTIONS};
 use crate::switch::Switch;
 use bytes::{Buf, BytesMut};
+use openflow::Message;
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +27,8 @@ use tokio::time::{Instant, sleep_until};
 
 /// Bytes waiting to be written from which on no further message is handled.
 pub const HIGH_WATER: usize = 256 << 10;
+/// Bytes read at once.
+const READ_SIZE: usize = 64 << 10;
 /// How long a peer may leave written bytes unread.
 pub const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How long a peer may take to agree on a version.
@@ -586,17 +589,29 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let mut command = line.command.clone();
     command.mark_unchanged();
     let snooped = peer.kind() == Kind::Primary;
-    let mut input = BytesMut::with_capacity(64 << 10);
+    let mut input = BytesMut::new();
     let mut out = BytesMut::new();
     let mut stalled_since = Instant::now();
     loop {
         // Answer what is here, as long as there is room for answers.
         while out.len() < HIGH_WATER {
-            let Some(m) = talk.next() else { break };
-            if snooped && bridge.is_snooped() {
-                bridge.snoop(&talk.encode(m.xid, &m.message));
-            }
-            for (xid, answer) in peer.handle(bridge, m.xid, m.message) {
+            let mods = talk.flow_mods(|m| peer.batches(m));
+            let answers = if !mods.is_empty() {
+                if snooped && bridge.is_snooped() {
+                    for (xid, m) in &mods {
+                        bridge.snoop(&talk.encode(*xid, &Message::FlowMod(m.clone())));
+                    }
+                }
+                peer.handle_flow_mods(bridge, mods)
+            } else if let Some(m) = talk.next() {
+                if snooped && bridge.is_snooped() {
+                    bridge.snoop(&talk.encode(m.xid, &m.message));
+                }
+                peer.handle(bridge, m.xid, m.message)
+            } else {
+                break;
+            };
+            for (xid, answer) in answers {
                 talk.send(xid, &answer);
             }
             let bytes = talk.take_output();
@@ -635,6 +650,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             wake = wake.min(stalled_since + STALL_LIMIT);
         }
         let room = out.len() < HIGH_WATER;
+        input.reserve(READ_SIZE);
         tokio::select! {
             r = reader.read_buf(&mut input), if room => match r {
                 Ok(0) => return "Connection closed by peer".to_owned(),
@@ -642,7 +658,8 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     if let Some(r) = &mut lock(&line.status).reconnect {
                         r.activity(bridge.now());
                     }
-                    talk.receive(&input.split());
+                    talk.receive(&input);
+                    input.clear();
                 }
                 Err(e) => return words(&e),
             },

@@ -147,6 +147,10 @@ impl Peer {
     /// Answers a message.
     pub fn handle(&mut self, bridge: &Bridge, xid: u32, message: Message) -> Vec<Answer> {
         let mut out = Vec::new();
+        let message = match self.bundle_flow_mod(bridge, message) {
+            Ok(()) => return out,
+            Err(m) => m,
+        };
         let copy = message.clone();
         if let Err(e) = self.answer(bridge, xid, message, &mut out) {
             tracing::debug!("{}: refused: {e}", bridge.name());
@@ -924,5 +928,6 @@ fn table_features(table: u8) -> TableFeatures {
     }
 }
 
+mod batch;
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use super::*;
 use datapath::{
-    BridgeConfig, BridgeId, Change, Clock, Config, Datapath, Event, Events, InterfaceConfig,
-    PortError, PortSpec,
+    BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
+    PortSpec,
 };
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -288,6 +288,13 @@ impl Plane for Door {
         let id = self.id(bridge).ok_or_else(|| (0, gone(bridge)))?;
         let changes: Vec<Change> = changes.iter().cloned().map(Change::Flow).collect();
         self.datapath.changes_atomic(id, &changes, 0)
+    }
+
+    fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.changes(id, changes),
+            None => (0..changes.len()).map(|i| (i, gone(bridge))).collect(),
+        }
     }
 
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {

@@ -181,6 +181,16 @@ impl Plane for Fake {
         Ok(())
     }
 
+    fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
+        let apply = |c: &Change| match c {
+            Change::Flow(m) => self.flow_mod(bridge, m),
+            Change::Group(_) => Err(OfError::new(ErrorKind::BadGroupType, "no groups here")),
+        };
+        let each = changes.iter().enumerate();
+        each.filter_map(|(i, (_, c))| Some((i, apply(c).err()?)))
+            .collect()
+    }
+
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
         let bridges = self.bridges();
         bridges[bridge]

@@ -6,8 +6,8 @@ pub mod door;
 pub(crate) mod fake;
 
 pub use datapath::{
-    CacheStats, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, ThreadLoad, ThreadSettings,
-    ThreadStats, VlanConfig, VlanMode,
+    CacheStats, Change, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, ThreadLoad,
+    ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
 use openflow::{
     AggregateStats, FlowFilter, FlowMod, FlowStats, MacAddr, OfError, PacketOut, PortDesc, PortMod,
@@ -135,6 +135,8 @@ pub trait Plane: Send + Sync {
     fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError>;
     /// Several, all or nothing; the error names the index.
     fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)>;
+    /// Several in order, visible together, each with who asks for it; those that failed, by place, and why.
+    fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)>;
     /// Flows with their counters.
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats>;
     /// Their sums.
