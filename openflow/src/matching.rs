@@ -114,9 +114,19 @@ impl Match {
         (mask == width).then_some(value)
     }
 
+    /// The Ethernet type that every packet of this match has, be it said by itself or as a packet
+    /// type of namespace 1 (OpenFlow 1.5.1 7.2.3.11).
+    pub fn eth_type(&self) -> Option<u16> {
+        match self.exact(FieldId::PacketType) {
+            Some(t) if t >> 16 == 1 => Some(t as u16),
+            Some(0) | None => self.exact(FieldId::EthType).map(|t| t as u16),
+            Some(_) => None,
+        }
+    }
+
     /// Whether every packet of this match is what `prereq` asks for (OpenFlow 1.3.5 7.2.3.6).
     pub fn meets(&self, prereq: Prereq) -> bool {
-        let eth = self.exact(FieldId::EthType);
+        let eth = self.eth_type();
         let ip = matches!(eth, Some(0x0800 | 0x86dd));
         let proto = self.exact(FieldId::IpProto);
         // Neighbour discovery has ICMP code 0, which need not be spelled out.
@@ -145,6 +155,12 @@ impl Match {
             Prereq::Nd => nd(135..=136),
             Prereq::NdSolicit => nd(135..=135),
             Prereq::NdAdvert => nd(136..=136),
+            Prereq::Nsh => eth == Some(0x894f),
+            Prereq::Ct => {
+                // One of new, est, rel, rpl, snat, dnat; or trk, and surely not inv.
+                let (value, mask) = self.get(FieldId::CtState);
+                value & 0xcf != 0 || value & 0x20 != 0 && mask & !value & 0x10 != 0
+            }
         }
     }
 

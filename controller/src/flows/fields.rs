@@ -321,6 +321,8 @@ pub fn prereq_met(m: &Match, prereq: Prereq) -> bool {
         Prereq::Nd => nd(&[135, 136]),
         Prereq::NdSolicit => nd(&[135]),
         Prereq::NdAdvert => nd(&[136]),
+        Prereq::Nsh => eth(&[0x894f]),
+        Prereq::Ct => m.meets(prereq),
     }
 }
 
@@ -343,6 +345,8 @@ pub(super) fn prereq_text(p: Prereq) -> &'static str {
         Prereq::Nd => "icmpv6_type 135 or 136",
         Prereq::NdSolicit => "icmpv6_type 135",
         Prereq::NdAdvert => "icmpv6_type 136",
+        Prereq::Nsh => "eth_type 0x894f",
+        Prereq::Ct => "ct_state of a connection (such as +trk-inv)",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The layout of the flow key.
 //!
-//! A key is 43 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
+//! A key is 47 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
 //! [`place`]: the only table of positions. Words that every packet needs come first, so that what a
 //! plain packet fills in is a prefix (3 words for bare Ethernet, 5 for IPv4 with ports, 6 for TCP, 10 for
 //! IPv6): extraction writes the prefix and tells its length, and caches hash and compare only
@@ -12,9 +12,9 @@
 use openflow::Slot;
 
 /// Words of a key.
-pub const WORDS: usize = 43;
+pub const WORDS: usize = 47;
 /// Words that a packet itself fills in.
-pub const PACKET_WORDS: usize = 15;
+pub const PACKET_WORDS: usize = 18;
 
 /// The part of a key that comes from the packet.
 pub type PacketKey = [u64; PACKET_WORDS];
@@ -59,49 +59,64 @@ pub const fn place(slot: Slot) -> Place {
         Slot::Pad => (13, 0),
         Slot::Mpls => (14, 32),
         Slot::PbbIsid => (14, 0),
-        Slot::TunId => (15, 0),
-        Slot::TunSrc => (16, 32),
-        Slot::TunDst => (16, 0),
-        Slot::TunIpv6Src => (17, 0),
-        Slot::TunIpv6Dst => (19, 0),
-        Slot::TunFlags => (21, 48),
-        Slot::TunGbpId => (21, 32),
-        Slot::TunGbpFlags => (21, 24),
-        Slot::TunTos => (21, 16),
-        Slot::TunTtl => (21, 8),
-        Slot::TunPad => (21, 0),
-        Slot::Metadata => (22, 0),
-        Slot::ConjId => (23, 32),
-        Slot::ActsetOutput => (23, 0),
-        Slot::PacketType => (24, 32),
-        Slot::DpHash => (24, 0),
-        Slot::RecircId => (25, 32),
-        Slot::InPhyPort => (25, 0),
-        Slot::Xxreg0 => (26, 0),
-        Slot::Xxreg1 => (28, 0),
-        Slot::Xxreg2 => (30, 0),
-        Slot::Xxreg3 => (32, 0),
-        Slot::CtState => (34, 32),
-        Slot::CtMark => (34, 0),
-        Slot::CtLabel => (35, 0),
-        Slot::CtZone => (37, 48),
-        Slot::CtNwProto => (37, 40),
-        Slot::CtPad => (37, 32),
-        Slot::CtTpSrc => (37, 16),
-        Slot::CtTpDst => (37, 0),
-        Slot::CtNwSrc => (38, 32),
-        Slot::CtNwDst => (38, 0),
-        Slot::CtIpv6Src => (39, 0),
-        Slot::CtIpv6Dst => (41, 0),
+        Slot::NshFlags => (15, 56),
+        Slot::NshTtl => (15, 48),
+        Slot::NshMdtype => (15, 40),
+        Slot::NshNp => (15, 32),
+        Slot::NshPath => (15, 0),
+        Slot::NshContext => (16, 0),
+        Slot::TunId => (18, 0),
+        Slot::TunSrc => (19, 32),
+        Slot::TunDst => (19, 0),
+        Slot::TunIpv6Src => (20, 0),
+        Slot::TunIpv6Dst => (22, 0),
+        Slot::TunFlags => (24, 48),
+        Slot::TunGbpId => (24, 32),
+        Slot::TunGbpFlags => (24, 24),
+        Slot::TunTos => (24, 16),
+        Slot::TunTtl => (24, 8),
+        Slot::ErspanDir => (24, 0),
+        Slot::ErspanIdx => (25, 32),
+        Slot::ErspanVer => (25, 24),
+        Slot::ErspanHwid => (25, 16),
+        Slot::GtpuFlags => (25, 8),
+        Slot::GtpuMsgtype => (25, 0),
+        Slot::Metadata => (26, 0),
+        Slot::ConjId => (27, 32),
+        Slot::ActsetOutput => (27, 0),
+        Slot::PacketType => (28, 32),
+        Slot::DpHash => (28, 0),
+        Slot::RecircId => (29, 32),
+        Slot::InPhyPort => (29, 0),
+        Slot::Xxreg0 => (30, 0),
+        Slot::Xxreg1 => (32, 0),
+        Slot::Xxreg2 => (34, 0),
+        Slot::Xxreg3 => (36, 0),
+        Slot::CtState => (38, 32),
+        Slot::CtMark => (38, 0),
+        Slot::CtLabel => (39, 0),
+        Slot::CtZone => (41, 48),
+        Slot::CtNwProto => (41, 40),
+        Slot::CtPad => (41, 32),
+        Slot::CtTpSrc => (41, 16),
+        Slot::CtTpDst => (41, 0),
+        Slot::CtNwSrc => (42, 32),
+        Slot::CtNwDst => (42, 0),
+        Slot::CtIpv6Src => (43, 0),
+        Slot::CtIpv6Dst => (45, 0),
+        // No bits of it are in the key; see `slot_bits`.
+        Slot::TunOption(_) => (0, 0),
     };
     Place { word, shift }
 }
 
-/// All ones in a slot's width.
+/// All ones in a slot's width. Tunnel options have no place in the key: they read as zero, writing them changes
+/// nothing, and the door to the tables refuses rules that use them.
 pub const fn slot_bits(slot: Slot) -> u128 {
-    match slot.bits() {
-        128 => u128::MAX,
-        n => (1 << n) - 1,
+    match (slot, slot.bits()) {
+        (Slot::TunOption(_), _) => 0,
+        (_, 128) => u128::MAX,
+        (_, n) => (1 << n) - 1,
     }
 }
 
@@ -125,7 +140,7 @@ impl FlowKey {
         let p = place(slot);
         let w = usize::from(p.word);
         if slot.bits() == 128 {
-            u128::from(self.0[w]) << 64 | u128::from(self.0[w + 1])
+            (u128::from(self.0[w]) << 64 | u128::from(self.0[w + 1])) & slot_bits(slot)
         } else {
             u128::from(self.0[w] >> p.shift) & slot_bits(slot)
         }

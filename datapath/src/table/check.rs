@@ -109,6 +109,8 @@ impl Known<'_> {
             Prereq::Nd => v6 && proto(58) && matches!(self.exact(Slot::TpSrc), Some(135 | 136)),
             Prereq::NdSolicit => v6 && proto(58) && self.exact(Slot::TpSrc) == Some(135),
             Prereq::NdAdvert => v6 && proto(58) && self.exact(Slot::TpSrc) == Some(136),
+            Prereq::Nsh => self.eth_type == Some(0x894f),
+            Prereq::Ct => self.matching.meets(p),
         }
     }
 

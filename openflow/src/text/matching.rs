@@ -91,50 +91,15 @@ pub(super) fn narrow_icmp(m: &mut Match) {
 
 /// A field by any of its names, also Nicira's and the standard's (`NXM_OF_ETH_SRC`).
 pub(super) fn field(name: &str) -> Option<FieldId> {
-    let formal = ["NXM_OF_", "NXM_NX_", "OXM_OF_", "ONFOXM_ET_"]
-        .iter()
-        .find_map(|p| name.strip_prefix(p));
-    let Some(formal) = formal else {
-        return FieldId::from_name(name);
-    };
-    let lower = formal.to_ascii_lowercase();
-    let name = FORMAL
-        .iter()
-        .find(|f| f.1 == formal)
-        .map_or(lower.as_str(), |f| f.0);
-    if let Some(n) = name.strip_prefix("pkt_reg") {
-        return FieldId::from_name(&format!("xreg{n}"));
-    }
-    FieldId::from_name(name)
+    FieldId::from_name(name).or_else(|| FieldId::from_formal_name(name))
 }
-
-/// Formal names that are not the field's own in capitals.
-const FORMAL: &[(&str, &str)] = &[
-    ("nw_proto", "IP_PROTO"),
-    ("nw_tos", "IP_TOS"),
-    ("nw_ttl", "IP_TTL"),
-    ("nw_ecn", "IP_ECN"),
-    ("tun_src", "TUN_IPV4_SRC"),
-    ("tun_dst", "TUN_IPV4_DST"),
-    ("icmp_type", "ICMP_TYPE"),
-];
 
 /// A field's formal name: Nicira's if it has one.
 pub(super) fn formal_name(field: FieldId) -> String {
     let info = field.info();
-    let prefix = match info.nxm.map(|c| c.class) {
-        Some(0) => "NXM_OF_",
-        Some(_) => "NXM_NX_",
-        None => "OXM_OF_",
-    };
-    let name = FORMAL
-        .iter()
-        .find(|f| f.0 == info.name)
-        .map_or_else(|| info.name.to_ascii_uppercase(), |f| f.1.to_string());
-    if let Some(n) = info.name.strip_prefix("xreg") {
-        return format!("OXM_OF_PKT_REG{n}");
-    }
-    format!("{prefix}{name}")
+    info.nxm_name()
+        .or_else(|| info.oxm_name())
+        .unwrap_or_else(|| info.name.to_string())
 }
 
 /// Takes out of a match what no packet of its kind has, as Open vSwitch does before it uses one:

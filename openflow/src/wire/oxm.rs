@@ -3,85 +3,69 @@
 use super::cursor::{Reader, Writer};
 use crate::error::{ErrorKind, OfError};
 use crate::field::{FIELDS, FieldId, FieldInfo, MaskRule, OxmCode, Slot};
+pub(crate) use crate::field::{NICIRA, ONF};
 use crate::matching::Match;
 use crate::message::PortNo;
 
 /// The experimenter class (OpenFlow 1.3.5 7.2.3.3).
 const CLASS_EXPERIMENTER: u16 = 0xffff;
-/// The ONF's experimenter number.
-pub(crate) const ONF: u32 = 0x4f4e_4600;
-/// Nicira's experimenter number.
-pub(crate) const NICIRA: u32 = 0x0000_2320;
+/// The most bytes that a tunnel option has; a header that names one without a value says so many.
+const OPTION_MAX: usize = 124;
+/// The most bytes of a tunnel option that a value holds.
+const OPTION_BYTES: usize = 16;
 
-/// Fields of 1.5's basic class that 1.3 and 1.4 know as experimenter fields of the ONF.
-const ONF_FIELDS: &[(FieldId, u8)] = &[(FieldId::TcpFlags, 42), (FieldId::ActsetOutput, 43)];
-
-/// A field's code as some version writes it.
+/// The code with which some version writes a field, and how many bytes its value has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Code {
     oxm: OxmCode,
-    experimenter: Option<u32>,
-    /// Bytes of the value.
     bytes: usize,
 }
 
 impl Code {
-    fn nxm(info: &FieldInfo, oxm: OxmCode) -> Code {
+    fn new(info: &FieldInfo, oxm: OxmCode) -> Code {
         // NXM_OF_IN_PORT is OpenFlow 1.0's port number of 16 bits; all else has one width.
         let bytes = if info.id == FieldId::InPort && oxm.class == 0 {
             2
+        } else if info.is_option() {
+            OPTION_MAX
         } else {
             info.bytes()
         };
-        Code {
-            oxm,
-            experimenter: None,
-            bytes,
-        }
+        Code { oxm, bytes }
     }
 
     /// The code `version` uses for a field: the standard's if that version has it, else an
     /// experimenter's, else the standard's of a later version. Version 0 prefers Nicira's.
     fn of(field: FieldId, version: u8) -> Code {
         let info = field.info();
-        let onf = ONF_FIELDS
-            .iter()
-            .find(|f| f.0 == field && (4..6).contains(&version));
-        if let Some((_, number)) = onf {
-            return Code {
-                oxm: OxmCode {
-                    class: CLASS_EXPERIMENTER,
-                    field: *number,
-                },
-                experimenter: Some(ONF),
-                bytes: info.bytes(),
-            };
-        }
+        let onf = info.onf().filter(|_| (4..6).contains(&version));
         let standard = info.oxm.filter(|_| version >= 3 && info.since <= version);
-        let code = standard.or(info.nxm).or(info.oxm);
-        Code::nxm(info, code.expect("every row has a code; a test checks it"))
+        let code = onf.or(standard).or(info.nxm).or(info.oxm);
+        Code::new(info, code.expect("every row has a code; a test checks it"))
     }
 
     fn put_header(self, w: &mut Writer, masked: bool) {
-        let exp = if self.experimenter.is_some() { 4 } else { 0 };
+        let exp = if self.oxm.class == CLASS_EXPERIMENTER {
+            4
+        } else {
+            0
+        };
         let len = self.bytes * if masked { 2 } else { 1 } + exp;
         w.u16(self.oxm.class);
         w.u8(self.oxm.field << 1 | u8::from(masked));
         w.u8(len as u8);
-        if let Some(e) = self.experimenter {
-            w.u32(e);
+        if exp > 0 {
+            w.u32(self.oxm.experimenter);
         }
     }
 }
 
 /// A header that was read: what it names and how long its payload is.
 struct Head {
-    class: u16,
-    number: u8,
+    oxm: OxmCode,
     masked: bool,
     /// Payload bytes, experimenter number not counted.
     payload: usize,
-    experimenter: Option<u32>,
     known: Option<(FieldId, usize)>,
 }
 
@@ -90,46 +74,35 @@ impl Head {
         let class = r.u16()?;
         let fh = r.u8()?;
         let mut payload = usize::from(r.u8()?);
-        let mut experimenter = None;
+        let mut experimenter = 0;
         if class == CLASS_EXPERIMENTER {
             if payload < 4 {
                 return Err(
                     r.error("an experimenter field is shorter than its experimenter number")
                 );
             }
-            experimenter = Some(r.u32()?);
+            experimenter = r.u32()?;
             payload -= 4;
         }
-        let code = OxmCode {
+        let oxm = OxmCode {
             class,
             field: fh >> 1,
+            experimenter,
         };
-        let known = match experimenter {
-            None => FieldId::from_code(code).map(|id| (id, Code::nxm(id.info(), code).bytes)),
-            Some(ONF) => ONF_FIELDS
-                .iter()
-                .find(|f| f.1 == code.field)
-                .map(|f| (f.0, f.0.info().bytes())),
-            Some(_) => None,
-        };
+        let known = FieldId::from_code(oxm).map(|id| (id, Code::new(id.info(), oxm).bytes));
         Ok(Head {
-            class,
-            number: fh >> 1,
+            oxm,
             masked: fh & 1 != 0,
             payload,
-            experimenter,
             known,
         })
     }
 
     fn unknown(&self) -> OfError {
-        let what = match (self.class, self.number, self.experimenter) {
-            (1, n @ 40..=103, _) => format!(
-                "tun_metadata{} needs a tunnel option map, which is not supported yet",
-                n - 40
-            ),
-            (c, n, None) => format!("no field has class {c:#06x} and number {n}"),
-            (_, n, Some(e)) => format!("experimenter {e:#010x} has no field {n} here"),
+        let (c, n) = (self.oxm.class, self.oxm.field);
+        let what = match self.oxm.experimenter {
+            0 => format!("no field has class {c:#06x} and number {n}"),
+            e => format!("experimenter {e:#010x} has no field {n} here"),
         };
         OfError::new(ErrorKind::BadField, what)
     }
@@ -171,6 +144,27 @@ pub(crate) fn port_ok(n: u32) -> bool {
     !(0xff00..PortNo::UNSET.0).contains(&n)
 }
 
+/// Bytes of a tunnel option's value whose payload is `payload` bytes, or twice as many with a mask. A value of zero
+/// bytes asks whether the option is there at all.
+fn option_len(payload: usize, factor: usize) -> Result<usize, OfError> {
+    let bytes = payload / factor;
+    if bytes * factor != payload || bytes > OPTION_MAX {
+        return Err(OfError::new(
+            ErrorKind::BadMatchLen,
+            format!("a tunnel option of {payload} bytes; 1 to {OPTION_MAX} are right"),
+        ));
+    }
+    if bytes == 0 || bytes > OPTION_BYTES {
+        return Err(OfError::new(
+            ErrorKind::BadMatchLen,
+            format!(
+                "a tunnel option of {bytes} bytes; 1 to {OPTION_BYTES} are matched and set here"
+            ),
+        ));
+    }
+    Ok(bytes)
+}
+
 /// Reads one TLV: field, value and mask, checked against the field's own rules.
 fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
     let head = Head::read(r)?;
@@ -179,7 +173,13 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
         return Err(head.unknown());
     };
     let info = id.info();
-    let want = bytes * if head.masked { 2 } else { 1 };
+    let factor = if head.masked { 2 } else { 1 };
+    let bytes = if info.is_option() {
+        option_len(head.payload, factor)?
+    } else {
+        bytes
+    };
+    let want = bytes * factor;
     if head.payload != want {
         return Err(OfError::new(
             ErrorKind::BadMatchLen,
@@ -217,7 +217,11 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
                 format!("{} takes no mask, {wire:#x} was given", info.name),
             ));
         }
-        mask = wire & info.full_mask();
+        mask = if info.is_option() && wire == all {
+            info.full_mask()
+        } else {
+            wire & info.full_mask()
+        };
     }
     if id == FieldId::InPort && bytes == 2 {
         value = port_from_nxm(value);
@@ -289,8 +293,12 @@ pub(crate) fn read_match(r: &mut Reader<'_>) -> Result<Match, OfError> {
     read_fields(&mut body)
 }
 
-fn put_entry(w: &mut Writer, code: Code, field: FieldId, value: u128, mask: u128) {
+fn put_entry(w: &mut Writer, mut code: Code, field: FieldId, value: u128, mask: u128) {
     let masked = mask != effective_mask(field);
+    if field.info().is_option() {
+        let all = if masked { value | mask } else { value };
+        code.bytes = (128 - all.leading_zeros()).div_ceil(8).max(1) as usize;
+    }
     code.put_header(w, masked);
     w.uint(value, code.bytes);
     if masked {
@@ -310,14 +318,109 @@ fn effective_mask(field: FieldId) -> u128 {
     info.full_mask() & (slot >> info.shift)
 }
 
-/// Writes a match's fields in the order of the table, in which prerequisites come first.
+/// The order in which a match's fields are written: prerequisites before what needs them, and else as Open vSwitch does
+/// it. Tunnel options go where [`FieldId::TunMetadata0`] stands, by their numbers. Registers come by themselves.
+const ORDER: &[FieldId] = {
+    use FieldId::*;
+    &[
+        PacketType,
+        DpHash,
+        RecircId,
+        ConjId,
+        InPort,
+        InPhyPort,
+        ActsetOutput,
+        EthSrc,
+        EthDst,
+        EthType,
+        VlanVid,
+        VlanPcp,
+        MplsTc,
+        MplsBos,
+        MplsTtl,
+        MplsLabel,
+        PbbIsid,
+        PbbUca,
+        Ipv4Src,
+        Ipv4Dst,
+        Ipv6Src,
+        Ipv6Dst,
+        IpFrag,
+        IpDscp,
+        IpEcn,
+        NwTtl,
+        Ipv6Label,
+        Ipv6Exthdr,
+        IpProto,
+        TcpSrc,
+        TcpDst,
+        TcpFlags,
+        UdpSrc,
+        UdpDst,
+        SctpSrc,
+        SctpDst,
+        Icmpv4Type,
+        Icmpv4Code,
+        Icmpv6Type,
+        Icmpv6Code,
+        NdTarget,
+        NdSll,
+        NdTll,
+        ArpOp,
+        ArpSpa,
+        ArpTpa,
+        ArpSha,
+        ArpTha,
+        TunId,
+        TunFlags,
+        TunSrc,
+        TunDst,
+        TunIpv6Src,
+        TunIpv6Dst,
+        TunGbpId,
+        TunGbpFlags,
+        TunMetadata0,
+        TunErspanIdx,
+        TunErspanVer,
+        TunErspanDir,
+        TunErspanHwid,
+        TunGtpuFlags,
+        TunGtpuMsgtype,
+        NshFlags,
+        NshTtl,
+        NshMdtype,
+        NshNp,
+        NshSpi,
+        NshSi,
+        NshC1,
+        NshC2,
+        NshC3,
+        NshC4,
+    ]
+};
+
+/// What is written behind the registers.
+const ORDER_END: &[FieldId] = {
+    use FieldId::*;
+    &[
+        PktMark, CtState, CtZone, CtMark, CtLabel, CtNwSrc, CtIpv6Src, CtNwDst, CtIpv6Dst,
+        CtNwProto, CtTpSrc, CtTpDst, Metadata,
+    ]
+};
+
+/// Writes a match's fields.
 pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), OfError> {
+    use FieldId::*;
     let mut rest = m.clone();
-    // Wide views of several fields, and views that overlap finer ones, are only for what the finer
-    // ones cannot say.
-    let coarse = |id: FieldId| {
-        use FieldId::*;
-        matches!(id, VlanTci | NwTos) || (Xreg0 <= id && id <= Xxreg3)
+    let mut put = |rest: &mut Match, id: FieldId| {
+        let info = id.info();
+        let (value, mask) = rest.get(id);
+        let exact = mask == effective_mask(id);
+        if mask == 0 || !m.meets(info.prereq) || (info.mask == MaskRule::Exact && !exact) {
+            return;
+        }
+        put_entry(w, Code::of(id, version), id, value, mask);
+        rest.set_masked(id, 0, 0);
     };
     // Priority bits that vlan_pcp cannot say, be it for its prerequisite or for half a mask, go
     // with the rest of the tag as one vlan_tci.
@@ -325,30 +428,40 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
     let pcp = tci_mask & 0xe000;
     // Before OpenFlow 1.2 there is only Nicira's field of the whole tag, and of the whole DSCP byte.
     let legacy = version < 3;
-    if (legacy && tci_mask != 0) || pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0) {
-        let id = FieldId::VlanTci;
-        put_entry(w, Code::of(id, 0), id, tci, tci_mask);
-        rest.set_masked(id, 0, 0);
-    }
-    for fallback in [false, true] {
-        for info in FIELDS.iter().filter(|f| coarse(f.id) == fallback) {
-            if rest.is_empty() {
-                return Ok(());
+    let whole_tag = legacy || pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0);
+    for id in ORDER {
+        match *id {
+            VlanVid if whole_tag => put(&mut rest, VlanTci),
+            VlanPcp if whole_tag => {}
+            IpDscp if legacy && rest.get(IpDscp).1 == 0x3f => {
+                let value = rest.get(IpDscp).0 << 2;
+                rest.set_masked(NwTos, value, 0xff);
+                put(&mut rest, NwTos);
+                rest.set_masked(IpEcn, m.get(IpEcn).0, m.get(IpEcn).1);
             }
-            let (value, mask) = rest.get(info.id);
-            let exact = mask == effective_mask(info.id);
-            if mask == 0 || !m.meets(info.prereq) || (info.mask == MaskRule::Exact && !exact) {
-                continue;
+            TunMetadata0 => {
+                for n in options(m) {
+                    put(&mut rest, FIELDS[TunMetadata0 as usize + usize::from(n)].id);
+                }
             }
-            if legacy && info.id == FieldId::IpDscp {
-                let id = FieldId::NwTos;
-                put_entry(w, Code::of(id, 0), id, value << 2, effective_mask(id));
-            } else {
-                put_entry(w, Code::of(info.id, version), info.id, value, mask);
-            }
-            rest.set_masked(info.id, 0, 0);
+            id => put(&mut rest, id),
+        }
+        if rest.is_empty() {
+            return Ok(());
         }
     }
+    // OpenFlow 1.5 has its own, of twice the width.
+    let registers = if version < 6 {
+        Reg0 as usize..=Reg15 as usize
+    } else {
+        Xreg0 as usize..=Xreg7 as usize
+    };
+    registers.for_each(|i| put(&mut rest, FIELDS[i].id));
+    // Wider views of what is left of a DSCP byte, and such.
+    ORDER_END
+        .iter()
+        .chain(&[VlanTci, NwTos])
+        .for_each(|id| put(&mut rest, *id));
     match rest.entries().first() {
         None => Ok(()),
         Some(e) => Err(OfError::new(
@@ -359,6 +472,14 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
             ),
         )),
     }
+}
+
+/// The tunnel options that a match looks at.
+fn options(m: &Match) -> impl Iterator<Item = u8> {
+    m.entries().iter().filter_map(|e| match e.slot {
+        Slot::TunOption(n) => Some(n),
+        _ => None,
+    })
 }
 
 /// Writes an `ofp_match` of 1.2 and later, with its padding.
@@ -415,7 +536,12 @@ pub(crate) fn read_name(r: &mut Reader<'_>) -> Result<(FieldId, usize), OfError>
     let Some((id, bytes)) = head.known else {
         return Err(OfError::new(ErrorKind::BadArgument, head.unknown().detail));
     };
-    if head.masked || head.payload != bytes {
+    let right = if id.info().is_option() {
+        (1..=OPTION_MAX).contains(&head.payload)
+    } else {
+        head.payload == bytes
+    };
+    if head.masked || !right {
         return Err(OfError::new(
             ErrorKind::BadArgument,
             format!("{} is named with a mask or a wrong length", id.info().name),
@@ -469,6 +595,18 @@ mod tests {
     }
 
     #[test]
+    fn every_field_has_its_turn() {
+        use FieldId::*;
+        for f in FIELDS {
+            let apart = f.is_option() || (Reg0..=Xxreg3).contains(&f.id);
+            let behind = [VlanTci, NwTos].contains(&f.id);
+            let listed = ORDER.iter().chain(ORDER_END).filter(|o| **o == f.id);
+            let want = usize::from(!behind && (!apart || f.id == TunMetadata0));
+            assert_eq!(listed.count(), want, "{}", f.name);
+        }
+    }
+
+    #[test]
     fn each_rule_of_a_match_has_its_error() {
         assert_eq!(
             kind(&[0x80, 0, 11 << 1, 4, 1, 2, 3, 4]),
@@ -486,7 +624,10 @@ mod tests {
             ErrorKind::BadMask
         );
         assert_eq!(kind(&[0x80, 0, 100 << 1, 2, 8, 0]), ErrorKind::BadField);
-        assert_eq!(kind(&[0, 1, 40 << 1, 1, 8]), ErrorKind::BadField);
+        let option = |n: u8| [&[0, 1, 40 << 1, n][..], &vec![0; usize::from(n)]].concat();
+        assert_eq!(kind(&option(17)), ErrorKind::BadMatchLen);
+        assert_eq!(kind(&option(0)), ErrorKind::BadMatchLen);
+        assert!(decode(&option(16)).is_ok());
         assert_eq!(kind(&[0x80, 0, 6 << 1, 2, 0xf0, 0]), ErrorKind::BadValue);
         let arp = |op: u16| [&ETH_ARP[..], &[0x80, 0, 21 << 1, 2], &op.to_be_bytes()].concat();
         assert_eq!(kind(&arp(256)), ErrorKind::BadValue);

@@ -348,6 +348,19 @@ pub(crate) fn matchable(slot: Slot) -> bool {
             | Slot::PbbUca
             | Slot::Ipv6Exthdr
             | Slot::ActsetOutput
+            | Slot::NshFlags
+            | Slot::NshTtl
+            | Slot::NshMdtype
+            | Slot::NshNp
+            | Slot::NshPath
+            | Slot::NshContext
+            | Slot::ErspanDir
+            | Slot::ErspanIdx
+            | Slot::ErspanVer
+            | Slot::ErspanHwid
+            | Slot::GtpuFlags
+            | Slot::GtpuMsgtype
+            | Slot::TunOption(_)
     )
 }
 
