@@ -209,6 +209,18 @@ slots! {
     TpSrc = 16;
     /// TCP, UDP, SCTP destination port, or ICMP code.
     TpDst = 16;
+    /// Network service header: flags.
+    NshFlags = 8;
+    /// Network service header: TTL, 6 bits.
+    NshTtl = 8;
+    /// Network service header: kind of metadata, 1 or 2.
+    NshMdtype = 8;
+    /// Network service header: next protocol.
+    NshNp = 8;
+    /// Network service header: path id (24 bits) and, lowest, service index.
+    NshPath = 32;
+    /// Network service header of metadata type 1: contexts 1 (highest) to 4.
+    NshContext = 128;
     /// IPv6 source.
     Ipv6Src = 128;
     /// IPv6 destination.
@@ -235,18 +247,6 @@ slots! {
     Mpls = 32;
     /// PBB I-SID, 24 bits.
     PbbIsid = 32;
-    /// Network service header: flags.
-    NshFlags = 8;
-    /// Network service header: TTL, 6 bits.
-    NshTtl = 8;
-    /// Network service header: kind of metadata, 1 or 2.
-    NshMdtype = 8;
-    /// Network service header: next protocol.
-    NshNp = 8;
-    /// Network service header: path id (24 bits) and, lowest, service index.
-    NshPath = 32;
-    /// Network service header of metadata type 1: contexts 1 (highest) to 4.
-    NshContext = 128;
     /// Tunnel key.
     TunId = 64;
     /// Outer IPv4 source.

@@ -1,6 +1,6 @@
 //! The layout of the flow key.
 //!
-//! A key is 47 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
+//! A key is 44 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
 //! [`place`]: the only table of positions. Words that every packet needs come first, so that what a
 //! plain packet fills in is a prefix (3 words for bare Ethernet, 5 for IPv4 with ports, 6 for TCP, 10 for
 //! IPv6): extraction writes the prefix and tells its length, and caches hash and compare only
@@ -12,9 +12,9 @@
 use openflow::Slot;
 
 /// Words of a key.
-pub const WORDS: usize = 47;
+pub const WORDS: usize = 44;
 /// Words that a packet itself fills in.
-pub const PACKET_WORDS: usize = 18;
+pub const PACKET_WORDS: usize = 15;
 
 /// The part of a key that comes from the packet.
 pub type PacketKey = [u64; PACKET_WORDS];
@@ -51,6 +51,14 @@ pub const fn place(slot: Slot) -> Place {
         Slot::Ipv6Exthdr => (5, 0),
         Slot::Ipv6Src => (6, 0),
         Slot::Ipv6Dst => (8, 0),
+        // A packet with a network service header is not looked into further: its words are those that IPv6 addresses have
+        // in others. The Ethernet type tells them apart.
+        Slot::NshFlags => (6, 56),
+        Slot::NshTtl => (6, 48),
+        Slot::NshMdtype => (6, 40),
+        Slot::NshNp => (6, 32),
+        Slot::NshPath => (6, 0),
+        Slot::NshContext => (8, 0),
         Slot::NdTarget => (10, 0),
         Slot::ArpSha => (12, 16),
         Slot::InnerVlanTci => (12, 0),
@@ -59,51 +67,45 @@ pub const fn place(slot: Slot) -> Place {
         Slot::Pad => (13, 0),
         Slot::Mpls => (14, 32),
         Slot::PbbIsid => (14, 0),
-        Slot::NshFlags => (15, 56),
-        Slot::NshTtl => (15, 48),
-        Slot::NshMdtype => (15, 40),
-        Slot::NshNp => (15, 32),
-        Slot::NshPath => (15, 0),
-        Slot::NshContext => (16, 0),
-        Slot::TunId => (18, 0),
-        Slot::TunSrc => (19, 32),
-        Slot::TunDst => (19, 0),
-        Slot::TunIpv6Src => (20, 0),
-        Slot::TunIpv6Dst => (22, 0),
-        Slot::TunFlags => (24, 48),
-        Slot::TunGbpId => (24, 32),
-        Slot::TunGbpFlags => (24, 24),
-        Slot::TunTos => (24, 16),
-        Slot::TunTtl => (24, 8),
-        Slot::ErspanDir => (24, 0),
-        Slot::ErspanIdx => (25, 32),
-        Slot::ErspanVer => (25, 24),
-        Slot::ErspanHwid => (25, 16),
-        Slot::GtpuFlags => (25, 8),
-        Slot::GtpuMsgtype => (25, 0),
-        Slot::Metadata => (26, 0),
-        Slot::ConjId => (27, 32),
-        Slot::ActsetOutput => (27, 0),
-        Slot::PacketType => (28, 32),
-        Slot::DpHash => (28, 0),
-        Slot::RecircId => (29, 32),
-        Slot::InPhyPort => (29, 0),
-        Slot::Xxreg0 => (30, 0),
-        Slot::Xxreg1 => (32, 0),
-        Slot::Xxreg2 => (34, 0),
-        Slot::Xxreg3 => (36, 0),
-        Slot::CtState => (38, 32),
-        Slot::CtMark => (38, 0),
-        Slot::CtLabel => (39, 0),
-        Slot::CtZone => (41, 48),
-        Slot::CtNwProto => (41, 40),
-        Slot::CtPad => (41, 32),
-        Slot::CtTpSrc => (41, 16),
-        Slot::CtTpDst => (41, 0),
-        Slot::CtNwSrc => (42, 32),
-        Slot::CtNwDst => (42, 0),
-        Slot::CtIpv6Src => (43, 0),
-        Slot::CtIpv6Dst => (45, 0),
+        Slot::TunId => (15, 0),
+        Slot::TunSrc => (16, 32),
+        Slot::TunDst => (16, 0),
+        Slot::TunIpv6Src => (17, 0),
+        Slot::TunIpv6Dst => (19, 0),
+        Slot::TunFlags => (21, 48),
+        Slot::TunGbpId => (21, 32),
+        Slot::TunGbpFlags => (21, 24),
+        Slot::TunTos => (21, 16),
+        Slot::TunTtl => (21, 8),
+        Slot::ErspanDir => (21, 0),
+        Slot::ErspanIdx => (22, 32),
+        Slot::ErspanVer => (22, 24),
+        Slot::ErspanHwid => (22, 16),
+        Slot::GtpuFlags => (22, 8),
+        Slot::GtpuMsgtype => (22, 0),
+        Slot::Metadata => (23, 0),
+        Slot::ConjId => (24, 32),
+        Slot::ActsetOutput => (24, 0),
+        Slot::PacketType => (25, 32),
+        Slot::DpHash => (25, 0),
+        Slot::RecircId => (26, 32),
+        Slot::InPhyPort => (26, 0),
+        Slot::Xxreg0 => (27, 0),
+        Slot::Xxreg1 => (29, 0),
+        Slot::Xxreg2 => (31, 0),
+        Slot::Xxreg3 => (33, 0),
+        Slot::CtState => (35, 32),
+        Slot::CtMark => (35, 0),
+        Slot::CtLabel => (36, 0),
+        Slot::CtZone => (38, 48),
+        Slot::CtNwProto => (38, 40),
+        Slot::CtPad => (38, 32),
+        Slot::CtTpSrc => (38, 16),
+        Slot::CtTpDst => (38, 0),
+        Slot::CtNwSrc => (39, 32),
+        Slot::CtNwDst => (39, 0),
+        Slot::CtIpv6Src => (40, 0),
+        Slot::CtIpv6Dst => (42, 0),
         // No bits of it are in the key; see `slot_bits`.
         Slot::TunOption(_) => (0, 0),
     };
@@ -322,11 +324,19 @@ mod tests {
     #[test]
     fn slots_do_not_overlap_and_fill_the_key() {
         let mut used = FlowKey::default();
-        for &slot in Slot::ALL {
+        let nsh = Slot::NshFlags..=Slot::NshContext;
+        for &slot in Slot::ALL.iter().filter(|s| !nsh.contains(s)) {
             assert_eq!(used.get(slot), 0, "{slot:?} overlaps");
             used.look_all(slot);
         }
         assert!(used.0.iter().all(|&w| w == u64::MAX));
+        let mut used = FlowKey::default();
+        for &slot in Slot::ALL.iter().filter(|s| nsh.contains(s)) {
+            assert_eq!(used.get(slot), 0, "{slot:?} overlaps");
+            used.look_all(slot);
+        }
+        let ipv6 = place(Slot::Ipv6Src).word.into()..usize::from(place(Slot::NdTarget).word);
+        assert!((0..WORDS).all(|w| used.0[w] == 0 || ipv6.contains(&w)));
     }
 
     #[test]
