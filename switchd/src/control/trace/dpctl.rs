@@ -81,7 +81,8 @@ const GROUPS: &[(&str, &[(&str, &str)])] = &[
 /// # Errors
 /// What is wrong with it, or that no bridge has its port.
 pub fn parse(switch: &Switch, text: &str) -> Result<(String, Match), String> {
-    let syntax = |at: &str| format!("syntax error at {at}");
+    // Open vSwitch takes it for a bridge's flow then, whose bridge was not named.
+    let syntax = |at: &str| format!("syntax error at {at} (or the bridge name was omitted)");
     let mut bridge = None;
     let mut m = Match::new();
     let mut rest = text;
