@@ -28,6 +28,13 @@ impl Match {
         Match::default()
     }
 
+    /// The match of every packet, with room for so many slots.
+    pub fn with_capacity(slots: usize) -> Match {
+        Match {
+            entries: Vec::with_capacity(slots.min(Slot::ALL.len())),
+        }
+    }
+
     /// The slots looked at, in key order.
     pub fn entries(&self) -> &[MatchEntry] {
         &self.entries

@@ -42,7 +42,8 @@ pub(super) fn out_port(n: u32) -> Result<PortNo, OfError> {
 /// Reads actions to the end of `r`.
 pub(super) fn read_actions(r: &mut Reader<'_>, version: u8) -> Result<Vec<Action>, OfError> {
     let mut r = Reader::new(r.all(), ErrorKind::BadActionLen);
-    let mut out = Vec::new();
+    // Many flows have one action: room for no more than there are, mostly.
+    let mut out = Vec::with_capacity(r.len().div_ceil(16));
     while !r.is_empty() {
         let (kind, whole, body) = r.tlv(8, 8)?;
         out.push(read_action(kind, whole, body, version)?);

@@ -243,7 +243,8 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
 /// Reads TLVs to the end of `r` into a match, checking prerequisites, which must come before what
 /// needs them, and that no bits are given twice.
 pub(crate) fn read_fields(r: &mut Reader<'_>) -> Result<Match, OfError> {
-    let mut m = Match::new();
+    // Fields without masks take five bytes or more, mostly more.
+    let mut m = Match::with_capacity(r.len().div_ceil(7));
     while !r.is_empty() {
         let (id, value, mask) = read_entry(r)?;
         let info = id.info();
