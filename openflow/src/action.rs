@@ -371,8 +371,6 @@ pub enum Action {
     Encap(Box<Encap>),
     /// Take the outer header off; the rest becomes this packet type if it is said.
     Decap(Option<u32>),
-    /// Experimenter actions of others: kept as encoded, refused by who carries actions out.
-    Raw(RawAction),
 }
 
 impl Action {
@@ -386,15 +384,6 @@ impl Action {
         let mask = ones << target.offset;
         ((u128::from(value) << target.offset) & mask, mask)
     }
-}
-
-/// An action kept as its wire bytes, header included: what weir passes on without a model of it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RawAction {
-    /// Wire version the bytes are of.
-    pub version: u8,
-    /// The whole action.
-    pub bytes: Bytes,
 }
 
 /// What a rule does (OpenFlow 1.3.5 5.9), in the order in which it is carried out.
@@ -463,30 +452,34 @@ impl Instructions {
     }
 }
 
-/// Makes of every set_field with a mask the loads that Open vSwitch sends for it before
-/// OpenFlow 1.5, whose set_field takes no masks.
-pub(crate) fn masks_to_loads(actions: &mut Vec<Action>) {
-    let old = std::mem::take(actions);
-    for a in old {
-        match a {
-            Action::SetField { field, value, mask } if mask != field.info().full_mask() => {
-                let mut at = 0u32;
-                while at < 128 && mask >> at != 0 {
-                    at += (mask >> at).trailing_zeros();
-                    let run = (mask >> at).trailing_ones().min(64);
-                    let ones = u64::MAX >> (64 - run);
-                    actions.push(Action::Load {
-                        target: Subfield {
-                            field,
-                            offset: at as u8,
-                            bits: run as u8,
-                        },
-                        value: (value >> at) as u64 & ones,
-                    });
-                    at += run;
-                }
-            }
-            a => actions.push(a),
-        }
+/// How deep actions may stand inside of others (clone, ct), in bytes and in text.
+pub const MAX_NESTING: usize = 100;
+
+/// How many ports a [`Spread`] may have.
+pub const BUNDLE_PORTS_MAX: usize = 2048;
+
+/// The loads that write what a set_field writes, for versions whose set_field takes no mask or that have none: one for each
+/// run of bits, of at most 64. Experimenters' fields and tunnel options cannot be loaded: their set_field stays.
+pub(crate) fn loads(field: FieldId, value: u128, mask: u128) -> Vec<Action> {
+    let info = field.info();
+    let named = info.nxm.or(info.oxm);
+    if info.is_option() || named.is_some_and(|c| c.experimenter != 0) {
+        return vec![Action::SetField { field, value, mask }];
     }
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < 128 && mask >> at != 0 {
+        at += (mask >> at).trailing_zeros();
+        let bits = (mask >> at).trailing_ones().min(64);
+        out.push(Action::Load {
+            target: Subfield {
+                field,
+                offset: at as u8,
+                bits: bits as u8,
+            },
+            value: (value >> at) as u64 & (u64::MAX >> (64 - bits)),
+        });
+        at += bits;
+    }
+    out
 }

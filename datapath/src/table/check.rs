@@ -340,12 +340,6 @@ pub(super) fn actions(
                 known.eth_type = Some((*eth_type).into());
             }
             Action::DecMplsTtl | Action::CopyTtlOut | Action::CopyTtlIn => known.mpls()?,
-            Action::Raw(_) => {
-                return error(
-                    ErrorKind::BadActionType,
-                    "The action is not carried out by this version",
-                );
-            }
             #[allow(unreachable_patterns, reason = "the model grows")]
             other => {
                 return error(

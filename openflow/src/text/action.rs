@@ -701,7 +701,6 @@ fn one(a: &Action, names: &Names) -> String {
             if *ct { ",ct" } else { "" }
         ),
         Action::Note(b) => format!("note:{}", bytes_text(b)),
-        Action::Raw(raw) => format!("raw({})", bytes_text(&raw.bytes)),
         // strip_vlan is what reads best, but pop_vlan is how it is printed.
         Action::PopVlan if names.legacy => "strip_vlan".into(),
         Action::PopVlan => "pop_vlan".into(),

@@ -4,7 +4,7 @@ use super::action::{format_instructions, parse_instructions};
 use super::matching::{format_match, hex_text, narrow_icmp, normalize, parse_pair};
 use super::print::format_duration;
 use super::{Names, Result, TextError, fail, next_pair, number, parse_uint};
-use crate::action::{Instructions, masks_to_loads};
+use crate::action::Instructions;
 use crate::field::{FieldId, Slot};
 use crate::message::{
     FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, PortNo, TABLE_ALL,
@@ -198,13 +198,8 @@ fn cookie(v: &str) -> Result<(u64, Option<u64>)> {
 impl FlowLine {
     /// The change as Open vSwitch's tool puts it on a connection of `version`.
     #[must_use]
-    pub fn for_version(&self, version: u8) -> FlowMod {
-        let mut f = self.flow_mod.clone();
-        if version < 6 {
-            masks_to_loads(&mut f.instructions.apply);
-            masks_to_loads(&mut f.instructions.write);
-        }
-        f
+    pub fn for_version(&self, _version: u8) -> FlowMod {
+        self.flow_mod.clone()
     }
 }
 

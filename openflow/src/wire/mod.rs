@@ -2,7 +2,7 @@
 //!
 //! * `cursor` — reading and writing with every length checked
 //! * [`oxm`] — match fields as OXM and NXM TLVs, of every version from 1.2 on
-//! * `action` — actions and instructions of 1.1 and later
+//! * `action`, `instruction` — actions and instructions of 1.1 and later
 //! * `nicira` — Nicira's and the ONF's experimenter actions and messages
 //! * `v10` — the messages of OpenFlow 1.0 and Nicira's extensions of it
 //! * `v13` — the messages of OpenFlow 1.3, with `multipart` beside it
@@ -14,6 +14,7 @@
 mod action;
 mod cursor;
 mod error;
+mod instruction;
 mod multipart;
 mod nicira;
 pub mod oxm;
@@ -22,10 +23,13 @@ mod v13;
 
 use crate::error::{ErrorKind, OfError};
 use crate::message::{ErrorMsg, Hello, Message};
+pub use action::ACTION_TYPES;
 use bytes::Bytes;
 use cursor::{Reader, Writer};
+pub use instruction::INSTRUCTION_TYPES;
 pub(crate) use multipart::Assembler;
 pub use multipart::{MAX_MULTIPART_LEN, MAX_MULTIPART_OPEN};
+pub use nicira::{NICIRA_ACTIONS, ONF_COPY_FIELD};
 
 /// `OFPFW_ALL` of OpenFlow 1.0: a table that can leave any of the twelve fields out.
 pub const WILD_ALL: u32 = v10::WILD_ALL;

@@ -1,6 +1,7 @@
 //! Match fields as OXM and NXM TLVs (OpenFlow 1.3.5 7.2.3), from the field table.
 
 use super::cursor::{Reader, Writer};
+use crate::action::Subfield;
 use crate::error::{ErrorKind, OfError};
 use crate::field::{FIELDS, FieldId, FieldInfo, MaskRule, OxmCode, Slot};
 pub(crate) use crate::field::{NICIRA, ONF};
@@ -519,16 +520,21 @@ pub(crate) fn read_value(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), Of
     Ok((id, value, mask))
 }
 
-/// Writes the header that names a field in reg_move, reg_load and output_reg; `bits` is how many
-/// of the field's low bits are spoken of.
-pub(crate) fn put_name(w: &mut Writer, field: FieldId, bits: usize) {
-    // More of in_port than NXM's 16 bits needs the standard's 32-bit field.
-    let version = if field == FieldId::InPort && bits > 16 {
-        4
-    } else {
-        0
+/// Writes the header with which `version` names a field, of which `s` is a part, in reg_move and the like. Nicira's own
+/// actions want version 0.
+pub(crate) fn put_name(w: &mut Writer, s: Subfield, version: u8) {
+    let version = match (s.field, s.offset + s.bits) {
+        // More of in_port than NXM's 16 bits needs the standard's 32-bit field.
+        (FieldId::InPort, 0..=16) => 0,
+        (FieldId::InPort, _) => version.max(4),
+        _ => version,
     };
-    Code::of(field, version).put_header(w, false);
+    Code::of(s.field, version).put_header(w, false);
+}
+
+/// Whether a field's name takes eight bytes in Nicira's actions, for which some have no room.
+pub(crate) fn is_experimenter(field: FieldId) -> bool {
+    Code::of(field, 0).oxm.class == CLASS_EXPERIMENTER
 }
 
 /// Reads such a header.

@@ -1,7 +1,7 @@
 //! The messages of OpenFlow 1.3 (1.3.5 chapter 7) apart from multipart.
 
 use super::cursor::{Reader, Writer};
-use super::{OF13, action, multipart, nicira, oxm};
+use super::{OF13, action, instruction, multipart, nicira, oxm};
 use crate::action::PacketInReason;
 use crate::error::{ErrorKind, OfError};
 use crate::matching::Match;
@@ -336,7 +336,7 @@ fn flow_mod(r: &mut Reader<'_>) -> Result<FlowMod, OfError> {
         out_port: PortNo(out_port),
         out_group: group(out_group),
         flags,
-        instructions: action::read_instructions(r, OF13)?,
+        instructions: instruction::read_instructions(r, OF13)?,
         matching,
     })
 }
@@ -707,7 +707,7 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
             w.u16(flow_flag_bits(f.flags));
             w.zeros(2);
             oxm::put_match(w, &f.matching, OF13)?;
-            action::put_instructions(w, &f.instructions, &f.matching, OF13)?;
+            instruction::put_instructions(w, &f.instructions, &f.matching, OF13)?;
         }
         Message::GroupMod(g) => {
             w.u16(number(GROUP_COMMANDS, &g.command).into());
@@ -789,7 +789,7 @@ pub(super) fn put_flow(w: &mut Writer, f: &FlowStats) -> Result<(), OfError> {
     w.u64(f.packets);
     w.u64(f.bytes);
     oxm::put_match(w, &f.matching, OF13)?;
-    action::put_instructions(w, &f.instructions, &f.matching, OF13)?;
+    instruction::put_instructions(w, &f.instructions, &f.matching, OF13)?;
     w.set_len(start, start)
 }
 
@@ -821,6 +821,6 @@ pub(super) fn read_flow(r: &mut Reader<'_>) -> Result<FlowStats, OfError> {
         packets,
         bytes,
         matching: oxm::read_match(r)?,
-        instructions: action::read_instructions(r, OF13)?,
+        instructions: instruction::read_instructions(r, OF13)?,
     })
 }

@@ -5,7 +5,8 @@
 mod action;
 mod message;
 
-pub(super) use action::{put_action, read_action};
+pub use action::{NICIRA_ACTIONS, ONF_COPY_FIELD};
+pub(super) use action::{put_action, read_action, read_move};
 pub(super) use message::{put_message, read_async, read_message};
 
 use crate::action::PacketInReason;

@@ -4,7 +4,7 @@
 //! write metadata; a goto is told as the resubmit that does the same.
 
 use super::{err, matching, port16, put_port16};
-use crate::action::{Action, Instructions, Subfield, masks_to_loads};
+use crate::action::{Action, Instructions, loads};
 use crate::error::{ErrorKind, OfError};
 use crate::field::FieldId;
 use crate::matching::Match;
@@ -26,14 +26,14 @@ const WRITES: &[(u16, FieldId, usize, usize)] = &[
     (10, FieldId::TcpDst, 2, 8),
 ];
 
-/// Puts a write of a field into the form that 1.0 has for it, so that equal writes are equal.
-/// Fields without a Nicira name stay, for the action that takes any field.
+/// Puts a write of a field into the form that 1.0 has for it, so that equal writes are equal: an action of its own, or
+/// loads.
 fn settle(field: FieldId, value: u128, mask: u128, m: &Match) -> Vec<Action> {
     use FieldId::*;
     let same = |field| vec![Action::SetField { field, value, mask }];
     if mask == field.info().full_mask() {
         match field {
-            EthSrc | EthDst | Ipv4Src | Ipv4Dst | IpDscp | TunId => return same(field),
+            EthSrc | EthDst | Ipv4Src | Ipv4Dst | IpDscp => return same(field),
             MplsLabel | MplsTc | MplsTtl => return same(field),
             TcpSrc | UdpSrc | SctpSrc => return same(matching::tp_field(m, false)),
             TcpDst | UdpDst | SctpDst => return same(matching::tp_field(m, true)),
@@ -42,30 +42,7 @@ fn settle(field: FieldId, value: u128, mask: u128, m: &Match) -> Vec<Action> {
             _ => {}
         }
     }
-    if field.info().nxm.is_none() {
-        return same(field);
-    }
-    // Loads whatever the mask, where a full one would be left alone.
-    let mut loads = same(field);
-    masks_to_loads(&mut loads);
-    if let [Action::SetField { .. }] = loads[..] {
-        let bits = field.info().bits;
-        loads = (0..bits)
-            .step_by(64)
-            .map(|offset| {
-                let n = (bits - offset).min(64);
-                Action::Load {
-                    target: Subfield {
-                        field,
-                        offset: offset as u8,
-                        bits: n as u8,
-                    },
-                    value: (value >> offset) as u64 & (u64::MAX >> (64 - n)),
-                }
-            })
-            .collect();
-    }
-    loads
+    loads(field, value, mask)
 }
 
 /// Reads actions to the end of `r`. `m` is what the packets match.
@@ -106,11 +83,17 @@ fn read_metadata(kind: u16, whole: &[u8]) -> Result<Option<(u64, u64)>, OfError>
     Ok(Some(metadata))
 }
 
-fn read_one(kind: u16, whole: &[u8], mut b: Reader<'_>, m: &Match) -> Result<Action, OfError> {
+/// Reads one action of packets that match `m`: `whole` with its header, `b` behind type and length.
+pub(in crate::wire) fn read_one(
+    kind: u16,
+    whole: &[u8],
+    mut b: Reader<'_>,
+    m: &Match,
+) -> Result<Action, OfError> {
     let want = match kind {
         4 | 5 | 11 => 16,
         0..=10 => 8,
-        EXPERIMENTER => return nicira::read_action(whole, b, OF10),
+        EXPERIMENTER => return nicira::read_action(whole, b, OF10, 0),
         n => {
             return err(
                 ErrorKind::BadActionType,
@@ -217,23 +200,18 @@ pub(super) fn put_instructions(
         // Nothing may follow the action that writes metadata, so that loads stand in for it.
         (Some((value, mask)), Some(_)) => {
             let (value, mask) = (value.into(), mask.into());
-            let field = FieldId::Metadata;
-            let mut loads = vec![Action::SetField { field, value, mask }];
-            if mask != u128::from(u64::MAX) {
-                masks_to_loads(&mut loads);
-            }
-            put(w, &loads, m)?;
+            put(w, &loads(FieldId::Metadata, value, mask), m)?;
         }
     }
     if let Some(table) = i.goto_table {
         let (in_port, table, ct) = (None, Some(table), false);
-        nicira::put_action(w, &Action::Resubmit { in_port, table, ct })?;
+        nicira::put_action(w, &Action::Resubmit { in_port, table, ct }, OF10)?;
     }
     Ok(())
 }
 
 /// Writes actions.
-pub(super) fn put(w: &mut Writer, actions: &[Action], m: &Match) -> Result<(), OfError> {
+pub(in crate::wire) fn put(w: &mut Writer, actions: &[Action], m: &Match) -> Result<(), OfError> {
     for a in actions {
         match a {
             Action::SetField { field, value, mask } => {
@@ -309,26 +287,13 @@ fn put_one(w: &mut Writer, a: &Action) -> Result<(), OfError> {
                     w.u8((*value as u8) << 2);
                     w.zeros(3);
                 }
-                (_, FieldId::TunId) => match u32::try_from(*value) {
-                    Ok(n) => short(w, 2, |w| {
-                        w.zeros(2);
-                        w.u32(n);
-                    }),
-                    Err(_) => {
-                        head(w, EXPERIMENTER, 24);
-                        w.u32(NICIRA);
-                        w.u16(9);
-                        w.zeros(6);
-                        w.u64(*value as u64);
-                    }
-                },
                 (_, FieldId::MplsLabel) => short(w, 30, |w| {
                     w.zeros(2);
                     w.u32(*value as u32);
                 }),
                 (_, FieldId::MplsTc) => short(w, 31, |w| w.u8(*value as u8)),
                 (_, FieldId::MplsTtl) => short(w, 25, |w| w.u8(*value as u8)),
-                _ => nicira::put_action(w, a)?,
+                _ => nicira::put_action(w, a, OF10)?,
             }
         }
         Action::SetQueue(n) | Action::Group(n) => {
@@ -342,17 +307,7 @@ fn put_one(w: &mut Writer, a: &Action) -> Result<(), OfError> {
         Action::PushMpls(t) => short(w, 23, |w| w.u16(*t)),
         Action::PopMpls(t) => short(w, 24, |w| w.u16(*t)),
         Action::DecMplsTtl => short(w, 26, |_| {}),
-        // Experimenters' actions have one form in all versions.
-        Action::Raw(raw) if raw.bytes.starts_with(&EXPERIMENTER.to_be_bytes()) => {
-            w.put(&raw.bytes);
-        }
-        Action::Raw(_) | Action::CopyTtlIn | Action::CopyTtlOut => {
-            return err(
-                ErrorKind::BadActionType,
-                format!("OpenFlow 1.0 has no form for {a:?}"),
-            );
-        }
-        other => nicira::put_action(w, other)?,
+        other => nicira::put_action(w, other, OF10)?,
     }
     Ok(())
 }

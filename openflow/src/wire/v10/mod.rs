@@ -26,6 +26,7 @@ use crate::matching::Match;
 use crate::message::*;
 use crate::wire::oxm::{self, NICIRA};
 use action::Rest;
+pub(super) use action::{put as put_actions, read_one as read_action};
 use bytes::Bytes;
 use std::time::Duration;
 
