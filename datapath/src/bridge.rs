@@ -3,9 +3,10 @@
 //!
 //! # Versions
 //!
-//! There are four kinds of change: of the *world* (ports, their settings; one version number), of
+//! There are five kinds of change: of the *world* (ports, their settings; one version number), of
 //! a bridge's *settings* (and which ports and tables it has; a version number a bridge), of its rules (versions for the
-//! places of a table that lookups end at, see [`Changes`](crate::table::Changes)), and of its learned addresses (a
+//! places of a table that lookups end at, see [`Changes`](crate::table::Changes)), of its groups and meters (a version for
+//! each of [`PLACES`]), and of its learned addresses (a
 //! generation for each of [`FDB_BUCKETS`] buckets). Each first publishes, then counts up the one global *epoch*.
 //! A cached flow remembers what it depended on. While the epoch stands, a cache hit costs one
 //! comparison; when it moved, a flow compares what it depended on and is translated again only if
@@ -17,7 +18,7 @@ use crate::config::{BridgeConfig, PortSpec};
 use crate::drop::DROP_REASONS;
 use crate::mac::{Learned, MacTable, key};
 use crate::port::Port;
-use crate::table::Tables;
+use crate::table::{Object, PLACES, Tables};
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use openflow::{PortFlags, PortNo};
@@ -138,6 +139,7 @@ pub struct Bridge {
     pub watched: AtomicBool,
     generations: Box<[AtomicU32]>,
     settings: AtomicU64,
+    objects: [AtomicU64; PLACES],
     /// Shared by the whole datapath.
     pub epoch: Arc<Epoch>,
 }
@@ -177,6 +179,7 @@ impl Bridge {
             watched: AtomicBool::new(false),
             generations: (0..FDB_BUCKETS).map(|_| AtomicU32::new(0)).collect(),
             settings: AtomicU64::new(1),
+            objects: [const { AtomicU64::new(0) }; PLACES],
             epoch,
         }
     }
@@ -208,6 +211,12 @@ impl Bridge {
             self.settings.store(next.settings, Ordering::Release);
         }
         let version = next.version;
+        let mut objects = next.tables.take_changed_objects();
+        while objects != 0 {
+            let place = objects.trailing_zeros() as usize;
+            self.objects[place].store(version, Ordering::Release);
+            objects &= objects - 1;
+        }
         self.state.store(Arc::new(next));
         self.epoch.bump();
         Ok(then(result, version))
@@ -217,6 +226,12 @@ impl Bridge {
     #[inline]
     pub(crate) fn settings(&self) -> u64 {
         self.settings.load(Ordering::Acquire)
+    }
+
+    /// Whether a group or meter is as it was in a version.
+    #[inline]
+    pub(crate) fn is_unchanged(&self, object: Object, since: u64) -> bool {
+        self.objects[usize::from(object.place())].load(Ordering::Acquire) <= since
     }
 
     /// The bucket of an address.

@@ -42,6 +42,10 @@ reasons! {
     TooManyResubmits = "too_many_resubmits";
     /// Too many actions in all.
     TooManyActions = "too_many_actions";
+    /// No bucket of a group, and no port of a bundle, is live.
+    NoLiveBucket = "no_live_bucket";
+    /// A meter dropped it.
+    Meter = "meter";
     /// The TTL ran out.
     TtlExpired = "ttl_expired";
     /// The destination had no room.

@@ -72,6 +72,18 @@ impl Match {
         );
     }
 
+    /// Wants a run of bits to be `value`, beside what is wanted of the field's other bits.
+    pub fn set_bits(&mut self, run: crate::Subfield, value: u128) {
+        let info = run.field.info();
+        let ones = match run.bits {
+            128.. => u128::MAX,
+            n => (1 << n) - 1,
+        };
+        let at = info.shift + run.offset;
+        let area = (ones << at) & slot_mask(info.slot);
+        self.set_slot(info.slot, (value & ones) << at & area, area, area);
+    }
+
     /// Replaces, in `slot`, the bits of `area` by `value` under `mask`.
     pub fn set_slot(&mut self, slot: Slot, value: u128, mask: u128, area: u128) {
         match self.entries.binary_search_by_key(&slot, |e| e.slot) {

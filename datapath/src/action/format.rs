@@ -58,9 +58,12 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
                 Reshape::PopMpls(eth_type) => {
                     write!(s, "pop_mpls(eth_type={eth_type:#x}),recirc")
                 }
+                Reshape::Nothing => write!(s, "recirc"),
                 Reshape::CopyTtlOut => write!(s, "copy_ttl_out,recirc"),
                 Reshape::CopyTtlIn => write!(s, "copy_ttl_in,recirc"),
             },
+            DpAction::Meter { meter, .. } => write!(s, "meter({})", meter.config.meter),
+            DpAction::Queue(queue) => write!(s, "set(skb_priority({queue:#x}))"),
             DpAction::PacketIn(spec) => write!(
                 s,
                 "userspace(controller(reason={},max_len={},id={},rule_cookie={:#x}))",

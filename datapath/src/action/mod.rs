@@ -22,6 +22,7 @@ pub(crate) use layers::find_headers;
 pub(crate) use mpls::{copy_ttl_in, copy_ttl_out, pop_mpls, push_mpls};
 pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
 
+use crate::meter::Meter;
 use crate::packet::Packet;
 use crate::pipeline::Frozen;
 use openflow::action::PacketInReason;
@@ -69,6 +70,15 @@ pub enum DpAction {
         /// How many bytes.
         max_len: u32,
     },
+    /// Through a meter. What it drops goes on with the action of this number: behind what is done to the same copy.
+    Meter {
+        /// The meter.
+        meter: Arc<Meter>,
+        /// Where what it drops goes on.
+        until: u32,
+    },
+    /// Outputs from here on go by this queue of their port. (Ports have one.)
+    Queue(u32),
     /// A copy to the controllers.
     PacketIn(Arc<PacketInSpec>),
     /// A copy is reshaped, its key is read again, and the translation goes on.
@@ -78,6 +88,8 @@ pub enum DpAction {
 /// A change of the headers after which they are not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reshape {
+    /// None: it is another thing that only the packet can tell.
+    Nothing,
     /// The outermost MPLS entry off; what is behind it is of this Ethernet type.
     PopMpls(u16),
     /// The next-outermost header's TTL to the outermost.
@@ -89,6 +101,7 @@ pub enum Reshape {
 /// Reshapes a packet; `false` if it cannot be done to this one.
 pub(crate) fn reshape(p: &mut Packet, how: Reshape) -> bool {
     match how {
+        Reshape::Nothing => {}
         Reshape::PopMpls(eth_type) => pop_mpls(p, eth_type),
         Reshape::CopyTtlOut => copy_ttl_out(p),
         Reshape::CopyTtlIn => copy_ttl_in(p),
@@ -117,4 +130,6 @@ pub struct PacketInSpec {
     pub userdata: bytes::Bytes,
     /// The datapath port whose budget pays.
     pub budget: u32,
+    /// The meter that it goes through.
+    pub meter: Option<Arc<Meter>>,
 }

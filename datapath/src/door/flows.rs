@@ -10,11 +10,11 @@ use crate::engine::forward::Injected;
 use crate::engine::thread::Message;
 use crate::flow::{FlowKey, format_key};
 use crate::packet::OwnedPacket;
-use crate::table::{self, Effects, Limits, Removed};
+use crate::table::{Effects, Limits, Removed};
 use openflow::error::ErrorKind;
 use openflow::{
-    AggregateStats, FlowFilter, FlowMod, FlowStats, FlowUpdate, OfError, PacketOut, PortNo,
-    PortReason, TableStats,
+    AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PacketOut, PortNo, PortReason,
+    TableStats,
 };
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -114,38 +114,18 @@ impl Datapath {
         now: Now,
         change: impl FnOnce(&mut BridgeState, &mut Effects) -> Result<(), E>,
     ) -> Result<(), E> {
-        let id = BridgeId(b.id);
         let removed = b.update_then(
             |s| {
                 let mut effects = Effects::new(b.watched.load(Ordering::Relaxed));
                 change(s, &mut effects).map(|()| effects)
             },
             |effects, version| {
-                self.tell_watchers(b, effects.updates, version);
+                self.inner.events.tell_watchers(b, effects.updates, version);
                 effects.removed
             },
         )?;
-        self.tell_removed(id, &removed, now);
+        self.tell_removed(b, &removed, now);
         Ok(())
-    }
-
-    /// Tells whoever watches. The bridge's writer lock is held: updates are in the order of changes.
-    fn tell_watchers(&self, b: &Bridge, updates: Vec<(u64, FlowUpdate)>, version: u64) {
-        let bridge = BridgeId(b.id);
-        for (origin, update) in updates {
-            if !b.watched.load(Ordering::Relaxed) {
-                return;
-            }
-            let event = Event::FlowUpdate {
-                bridge,
-                update,
-                origin,
-                version,
-            };
-            if !self.inner.events.send(event, None) {
-                b.watched.store(false, Ordering::Relaxed);
-            }
-        }
     }
 
     /// Begins or ends telling of every change of a bridge's flows by [`Event::FlowUpdate`]. After
@@ -172,17 +152,13 @@ impl Datapath {
 
     /// Tells of rules that went. Only then have the threads to hand their counts on for a change of flows; all
     /// others are published and left to be noticed.
-    fn tell_removed(&self, bridge: BridgeId, removed: &[Removed], now: Now) {
+    fn tell_removed(&self, b: &Bridge, removed: &[Removed], now: Now) {
         if removed.is_empty() {
             return;
         }
         // What is told must be exact, and nothing is counted for a rule once all have seen that it is gone.
         self.flush();
-        for removed in removed {
-            let removed = removed.tell(now);
-            let event = Event::FlowRemoved { bridge, removed };
-            self.inner.events.send(event, None);
-        }
+        self.inner.events.tell_removed(b, removed, now);
     }
 
     /// The flows a filter selects, with exact counters.
@@ -256,12 +232,13 @@ impl Datapath {
                 format!("in_port {} is not a port packets come in by", m.in_port),
             ));
         }
+        let state = b.state.load();
         let limits = Limits {
-            tables: b.state.load().config.max_tables,
+            tables: state.config.max_tables,
         };
         // Which fields the packet has is seen from the packet.
         let matching = crate::pipeline::match_of(&m.data);
-        table::check_actions(&m.actions, &matching, &limits)?;
+        state.tables.check_actions(&m.actions, &matching, &limits)?;
         let injected = Injected {
             packet: OwnedPacket::new(m.data.to_vec()),
             bridge: bridge.0,
@@ -408,9 +385,6 @@ fn apply(
 ) -> Result<(), OfError> {
     match change {
         Change::Flow(m) => s.tables.apply(m, limits, now, effects),
-        Change::Group(_) => Err(OfError::new(
-            ErrorKind::BadGroupType,
-            "This version has no groups",
-        )),
+        Change::Group(m) => s.tables.apply_group(m, limits, now, effects),
     }
 }

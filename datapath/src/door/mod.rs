@@ -5,6 +5,8 @@
 //! themselves; only queues are moved by message. Nothing stops traffic.
 
 mod flows;
+mod groups;
+mod meters;
 mod ports;
 mod threads;
 mod trace;

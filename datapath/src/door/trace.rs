@@ -4,7 +4,7 @@ use super::*;
 use crate::flow::{FlowKey, slot_bits};
 use crate::pipeline::trace::{Recorder, Trace};
 use crate::pipeline::{self, Xlate};
-use crate::table::{self, Limits};
+use crate::table::Limits;
 use openflow::{Action, Match, Slot};
 
 /// What is traced.
@@ -89,7 +89,7 @@ impl Datapath {
                     let bits = slot_bits(slot);
                     matching.set_slot(slot, key.get(slot), bits, bits);
                 }
-                table::check_actions(actions, &matching, &limits)?;
+                state.tables.check_actions(actions, &matching, &limits)?;
                 x.run_actions(b.id, in_port, actions)
             }
             (None, Some(entry)) => x.run(entry),

@@ -1,7 +1,9 @@
 //! The way out for events: a bounded queue and a file descriptor to wait for.
 
-use crate::bridge::PortCounters;
-use crate::config::Event;
+use crate::bridge::{Bridge, PortCounters};
+use crate::clock::Now;
+use crate::config::{BridgeId, Event};
+use crate::table::Removed;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use openflow::FlowUpdate;
 use rustix::event::{EventfdFlags, eventfd};
@@ -67,6 +69,36 @@ impl EventSender {
             return false;
         }
         self.put(event, budget)
+    }
+
+    /// Tells whoever watches a bridge's flows. The bridge's writer lock is held: updates are in the order of changes.
+    pub(crate) fn tell_watchers(&self, b: &Bridge, updates: Vec<(u64, FlowUpdate)>, version: u64) {
+        let bridge = BridgeId(b.id);
+        for (origin, update) in updates {
+            if !b.watched.load(Ordering::Relaxed) {
+                return;
+            }
+            let event = Event::FlowUpdate {
+                bridge,
+                update,
+                origin,
+                version,
+            };
+            if !self.send(event, None) {
+                b.watched.store(false, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Tells of rules that went.
+    pub(crate) fn tell_removed(&self, b: &Bridge, removed: &[Removed], now: Now) {
+        for removed in removed {
+            let event = Event::FlowRemoved {
+                bridge: BridgeId(b.id),
+                removed: removed.tell(now),
+            };
+            self.send(event, None);
+        }
     }
 
     fn put(&self, event: Event, budget: Option<Arc<PortCounters>>) -> bool {

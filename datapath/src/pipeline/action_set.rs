@@ -1,31 +1,68 @@
-//! The action set (OpenFlow 1.3.5 5.10): one action of each kind, run in a fixed order.
+//! The action set (OpenFlow 1.5.1 5.6): one action of each kind, run in a fixed order. A group's buckets are such sets too.
+//!
+//! Sets of fields are run in the order written; one that overwrites another whole takes its place. Of the actions that send
+//! the packet somewhere one is run: a group before an output, an output before a resubmit.
 
-use openflow::{Action, FieldId};
+use openflow::{Action, FieldId, PortNo};
+
+/// Most actions in a set: tables that write on and on come to an end.
+const ACTIONS_MAX: usize = 1024;
 
 /// What write-actions gathered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ActionSet(Vec<Action>);
 
-/// Place in the order of the standard; actions that share one replace each other.
-fn rank(a: &Action) -> (u8, Option<FieldId>) {
+/// The first of the ranks of actions that send the packet on.
+const SENDS: u8 = 16;
+
+/// Place in the order of the standard, none for what no set takes; actions that share a rank replace each other.
+fn rank(a: &Action) -> Option<u8> {
+    Some(match a {
+        Action::Note(_) => 0,
+        Action::CopyTtlIn => 1,
+        Action::Decap(_) => 2,
+        Action::PopVlan => 3,
+        Action::PopMpls(_) => 4,
+        Action::PopPbb => 5,
+        Action::Encap(_) => 6,
+        Action::PushMpls(_) => 7,
+        Action::PushPbb(_) => 8,
+        Action::PushVlan(_) => 9,
+        Action::CopyTtlOut => 10,
+        Action::DecTtl(_) => 11,
+        Action::DecMplsTtl => 12,
+        Action::DecNshTtl => 13,
+        Action::SetField { .. }
+        | Action::Load { .. }
+        | Action::Move { .. }
+        | Action::SetVlanVid(_)
+        | Action::SetVlanPcp(_)
+        | Action::SetTunnel { .. } => SETS,
+        Action::SetQueue(_) => 15,
+        Action::Ct(_) => SENDS,
+        Action::Resubmit { .. } => SENDS + 1,
+        Action::Output { .. } => SENDS + 2,
+        Action::Group(_) => SENDS + 3,
+        _ => return None,
+    })
+}
+
+/// The rank of actions that set fields.
+const SETS: u8 = 14;
+
+/// The field that an action sets, all of it.
+fn whole(a: &Action) -> Option<FieldId> {
     match a {
-        Action::CopyTtlIn => (0, None),
-        Action::PopVlan => (1, None),
-        Action::PopMpls(_) => (2, None),
-        Action::PushMpls(_) => (3, None),
-        Action::PushVlan(_) => (4, None),
-        Action::CopyTtlOut => (5, None),
-        Action::DecTtl(_) => (6, None),
-        Action::DecMplsTtl => (7, None),
-        // Sets, one for each field, in the order written.
-        Action::SetVlanVid(_) => (8, Some(FieldId::VlanVid)),
-        Action::SetVlanPcp(_) => (8, Some(FieldId::VlanPcp)),
-        Action::SetField { field, .. } => (8, Some(*field)),
-        Action::Load { target, .. } | Action::Move { target, .. } => (8, Some(target.field)),
-        Action::SetQueue(_) => (9, None),
-        Action::Group(_) => (10, None),
-        _ => (11, None),
+        Action::SetVlanVid(_) => Some(FieldId::VlanVid),
+        Action::SetVlanPcp(_) => Some(FieldId::VlanPcp),
+        Action::SetField { field, mask, .. } if *mask == field.info().full_mask() => Some(*field),
+        _ => None,
     }
+}
+
+/// Whether an action may be in a set.
+pub(crate) fn is_for_sets(a: &Action) -> bool {
+    rank(a).is_some()
 }
 
 impl ActionSet {
@@ -37,22 +74,43 @@ impl ActionSet {
         self.0.is_empty()
     }
 
-    /// Adds an action in place of one of its kind.
-    pub(crate) fn write(&mut self, action: &Action) {
+    /// Adds an action in place of one of its kind; `false` if the set is full.
+    pub(crate) fn write(&mut self, action: &Action) -> bool {
         let r = rank(action);
-        self.0.retain(|a| rank(a) != r);
+        match whole(action) {
+            Some(field) => self.0.retain(|a| whole(a) != Some(field)),
+            None if r == Some(SETS) => {}
+            None => self.0.retain(|a| rank(a) != r),
+        }
+        if self.0.len() >= ACTIONS_MAX {
+            return false;
+        }
         self.0.push(action.clone());
+        true
     }
 
-    /// Takes the actions out, in the order in which they are run. A group makes an output moot.
+    /// Takes the actions out, in the order in which they are run.
     pub(crate) fn take(&mut self) -> Vec<Action> {
         let mut list = std::mem::take(&mut self.0);
-        list.sort_by_key(|a| rank(a).0);
-        if list.iter().any(|a| matches!(a, Action::Group(_))) {
-            list.retain(|a| rank(a).0 < 11);
-        }
+        list.sort_by_key(rank);
+        let last = list.last().and_then(rank);
+        list.retain(|a| rank(a) < Some(SENDS) || rank(a) == last);
         list
     }
+
+    /// The port it sends to, [`PortNo::UNSET`] for none or if a group does that: the field `actset_output`.
+    pub(crate) fn output(&self) -> PortNo {
+        let mut port = PortNo::UNSET;
+        for a in &self.0 {
+            match a {
+                Action::Group(_) => return PortNo::UNSET,
+                Action::Output { port: p, .. } => port = *p,
+                _ => {}
+            }
+        }
+        port
+    }
+
 }
 
 #[cfg(test)]
@@ -87,5 +145,45 @@ mod tests {
             ]
         );
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_group_goes_before_an_output_before_a_resubmit() {
+        let output = Action::Output {
+            port: PortNo(1),
+            max_len: 0,
+        };
+        let resubmit = Action::Resubmit {
+            in_port: None,
+            table: Some(1),
+            ct: false,
+        };
+        let mut set = ActionSet::default();
+        set.write(&output);
+        set.write(&resubmit);
+        assert_eq!(set.output(), PortNo(1));
+        assert_eq!(set.clone().take(), [output]);
+        set.write(&Action::Group(7));
+        assert_eq!(set.output(), PortNo::UNSET);
+        assert_eq!(set.take(), [Action::Group(7)]);
+    }
+
+    #[test]
+    fn sets_of_bits_stay_beside_each_other() {
+        let set_bits = |value, mask| Action::SetField {
+            field: FieldId::Reg0,
+            value,
+            mask,
+        };
+        let mut set = ActionSet::default();
+        set.write(&set_bits(5, u32::MAX.into()));
+        set.write(&set_bits(1, 1));
+        set.write(&set_bits(2, 2));
+        assert_eq!(set.clone().take().len(), 3);
+        set.write(&set_bits(7, u32::MAX.into()));
+        assert_eq!(set.take().len(), 3);
+        for n in 0..2 * ACTIONS_MAX {
+            assert_eq!(set.write(&set_bits(1, 1)), n < ACTIONS_MAX);
+        }
     }
 }

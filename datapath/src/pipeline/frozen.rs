@@ -52,6 +52,10 @@ pub struct Frozen {
     frames: Vec<Frame>,
     rule: Place,
     packet_out: bool,
+    in_group: bool,
+    in_set: bool,
+    stack: Vec<u128>,
+    queue: u32,
     budget: u32,
     depth: usize,
     resubmits: usize,
@@ -83,6 +87,10 @@ impl Xlate<'_> {
             frames: Vec::new(),
             rule: self.place(),
             packet_out: self.packet_out,
+            in_group: self.in_group,
+            in_set: self.in_set,
+            stack: std::mem::take(&mut self.stack),
+            queue: self.queue,
             budget: self.budget,
             depth: self.depth,
             resubmits: self.resubmits,
@@ -108,6 +116,10 @@ impl Xlate<'_> {
         (self.table, self.cookie, self.miss_rule) = frozen.rule;
         self.set = frozen.set.clone();
         self.packet_out = frozen.packet_out;
+        self.in_group = frozen.in_group;
+        self.in_set = frozen.in_set;
+        self.stack = frozen.stack.clone();
+        self.queue = frozen.queue;
         self.budget = frozen.budget;
         self.depth = frozen.depth;
         self.resubmits = frozen.resubmits;

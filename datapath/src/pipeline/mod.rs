@@ -16,14 +16,20 @@
 
 mod action_set;
 mod frozen;
+mod group;
+mod hash;
 mod headers;
+mod learn;
+mod meter;
 mod normal;
 mod pushed;
 pub mod trace;
 mod translate;
 
 use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
+pub(crate) use action_set::is_for_sets;
 pub use frozen::{Frozen, RECIRCULATIONS_MAX};
+pub use learn::Lesson;
 use openflow::{Match, Slot};
 pub use translate::{Credit, Dep, Translation, Xlate};
 
@@ -33,6 +39,8 @@ pub const DEPTH_MAX: usize = 64;
 pub const RESUBMITS_MAX: usize = 4096;
 /// How many datapath actions a packet gets.
 pub const ACTIONS_MAX: usize = 2048;
+/// How many values the stack of push and pop holds.
+pub const STACK_MAX: usize = 1024;
 /// How many VLAN tags the pipeline keeps track of.
 pub const TAGS_MAX: usize = 4;
 

@@ -206,7 +206,7 @@ fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
         list.into_iter()
             .enumerate()
             .map(|(i, (table, matching, mut apply, mut write, ttl))| {
-                write.retain(|a| !matches!(a, Action::Resubmit { .. }));
+                write.retain(is_for_sets);
                 if ttl && matching.exact(FieldId::EthType) == Some(0x800) {
                     apply.insert(0, Action::DecTtl(vec![]));
                     apply.push(set(FieldId::Ipv4Dst, 9, 0xff));

@@ -3,16 +3,19 @@
 use super::action_set::ActionSet;
 use super::frozen::{Frame, Frozen, Place};
 use super::headers::Tag;
+use super::learn::Lesson;
+use super::meter::Metered;
 use super::pushed::Pushed;
 use super::trace::{Recorder, What};
-use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, TAGS_MAX};
+use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, STACK_MAX, TAGS_MAX};
 use crate::action::{DpAction, PacketInSpec, Reshape};
 use crate::bridge::{Bridge, BridgeState, PortCounters, PortEntry, World};
 use crate::clock::Now;
 use crate::config::Miss;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
-use crate::table::{Cells, Changes, Counters, TableCounters};
+use crate::port::Port;
+use crate::table::{Cells, Changes, Counters, Object, Rule, TableCounters};
 use openflow::action::PacketInReason;
 use openflow::{Action, FieldId, Instructions, Match, PortNo, Slot};
 use std::sync::Arc;
@@ -22,6 +25,21 @@ use std::sync::Arc;
 pub enum Credit {
     /// A rule matched.
     Rule(Arc<Counters>),
+    /// A rule matched that does not count packets, or not bytes.
+    Uncounted {
+        /// The rule's.
+        counters: Arc<Counters>,
+        /// Whether it counts packets.
+        packets: bool,
+        /// Whether it counts bytes.
+        bytes: bool,
+    },
+    /// A group was run, or one of its buckets.
+    Group(Arc<Counters>),
+    /// Rules are made of it.
+    Lesson(Arc<Lesson>),
+    /// The end of a TCP connection shortens a rule's timeouts to these, idle and hard.
+    FinTimeout(Arc<Bridge>, Arc<Rule>, u16, u16),
     /// A table was looked up; whether it had a match.
     Table(Arc<TableCounters>, bool),
     /// A patch port was crossed: out of the first, in by the second.
@@ -53,6 +71,17 @@ pub enum Dep {
         /// Where the lookup ended.
         cells: Cells,
     },
+    /// A group or a meter.
+    Object {
+        /// Where.
+        bridge: Arc<Bridge>,
+        /// Which.
+        object: Object,
+        /// The version that was looked at.
+        since: u64,
+    },
+    /// A port's link, and how often it had gone up or down.
+    Link(Arc<dyn Port>, u64),
     /// A bucket of learned addresses.
     Mac {
         /// Where.
@@ -74,6 +103,12 @@ impl Dep {
                 since,
                 cells,
             } => changes.unchanged(cells, *since),
+            Dep::Object {
+                bridge,
+                object,
+                since,
+            } => bridge.is_unchanged(*object, *since),
+            Dep::Link(port, resets) => port.link_resets_seen() == *resets,
             Dep::Mac {
                 bridge,
                 bucket,
@@ -96,6 +131,8 @@ pub struct Translation {
     pub deps: Vec<Dep>,
     /// Why nothing is done, if nothing is.
     pub drop: Option<DropReason>,
+    /// Whether some of the credits are lessons.
+    pub teaches: bool,
 }
 
 impl Translation {
@@ -106,6 +143,7 @@ impl Translation {
         self.credits.clear();
         self.deps.clear();
         self.drop = None;
+        self.teaches = false;
     }
 }
 
@@ -136,22 +174,54 @@ pub struct Xlate<'a> {
     pub(super) exit: bool,
     failed: bool,
     pub(super) packet_out: bool,
+    /// Whether a bucket's actions are run, and an action set's.
+    pub(super) in_group: bool,
+    pub(super) in_set: bool,
+    /// Values of push and pop.
+    pub(super) stack: Vec<u128>,
+    /// The queue that outputs go by, and the one that the packet has by the actions so far.
+    pub(super) queue: u32,
+    pub(super) wire_queue: u32,
+    /// How long the packet is, if that is known.
+    pub(super) length: Option<u64>,
+    /// Meters in what is done to the copy at hand.
+    pub(super) metered: Vec<Metered>,
+    pub(super) copies: usize,
+    /// Watching buckets looked at.
+    pub(super) watches: usize,
     /// The datapath port that pays for packet-ins.
     pub(super) budget: u32,
     pub(super) table: u8,
     pub(super) cookie: u64,
     pub(super) miss_rule: bool,
+    /// The rule whose actions are done.
+    rule: Option<Arc<Rule>>,
     /// Set aside, while the walk returns to where that ends.
     pub(super) freezing: Option<Box<Frozen>>,
     /// Who is told of every step, if anybody is.
     pub(super) trace: Option<&'a mut Recorder>,
 }
 
+/// How a rule is told of packets.
+fn credit_of(rule: &Rule) -> Credit {
+    let counters = rule.counters.clone();
+    let (packets, bytes) = (!rule.flags.no_packet_counts, !rule.flags.no_byte_counts);
+    if packets && bytes {
+        return Credit::Rule(counters);
+    }
+    Credit::Uncounted {
+        counters,
+        packets,
+        bytes,
+    }
+}
+
 pub(super) type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
 
 impl<'a> Xlate<'a> {
     /// Begins with a packet's key.
-    pub fn new(world: &'a World, key: FlowKey, now: Now, effects: bool) -> Xlate<'a> {
+    pub fn new(world: &'a World, mut key: FlowKey, now: Now, effects: bool) -> Xlate<'a> {
+        key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
         let tags: Vec<Tag> = [Slot::VlanTci, Slot::InnerVlanTci]
             .iter()
             .map(|s| key.get64(*s) as u16)
@@ -180,10 +250,20 @@ impl<'a> Xlate<'a> {
             exit: false,
             failed: false,
             packet_out: false,
+            in_group: false,
+            in_set: false,
+            stack: Vec::new(),
+            queue: 0,
+            wire_queue: 0,
+            length: None,
+            metered: Vec::new(),
+            copies: 0,
+            watches: 0,
             budget: u32::MAX,
             table: 0,
             cookie: 0,
             miss_rule: false,
+            rule: None,
             freezing: None,
             trace: None,
         }
@@ -194,6 +274,13 @@ impl<'a> Xlate<'a> {
     pub fn reusing(mut self, mut old: Translation) -> Xlate<'a> {
         old.clear();
         self.out = old;
+        self
+    }
+
+    /// For one packet alone, of so many bytes: its length need not be asked for.
+    #[must_use]
+    pub fn long(mut self, bytes: u64) -> Xlate<'a> {
+        self.length = Some(bytes);
         self
     }
 
@@ -327,7 +414,10 @@ impl<'a> Xlate<'a> {
     pub(super) fn run_set(&mut self, here: Here) {
         if !self.set.is_empty() {
             let set = self.set.take();
+            self.note_set();
+            let outer = std::mem::replace(&mut self.in_set, true);
             self.under(|| What::ActionSet, |x| x.actions(here, &set));
+            self.in_set = outer;
         }
     }
 
@@ -379,7 +469,7 @@ impl<'a> Xlate<'a> {
                 return self.missed(here, (table, onward), miss);
             };
             self.tell_table((table, onward), &t.classifier, rule);
-            self.out.credits.push(Credit::Rule(rule.counters.clone()));
+            self.out.credits.push(credit_of(rule));
             let saved = self.place();
             self.table = table;
             self.cookie = rule.cookie;
@@ -388,6 +478,11 @@ impl<'a> Xlate<'a> {
             if **i == Instructions::default() {
                 self.tell(|| What::Nothing);
             }
+            if let Some(meter) = i.meter {
+                self.tell(|| What::Meter(meter));
+                self.meter(here, meter);
+            }
+            self.rule = Some(rule.clone());
             let goes_on = self.actions(here, &i.apply);
             if self.freezing.is_some() {
                 return self.unroll(|| Frame::Rule(i.clone(), miss));
@@ -416,8 +511,12 @@ impl<'a> Xlate<'a> {
             self.tell(|| What::WriteActions(i.write.clone()));
         }
         for a in &i.write {
-            self.set.write(a);
+            if !self.set.write(a) {
+                self.fail(DropReason::TooManyActions);
+                return None;
+            }
         }
+        self.note_set();
         if !i.write.is_empty() {
             self.tell_set(What::Gathered);
         }
@@ -481,8 +580,63 @@ impl<'a> Xlate<'a> {
                     reason,
                     id,
                     userdata,
+                    meter,
                     ..
-                } => self.packet_in(here, *reason, *max_len, *id, userdata),
+                } => self.packet_in_metered(here, *reason, *max_len, *id, userdata, *meter),
+                Action::Enqueue { port, queue } => {
+                    let before = std::mem::replace(&mut self.queue, *queue);
+                    self.output(here, *port, 0);
+                    self.queue = before;
+                }
+                Action::SetQueue(queue) => self.queue = *queue,
+                Action::PopQueue => self.queue = 0,
+                Action::Group(id) => self.group(here, *id),
+                Action::Meter(id) => self.meter(here, *id),
+                Action::Learn(l) => self.learn(here, l),
+                Action::Multipath(m) => self.multipath(m),
+                Action::Bundle(b) => self.bundle(here, b),
+                Action::Push(source) => {
+                    let value = self.read(*source);
+                    if self.stack.len() >= STACK_MAX {
+                        self.fail(DropReason::TooManyActions);
+                        return true;
+                    }
+                    self.stack.push(value);
+                }
+                Action::Pop(target) => match self.stack.pop() {
+                    Some(value) => {
+                        self.load(*target, value);
+                        self.tell_now(*target);
+                    }
+                    None => self.tell(|| What::Warning("stack underflow".into())),
+                },
+                Action::Clone(inner) => self.aside(|x| {
+                    let kept = (x.stack.clone(), x.set.clone(), x.queue);
+                    x.deeper(|x| {
+                        x.actions(here, inner);
+                    });
+                    // What is set aside in the clone ends with it, and needs what it had.
+                    x.seal();
+                    (x.stack, x.set, x.queue) = kept;
+                    x.note_set();
+                }),
+                Action::CheckPktLarger { len, target } => match self.length {
+                    Some(length) => {
+                        self.load(*target, (length > u64::from(*len)).into());
+                        self.tell_now(*target);
+                    }
+                    // The packet says, once everything so far was done to it.
+                    None => {
+                        self.freeze(here, Reshape::Nothing);
+                        self.unroll(|| Frame::Actions(vec![a.clone()]));
+                    }
+                },
+                Action::FinTimeout { idle, hard } => {
+                    if let Some(rule) = self.rule.clone() {
+                        let credit = Credit::FinTimeout(here.0.clone(), rule, *idle, *hard);
+                        self.out.credits.push(credit);
+                    }
+                }
                 Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
                 Action::Load { target, value } => {
                     let (value, mask) = Action::load_as_masked(*target, *value);
@@ -568,7 +722,7 @@ impl<'a> Xlate<'a> {
         true
     }
 
-    fn deeper(&mut self, run: impl FnOnce(&mut Self)) {
+    pub(super) fn deeper(&mut self, run: impl FnOnce(&mut Self)) {
         if self.depth >= DEPTH_MAX {
             self.tell(|| What::Failure(format!("over max translation depth {DEPTH_MAX}")));
             return self.fail(DropReason::TooDeep);
@@ -591,7 +745,9 @@ impl<'a> Xlate<'a> {
         {
             self.key.set(Slot::InPort, p.0.into());
         }
+        let rule = self.rule.clone();
         self.deeper(|x| x.look_up(here, table, false));
+        self.rule = rule;
         self.key.set(Slot::InPort, old);
         (self.table, self.cookie, self.miss_rule) = saved;
         self.unroll(|| Frame::Return {
@@ -600,11 +756,15 @@ impl<'a> Xlate<'a> {
         });
     }
 
-    fn port_at(&self, state: &BridgeState, number: PortNo) -> Option<&'a Arc<PortEntry>> {
+    pub(super) fn port_at(
+        &self,
+        state: &BridgeState,
+        number: PortNo,
+    ) -> Option<&'a Arc<PortEntry>> {
         self.world.port(*state.ports.get(&number.0)?)
     }
 
-    fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
+    pub(super) fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
         let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
         match port {
             PortNo::IN_PORT => match self.port_at(here.1, in_port) {
@@ -618,16 +778,23 @@ impl<'a> Xlate<'a> {
             PortNo::FLOOD => self.flood(here.1, false),
             PortNo::ALL => self.flood(here.1, true),
             PortNo::CONTROLLER => {
-                let reason = match (self.packet_out, self.miss_rule) {
-                    (true, _) => PacketInReason::PacketOut,
-                    (_, true) => PacketInReason::NoMatch,
-                    _ => PacketInReason::Action,
+                let reason = if self.packet_out {
+                    PacketInReason::PacketOut
+                } else if self.in_group {
+                    PacketInReason::Group
+                } else if self.in_set {
+                    PacketInReason::ActionSet
+                } else if self.miss_rule {
+                    PacketInReason::NoMatch
+                } else {
+                    PacketInReason::Action
                 };
                 self.packet_in(here, reason, max_len, 0, &bytes::Bytes::new());
             }
             PortNo::TABLE => self.deeper(|x| {
-                x.packet_out = false;
+                let outer = std::mem::replace(&mut x.packet_out, false);
                 x.pipeline(here);
+                x.packet_out = outer;
             }),
             p if p == in_port => {
                 self.tell(|| What::Warning("skipping output to input port".into()));
@@ -671,6 +838,10 @@ impl<'a> Xlate<'a> {
         }
         let Some(peer) = port.patch else {
             self.commit();
+            if self.queue != self.wire_queue {
+                self.wire_queue = self.queue;
+                self.emit(DpAction::Queue(self.queue));
+            }
             return self.emit(DpAction::Output(port.index));
         };
         let Some(peer) = peer.and_then(|i| self.world.port(i)) else {
@@ -681,11 +852,23 @@ impl<'a> Xlate<'a> {
             .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
         // The other bridge sees the packet with registers and metadata empty, and what it does to
         // it stays there.
-        let seen = self.seen();
         let set = std::mem::take(&mut self.set);
-        let exit = self.exit;
-        let place = (self.table, self.cookie, self.miss_rule, self.packet_out);
-        self.packet_out = false;
+        let stack = std::mem::take(&mut self.stack);
+        let outer = (self.packet_out, self.in_group, self.in_set, self.queue);
+        (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, 0);
+        let place = self.place();
+        let rule = self.rule.take();
+        self.aside(|x| x.cross(peer));
+        self.set = set;
+        self.stack = stack;
+        (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
+        (self.table, self.cookie, self.miss_rule) = place;
+        self.rule = rule;
+    }
+
+    /// The packet comes in by the other end of a patch.
+    fn cross(&mut self, peer: &Arc<PortEntry>) {
+        self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
         for slot in [
             Slot::Metadata,
             Slot::Xxreg0,
@@ -697,10 +880,27 @@ impl<'a> Xlate<'a> {
         }
         self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
         self.deeper(|x| x.enter(peer));
+    }
+
+    /// What `run` does is done to a copy of the packet: neither its changes nor its end reach beyond.
+    pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self)) {
+        let seen = self.seen();
+        let exit = self.exit;
+        let metered = std::mem::take(&mut self.metered);
+        self.copies += 1;
+        run(self);
+        self.seal();
+        self.copies -= 1;
+        self.end_meters();
+        self.metered = metered;
         self.back_to(seen);
-        self.set = set;
         self.exit = exit || self.failed;
-        (self.table, self.cookie, self.miss_rule, self.packet_out) = place;
+    }
+
+    /// The field `actset_output` follows the action set.
+    pub(super) fn note_set(&mut self) {
+        let port = self.set.output();
+        self.key.set(Slot::ActsetOutput, port.0.into());
     }
 
     pub(super) fn emit(&mut self, action: DpAction) {
@@ -717,6 +917,18 @@ impl<'a> Xlate<'a> {
         max_len: u16,
         controller_id: u16,
         userdata: &bytes::Bytes,
+    ) {
+        self.packet_in_metered(here, reason, max_len, controller_id, userdata, None);
+    }
+
+    fn packet_in_metered(
+        &mut self,
+        here: Here,
+        reason: PacketInReason,
+        max_len: u16,
+        controller_id: u16,
+        userdata: &bytes::Bytes,
+        meter: Option<u32>,
     ) {
         let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
         if self
@@ -751,6 +963,7 @@ impl<'a> Xlate<'a> {
             controller_id,
             userdata: userdata.clone(),
             budget: self.budget,
+            meter: self.controller_meter(here, meter),
         };
         self.emit(DpAction::PacketIn(Arc::new(spec)));
     }

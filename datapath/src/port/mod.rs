@@ -92,6 +92,10 @@ pub trait Port: Send + Sync {
     fn set_config(&self, config: &InterfaceConfig) -> Result<(), PortError>;
     /// How often the link went up or down.
     fn link_resets(&self) -> u64;
+    /// The same as far as it was noticed: asks nobody. For every lookup of a flow that depends on the link.
+    fn link_resets_seen(&self) -> u64 {
+        self.link_resets()
+    }
     /// Counters the kind keeps beside the common ones, by OVS's names (`rx_...`, `ovs_tx_...`).
     fn extra_stats(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()

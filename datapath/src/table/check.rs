@@ -1,8 +1,12 @@
 //! Whether a flow-mod can be carried out: everything in it that the pipeline does not know, or that
 //! cannot be right, is refused here with the standard's error, before anything changes.
 
+mod steering;
+
 use super::classifier::matchable;
 use crate::flow::slot_bits;
+use crate::group::Groups;
+use crate::meter::Meters;
 use openflow::error::ErrorKind;
 use openflow::field::Prereq;
 use openflow::{Action, FieldId, FlowMod, Match, OfError, PortNo, Slot, Subfield};
@@ -16,6 +20,25 @@ pub struct Limits {
 
 /// Most actions of one rule.
 const ACTIONS_MAX: usize = 1024;
+/// How deep actions nest in each other.
+const NESTED_MAX: usize = 16;
+
+/// What actions are checked against, beside the packets they are for.
+pub(super) struct Scope<'a> {
+    pub(super) limits: &'a Limits,
+    pub(super) groups: &'a Groups,
+    pub(super) meters: &'a Meters,
+    /// Where the rule lies; none for packet-outs and buckets.
+    pub(super) table: Option<u8>,
+    /// Whether they are a packet-out's.
+    pub(super) packet_out: bool,
+    /// Whether they go into an action set.
+    pub(super) set: bool,
+    /// Whether nothing is known of the packets, so that what a field needs is seen only with the packet.
+    pub(super) blind: bool,
+    /// How many actions these are inside of.
+    pub(super) nested: usize,
+}
 
 fn error(kind: ErrorKind, detail: impl Into<String>) -> Result<(), OfError> {
     Err(OfError::new(kind, detail))
@@ -35,10 +58,21 @@ pub(super) fn matching(m: &Match) -> Result<(), OfError> {
 }
 
 /// Checks what a rule does.
-pub(super) fn instructions(m: &FlowMod, limits: &Limits) -> Result<(), OfError> {
+pub(super) fn instructions(
+    m: &FlowMod,
+    limits: &Limits,
+    groups: &Groups,
+    meters: &Meters,
+) -> Result<(), OfError> {
     let i = &m.instructions;
-    if i.meter.is_some() {
-        return error(ErrorKind::UnsupInst, "This version has no meters");
+    if let Some(id) = i.meter {
+        meter(id, meters)?;
+    }
+    if i.stat_trigger.is_some() {
+        return error(
+            ErrorKind::UnsupInst,
+            "This version does not tell of statistics by itself",
+        );
     }
     if let Some(t) = i.goto_table
         && (t <= m.table || t >= limits.tables)
@@ -53,8 +87,46 @@ pub(super) fn instructions(m: &FlowMod, limits: &Limits) -> Result<(), OfError> 
             ),
         );
     }
-    actions(&i.apply, &m.matching, Some(m.table), limits, false)?;
-    actions(&i.write, &m.matching, Some(m.table), limits, true)
+    let mut scope = Scope {
+        limits,
+        groups,
+        meters,
+        table: Some(m.table),
+        packet_out: false,
+        set: false,
+        blind: false,
+        nested: 0,
+    };
+    actions(&i.apply, &m.matching, &scope)?;
+    scope.set = true;
+    actions(&i.write, &m.matching, &scope)
+}
+
+/// Checks what a bucket of a group does: an action set, for packets of which nothing is known.
+pub(super) fn bucket(
+    list: &[Action],
+    limits: &Limits,
+    groups: &Groups,
+    meters: &Meters,
+) -> Result<(), OfError> {
+    let scope = Scope {
+        limits,
+        groups,
+        meters,
+        table: None,
+        packet_out: false,
+        set: true,
+        blind: true,
+        nested: 0,
+    };
+    actions(list, &Match::new(), &scope)
+}
+
+fn meter(id: u32, meters: &Meters) -> Result<(), OfError> {
+    match meters.get(id) {
+        Some(_) => Ok(()),
+        None => error(ErrorKind::InvalidMeter, format!("There is no meter {id}")),
+    }
 }
 
 /// What is known of packets while actions are checked: the match, and what actions before changed.
@@ -62,10 +134,12 @@ struct Known<'a> {
     matching: &'a Match,
     eth_type: Option<u64>,
     vlan: bool,
+    /// See [`Scope::blind`].
+    blind: bool,
 }
 
 impl Known<'_> {
-    fn of(matching: &Match) -> Known<'_> {
+    fn of(matching: &Match, blind: bool) -> Known<'_> {
         let exact = |slot| {
             let (value, mask) = matching.slot(slot);
             (mask == slot_bits(slot)).then_some(value as u64)
@@ -75,6 +149,7 @@ impl Known<'_> {
             matching,
             eth_type: exact(Slot::EthType),
             vlan: tci & tci_mask & 0x1000 != 0,
+            blind,
         }
     }
 
@@ -89,6 +164,9 @@ impl Known<'_> {
     }
 
     fn holds(&self, p: Prereq) -> bool {
+        if self.blind {
+            return true;
+        }
         let proto = |n| self.exact(Slot::NwProto) == Some(n);
         let v4 = self.eth_type == Some(0x0800);
         let v6 = self.eth_type == Some(0x86dd);
@@ -172,7 +250,7 @@ impl Known<'_> {
             );
         }
         // Setting the VLAN id of an untagged packet has nowhere to put it (but vlan_tci adds a tag).
-        if !self.holds(info.prereq) || field == FieldId::VlanVid && !self.vlan {
+        if !self.holds(info.prereq) || field == FieldId::VlanVid && !self.vlan && !self.blind {
             return error(
                 ErrorKind::MatchInconsistent,
                 format!("Setting {} needs a match on {:?}", info.name, info.prereq),
@@ -214,24 +292,28 @@ fn settable(slot: Slot) -> bool {
     )
 }
 
-/// Checks a list of actions. `table` is where the rule lies, none for a packet-out.
-pub(super) fn actions(
-    list: &[Action],
-    matching: &Match,
-    table: Option<u8>,
-    limits: &Limits,
-    set: bool,
-) -> Result<(), OfError> {
-    if list.len() > ACTIONS_MAX {
+/// Checks a list of actions, for packets of which `matching` is true.
+pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Result<(), OfError> {
+    if list.len() > ACTIONS_MAX || scope.nested > NESTED_MAX {
         return error(
             ErrorKind::TooManyActions,
-            format!("{} actions; at most {ACTIONS_MAX}", list.len()),
+            format!(
+                "{} actions inside of {} others; at most {ACTIONS_MAX} inside of {NESTED_MAX}",
+                list.len(),
+                scope.nested
+            ),
         );
     }
-    let mut known = Known::of(matching);
+    let mut known = Known::of(matching, scope.blind);
     for a in list {
+        if scope.set && !crate::pipeline::is_for_sets(a) {
+            return error(
+                ErrorKind::BadActionType,
+                format!("{a:?} is not for action sets and buckets"),
+            );
+        }
         match a {
-            Action::Output { port, .. } => output(*port, table.is_none())?,
+            Action::Output { port, .. } => output(*port, scope.packet_out)?,
             Action::OutputTrunc { port, max_len } => {
                 // Less is no Ethernet frame.
                 if *max_len < 14 {
@@ -249,9 +331,9 @@ pub(super) fn actions(
                 }
             }
             Action::OutputReg { source, .. } => known.read(*source)?,
-            Action::Controller { pause, .. } => {
-                if *pause {
-                    return error(ErrorKind::BadArgument, "controller(pause) is not known");
+            Action::Controller { meter: id, .. } => {
+                if let Some(id) = id {
+                    meter(*id, scope.meters)?;
                 }
             }
             Action::SetField { field, value, mask } => {
@@ -306,31 +388,6 @@ pub(super) fn actions(
                     return error(ErrorKind::MatchInconsistent, "dec_ttl needs a match on IP");
                 }
             }
-            Action::Resubmit {
-                in_port,
-                table: to,
-                ct,
-            } => {
-                if set {
-                    return error(ErrorKind::BadActionType, "resubmit is not for action sets");
-                }
-                if *ct {
-                    return error(ErrorKind::BadArgument, "resubmit(ct) is not known");
-                }
-                if to.is_some_and(|t| t >= limits.tables) || in_port.is_none() && to.is_none() {
-                    return error(
-                        ErrorKind::BadTableId,
-                        format!("resubmit: tables are 0 to {}", limits.tables - 1),
-                    );
-                }
-            }
-            Action::Exit | Action::Note(_) => {}
-            Action::Group(_) => {
-                return error(ErrorKind::BadOutGroup, "This version has no groups");
-            }
-            Action::Enqueue { .. } | Action::SetQueue(_) | Action::PopQueue => {
-                return error(ErrorKind::BadQueue, "This version has no queues");
-            }
             Action::PushMpls(eth_type) => {
                 known.mpls_type(*eth_type)?;
                 known.eth_type = Some((*eth_type).into());
@@ -340,13 +397,7 @@ pub(super) fn actions(
                 known.eth_type = Some((*eth_type).into());
             }
             Action::DecMplsTtl | Action::CopyTtlOut | Action::CopyTtlIn => known.mpls()?,
-            #[allow(unreachable_patterns, reason = "the model grows")]
-            other => {
-                return error(
-                    ErrorKind::BadActionType,
-                    format!("{other:?} is not carried out by this version"),
-                );
-            }
+            other => steering::check(other, list, matching, &known, scope)?,
         }
     }
     Ok(())

@@ -6,14 +6,22 @@
 
 mod check;
 mod classifier;
+mod learned;
+mod objects;
 mod rule;
 mod shared;
+mod users;
 
 pub use check::Limits;
 pub use classifier::{CELLS_MAX, Cells, Changes, Classifier, Pattern};
+pub(crate) use rule::shorter;
 pub use rule::{Counters, Rule};
+pub(crate) use users::each_action;
+pub use users::{Object, PLACES};
 
 use crate::clock::Now;
+use crate::group::Groups;
+use crate::meter::Meters;
 use openflow::error::ErrorKind;
 use openflow::{
     FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, FlowUpdate, Match,
@@ -112,6 +120,14 @@ pub struct Tables {
     changed: [u64; 4],
     /// Whether a table came since.
     came: bool,
+    /// The group table.
+    pub(crate) groups: Groups,
+    /// The meter table.
+    pub(crate) meters: Meters,
+    users: users::Users,
+    learned: learned::Learned,
+    /// Places of groups and meters changed since the last publication, a bit each.
+    changed_objects: u64,
 }
 
 impl Tables {
@@ -146,9 +162,15 @@ impl Tables {
         let end = rule.end();
         let old = self.table_mut(rule.table).classifier.insert(rule.clone());
         match old {
-            Some(old) => self.untime(&old),
+            Some(old) => {
+                self.untime(&old);
+                self.users.went(&old);
+                self.learned_went(&old);
+            }
             None => self.len += 1,
         }
+        self.users.came(&rule);
+        self.learned_came(&rule);
         if let Some((end, _)) = end {
             self.time(rule, end);
         }
@@ -171,7 +193,11 @@ impl Tables {
         self.untime(rule);
         let table = self.table_mut(rule.table);
         let gone = table.classifier.remove(&rule.pattern, rule.priority);
-        self.len -= usize::from(gone.is_some());
+        if let Some(gone) = gone {
+            self.len -= 1;
+            self.users.went(&gone);
+            self.learned_went(&gone);
+        }
         if self.len == 0 {
             self.shared.clear();
         }
@@ -245,7 +271,7 @@ impl Tables {
         }
         check::matching(&m.matching)?;
         if !deletes {
-            check::instructions(m, limits)?;
+            check::instructions(m, limits, &self.groups, &self.meters)?;
         }
         match m.command {
             FlowModCommand::Add => self.add(m, now, effects),
@@ -257,7 +283,9 @@ impl Tables {
                 self.delete(m, effects);
                 Ok(())
             }
-        }
+        }?;
+        self.forget_orphans(effects);
+        Ok(())
     }
 
     fn add(&mut self, m: &FlowMod, now: Now, effects: &mut Effects) -> Result<(), OfError> {
@@ -314,6 +342,55 @@ impl Tables {
         Ok(())
     }
 
+    /// Puts in the rule that a packet made, or tells one that is there already that it was made again: its hard timeout
+    /// begins anew.
+    pub(crate) fn teach(
+        &mut self,
+        m: &FlowMod,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), OfError> {
+        let same = |r: &&Arc<Rule>| {
+            r.cookie == m.cookie
+                && r.flags == m.flags
+                && (r.idle_timeout, r.hard_timeout) == (m.idle_timeout, m.hard_timeout)
+                && *r.instructions == m.instructions
+        };
+        let pattern = Pattern::new(&m.matching);
+        let there = self
+            .get(m.table)
+            .and_then(|t| t.classifier.find(&pattern, m.priority));
+        match there.filter(same) {
+            Some(rule) => {
+                let rule = Rule {
+                    modified: now,
+                    ..(**rule).clone()
+                };
+                self.put(Arc::new(rule));
+            }
+            None => self.add(m, now, effects)?,
+        }
+        self.forget_orphans(effects);
+        Ok(())
+    }
+
+    /// Shortens the timeouts of a rule that a connection ended by, if it is there still.
+    pub(crate) fn shorten(&mut self, rule: &Rule, idle: u16, hard: u16) {
+        let table = self.get(rule.table);
+        let there = table.and_then(|t| t.classifier.find(&rule.pattern, rule.priority));
+        if let Some(r) = there
+            && r.id == rule.id
+        {
+            let (idle_timeout, hard_timeout) = r.shortened(idle, hard);
+            let rule = Rule {
+                idle_timeout,
+                hard_timeout,
+                ..(**r).clone()
+            };
+            self.put(Arc::new(rule));
+        }
+    }
+
     /// Gives rules new instructions, and if asked for the cookie; whether there were any. Nothing to modify is no error
     /// (OpenFlow 1.3.5 6.4).
     fn modify(&mut self, m: &FlowMod, cookie: bool, now: Now, effects: &mut Effects) -> bool {
@@ -358,12 +435,14 @@ impl Tables {
             .filter(|(n, t)| (table == TABLE_ALL || table == *n) && !t.classifier.is_empty())
             .map(|(n, _)| n)
             .collect();
+        // Most rules are of no interest once they are gone.
+        let all = effects.watched || !self.users.is_empty() || !self.learned.is_empty();
         for n in tables {
             let rules: Vec<Arc<Rule>> = self
                 .get(n)
                 .into_iter()
                 .flat_map(|t| t.classifier.rules())
-                .filter(|r| effects.watched || r.flags.send_flow_rem || r.is_timed())
+                .filter(|r| all || r.flags.send_flow_rem || r.is_timed())
                 .cloned()
                 .collect();
             let t = self.table_mut(n);
@@ -372,30 +451,13 @@ impl Tables {
             self.len -= len;
             for rule in rules {
                 self.untime(&rule);
+                self.users.went(&rule);
+                self.learned_went(&rule);
                 effects.gone(rule, FlowRemovedReason::Delete);
             }
         }
         if self.len == 0 {
             self.shared.clear();
-        }
-    }
-
-    /// Ends the rules that `wanted` says, as when a group or a meter they use is deleted.
-    pub fn end(
-        &mut self,
-        reason: FlowRemovedReason,
-        wanted: impl Fn(&Rule) -> bool,
-        effects: &mut Effects,
-    ) {
-        let rules: Vec<Arc<Rule>> = self
-            .range(TABLE_ALL)
-            .flat_map(|t| t.classifier.rules())
-            .filter(|r| wanted(r))
-            .cloned()
-            .collect();
-        for rule in rules {
-            self.take(&rule);
-            effects.gone(rule, reason);
         }
     }
 
@@ -460,6 +522,7 @@ impl Tables {
                 None => self.untime(&rule),
             }
         }
+        self.forget_orphans(effects);
         any
     }
 
@@ -477,13 +540,26 @@ fn outputs(rule: &Rule, port: PortNo, group: Option<u32>) -> bool {
         && group.is_none_or(|g| rule.instructions.uses_group(g))
 }
 
-/// Checks the actions of a packet-out, for a packet of which `matching` is true.
-pub(crate) fn check_actions(
-    actions: &[openflow::Action],
-    matching: &Match,
-    limits: &Limits,
-) -> Result<(), OfError> {
-    check::actions(actions, matching, None, limits, false)
+impl Tables {
+    /// Checks the actions of a packet-out, for a packet of which `matching` is true.
+    pub(crate) fn check_actions(
+        &self,
+        actions: &[openflow::Action],
+        matching: &Match,
+        limits: &Limits,
+    ) -> Result<(), OfError> {
+        let scope = check::Scope {
+            limits,
+            groups: &self.groups,
+            meters: &self.meters,
+            table: None,
+            packet_out: true,
+            set: false,
+            blind: false,
+            nested: 0,
+        };
+        check::actions(actions, matching, &scope)
+    }
 }
 
 #[cfg(test)]

@@ -136,6 +136,14 @@ impl Rule {
         self.counters.reset();
     }
 
+    /// Its timeouts, no longer than these (0 for no bound).
+    pub(crate) fn shortened(&self, idle: u16, hard: u16) -> (u16, u16) {
+        (
+            shorter(self.idle_timeout, idle),
+            shorter(self.hard_timeout, hard),
+        )
+    }
+
     pub(super) fn is_timed(&self) -> bool {
         self.idle_timeout != 0 || self.hard_timeout != 0
     }
@@ -157,5 +165,13 @@ impl Rule {
             (Some(h), Some(i)) => Some(if i.0 < h.0 { i } else { h }),
             (h, i) => h.or(i),
         }
+    }
+}
+
+/// The shorter of two timeouts, of which 0 is none.
+pub(crate) fn shorter(a: u16, b: u16) -> u16 {
+    match (a, b) {
+        (0, n) | (n, 0) => n,
+        (a, b) => a.min(b),
     }
 }

@@ -1,10 +1,91 @@
 //! Counting: on the flow while packets come, to rules, tables and ports now and then.
 
 use super::Forwarder;
+use crate::bridge::World;
+use crate::engine::events::EventSender;
 use crate::packet::BATCH;
 use crate::pipeline::Credit;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// TCP flags that end a connection.
+pub(super) const FIN_OR_RST: u16 = 0x001 | 0x004;
+
+/// Packets that somebody is told of.
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub packets: u64,
+    pub bytes: u64,
+    /// Nanoseconds of the last of them.
+    pub used: u64,
+    /// Whether one of them ended a TCP connection.
+    pub fin: bool,
+}
+
+/// Tells of packets. Whether rules changed by it.
+pub(super) fn tell(credits: &[Credit], seen: Seen, world: &World, events: &EventSender) -> bool {
+    let Seen {
+        packets,
+        bytes,
+        used,
+        fin,
+    } = seen;
+    let mut changed = false;
+    for c in credits {
+        match c {
+            Credit::Rule(r) | Credit::Group(r) => r.add(packets, bytes, used),
+            Credit::Uncounted {
+                counters,
+                packets: p,
+                bytes: b,
+            } => counters.add(packets * u64::from(*p), bytes * u64::from(*b), used),
+            Credit::Table(t, true) => t.matched.add(packets, bytes, used),
+            Credit::Table(t, false) => t.missed.add(packets, bytes, used),
+            Credit::Patch(out, into) => {
+                out.tx_packets.fetch_add(packets, Ordering::Relaxed);
+                out.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+                into.rx_packets.fetch_add(packets, Ordering::Relaxed);
+                into.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+            }
+            Credit::Lesson(lesson) => {
+                changed |= lesson.teach(Duration::from_nanos(used), fin, events);
+            }
+            Credit::FinTimeout(bridge, rule, idle, hard) => {
+                let short = rule.shortened(*idle, *hard);
+                if fin && short != (rule.idle_timeout, rule.hard_timeout) {
+                    let done: Result<(), ()> = bridge.update(|s| {
+                        s.tables.shorten(rule, *idle, *hard);
+                        Ok(())
+                    });
+                    changed |= done.is_ok();
+                }
+            }
+            Credit::Mac {
+                bridge,
+                vlan,
+                mac,
+                port,
+            } => {
+                let max = bridge.state.load().config.mac_table_size;
+                // Its port may be gone, and the number another's.
+                let there = world.port(*port).is_some_and(|p| p.bridge == bridge.id);
+                if !there {
+                    continue;
+                }
+                // A host that moved meanwhile stays where it was seen last.
+                let elsewhere = bridge
+                    .fdb
+                    .lock()
+                    .lookup(crate::mac::key(*vlan, *mac))
+                    .is_some_and(|p| p != *port);
+                if !elsewhere {
+                    bridge.learn(*vlan, *mac, *port, Duration::from_nanos(used), max);
+                }
+            }
+        }
+    }
+    changed
+}
 
 impl Forwarder {
     /// Counts a packet to its flow. Says where the flow sends if that is all it does.
@@ -18,7 +99,7 @@ impl Forwarder {
         f.bytes += bytes;
         f.used = self.now;
         let key = &self.keys.keys[i];
-        if key.len == 6 {
+        if key.len >= 6 {
             f.tcp_flags |= (key.words[5] >> 16) as u16;
         }
         f.single
@@ -26,50 +107,17 @@ impl Forwarder {
 
     /// Hands a flow's counts on to whom they belong.
     pub(super) fn hand_on(&mut self, flow: u32) {
-        let now = Duration::from_nanos(self.now);
         let f = &mut self.flows[flow as usize];
         if f.packets == 0 {
             return;
         }
-        for c in &f.body.credits {
-            match c {
-                Credit::Rule(r) => r.add(f.packets, f.bytes, f.used),
-                Credit::Table(t, true) => t.matched.add(f.packets, f.bytes, f.used),
-                Credit::Table(t, false) => t.missed.add(f.packets, f.bytes, f.used),
-                Credit::Patch(out, into) => {
-                    out.tx_packets.fetch_add(f.packets, Ordering::Relaxed);
-                    out.tx_bytes.fetch_add(f.bytes, Ordering::Relaxed);
-                    into.rx_packets.fetch_add(f.packets, Ordering::Relaxed);
-                    into.rx_bytes.fetch_add(f.bytes, Ordering::Relaxed);
-                }
-                Credit::Mac {
-                    bridge,
-                    vlan,
-                    mac,
-                    port,
-                } => {
-                    let max = bridge.state.load().config.mac_table_size;
-                    let used = Duration::from_nanos(f.used).min(now);
-                    // Its port may be gone, and the number another's.
-                    let there = self
-                        .world
-                        .port(*port)
-                        .is_some_and(|p| p.bridge == bridge.id);
-                    if !there {
-                        continue;
-                    }
-                    // A host that moved meanwhile stays where it was seen last.
-                    let elsewhere = bridge
-                        .fdb
-                        .lock()
-                        .lookup(crate::mac::key(*vlan, *mac))
-                        .is_some_and(|p| p != *port);
-                    if !elsewhere {
-                        bridge.learn(*vlan, *mac, *port, used, max);
-                    }
-                }
-            }
-        }
+        let seen = Seen {
+            packets: f.packets,
+            bytes: f.bytes,
+            used: f.used,
+            fin: f.tcp_flags & FIN_OR_RST != 0,
+        };
+        tell(&f.body.credits, seen, &self.world, &self.events);
         f.body.total_packets += f.packets;
         f.body.total_bytes += f.bytes;
         f.packets = 0;

@@ -4,9 +4,11 @@ use super::Forwarder;
 use crate::action::{self, DpAction, PacketInSpec};
 use crate::config::Event;
 use crate::drop::DropReason;
+use crate::flow::{FlowKey, PACKET_WORDS, extract};
+use crate::meter::{self, Meter, Verdict};
 use crate::packet::{BATCH, Batch, Checksum, checksum};
 use crate::port::TxOutcome;
-use openflow::PacketIn;
+use openflow::{PacketIn, Slot};
 use std::sync::atomic::Ordering;
 
 /// Packet-ins caused by one port that may wait to be taken.
@@ -56,7 +58,20 @@ impl Forwarder {
         simple: bool,
         port: u32,
     ) {
-        for (n, a) in actions.iter().enumerate() {
+        self.run_from(batch, i, (actions, 0), simple, port);
+    }
+
+    /// As [`Forwarder::run_actions`], from the action of number `n` on.
+    pub(super) fn run_from(
+        &mut self,
+        batch: &mut Batch,
+        i: usize,
+        (actions, mut n): (&[DpAction], usize),
+        simple: bool,
+        port: u32,
+    ) {
+        while let Some(a) = actions.get(n) {
+            n += 1;
             match a {
                 DpAction::Output(to) if simple && !self.is_gathered(*to, i) => self.gather(*to, i),
                 DpAction::Output(to) => {
@@ -74,7 +89,7 @@ impl Forwarder {
                     action::set(batch.packet_mut(i), *slot, *value, *mask);
                 }
                 DpAction::PushMpls { .. } if !batch.packet(i).offload.is_done() => {
-                    return self.in_pieces(batch, i, &actions[n..], port);
+                    return self.in_pieces(batch, i, (actions, n - 1), port);
                 }
                 DpAction::PushMpls { eth_type, entry } => {
                     if !action::push_mpls(batch.packet_mut(i), *eth_type, *entry) {
@@ -88,9 +103,18 @@ impl Forwarder {
                 DpAction::Truncated { port: to, max_len } => {
                     self.truncated(batch, i, *to, *max_len as usize, port);
                 }
+                DpAction::Meter { meter, until } => {
+                    if !self.metered(batch, i, meter) {
+                        n = *until as usize;
+                        if n >= actions.len() {
+                            return self.drop(port, DropReason::Meter, 1);
+                        }
+                    }
+                }
+                DpAction::Queue(_) => {}
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
                 DpAction::Recirculate(frozen) => {
-                    let last = n + 1 == actions.len();
+                    let last = n == actions.len();
                     self.recirculate(batch, i, frozen, last, port);
                 }
             }
@@ -179,7 +203,29 @@ impl Forwarder {
         left == 0
     }
 
+    /// Whether a packet comes through a meter, which may mark it.
+    fn metered(&mut self, batch: &mut Batch, i: usize, meter: &Meter) -> bool {
+        let p = batch.packet_mut(i);
+        match meter.pass(p.len() as u64, self.now) {
+            Verdict::Pass => true,
+            Verdict::Drop => false,
+            Verdict::Remark(levels) => {
+                let mut words = [0; PACKET_WORDS];
+                let n = extract(p, 0, &mut words);
+                let tos = FlowKey::from_packet(&words, n).get64(Slot::NwTos) as u8;
+                let tos = meter::remarked(tos, levels);
+                action::set(p, Slot::NwTos, tos.into(), 0xfc);
+                true
+            }
+        }
+    }
+
     pub(super) fn packet_in(&mut self, batch: &Batch, i: usize, spec: &PacketInSpec, port: u32) {
+        if let Some(m) = &spec.meter
+            && m.pass(batch.packet(i).len() as u64, self.now) == Verdict::Drop
+        {
+            return self.drop(port, DropReason::Meter, 1);
+        }
         let budget = self
             .lanes
             .get(spec.budget as usize)

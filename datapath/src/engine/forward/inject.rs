@@ -1,13 +1,13 @@
 //! Packets that controllers give.
 
 use super::Forwarder;
+use super::account::{FIN_OR_RST, Seen, tell};
 use crate::cache::shape;
 use crate::drop::DropReason;
-use crate::flow::{FlowKey, PACKET_WORDS, extract};
+use crate::flow::{FlowKey, PACKET_WORDS, PacketKey, extract};
 use crate::packet::{Batch, OwnedPacket};
-use crate::pipeline::{Credit, Translation, Xlate};
+use crate::pipeline::{Translation, Xlate};
 use openflow::{Action, PortNo};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A packet given by a controller.
@@ -20,6 +20,11 @@ pub struct Injected {
     pub in_port: PortNo,
     /// What to do.
     pub actions: Vec<Action>,
+}
+
+/// The TCP flags of a packet, by its key; none if it is another.
+pub(super) fn tcp_flags(words: &PacketKey) -> u16 {
+    (words[5] >> 16) as u16
 }
 
 impl Forwarder {
@@ -42,13 +47,13 @@ impl Forwarder {
         let key = FlowKey::from_packet(&words, len);
         let now = Duration::from_nanos(self.now);
         let world = self.world.clone();
-        let t = Xlate::new(&world, key, now, true).run_actions(
+        let t = Xlate::new(&world, key, now, true).long(bytes).run_actions(
             injected.bridge,
             injected.in_port,
             &injected.actions,
         );
         self.recirculations = 0;
-        self.carry_out(batch, 0, &t, bytes, port);
+        self.carry_out(batch, 0, &t, (bytes, tcp_flags(&words)), port);
         self.send_gathered(batch, port);
         batch.clear();
     }
@@ -59,22 +64,19 @@ impl Forwarder {
         batch: &mut Batch,
         i: usize,
         t: &Translation,
-        bytes: u64,
+        (bytes, tcp_flags): (u64, u16),
         port: u32,
     ) {
-        for c in &t.credits {
-            match c {
-                Credit::Rule(r) => r.add(1, bytes, self.now),
-                Credit::Table(t, true) => t.matched.add(1, bytes, self.now),
-                Credit::Table(t, false) => t.missed.add(1, bytes, self.now),
-                Credit::Patch(out, into) => {
-                    out.tx_packets.fetch_add(1, Ordering::Relaxed);
-                    out.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
-                    into.rx_packets.fetch_add(1, Ordering::Relaxed);
-                    into.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
-                }
-                Credit::Mac { .. } => {}
-            }
+        let seen = Seen {
+            packets: 1,
+            bytes,
+            used: self.now,
+            fin: tcp_flags & FIN_OR_RST != 0,
+        };
+        let changed = tell(&t.credits, seen, &self.world, &self.events);
+        if changed {
+            // Whoever comes next sees what this one taught.
+            self.refresh();
         }
         if t.actions.is_empty() {
             return self.drop(port, t.drop.unwrap_or(DropReason::NoOutput), 1);

@@ -7,7 +7,7 @@ use crate::cache::{self, Flow, NONE, packet_mask};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, PacketKey};
 use crate::packet::BATCH;
-use crate::pipeline::{Translation, Xlate};
+use crate::pipeline::{Credit, Translation, Xlate};
 use std::time::Duration;
 
 /// Over a bound, how seldom a new flow or mask takes the place of an old one.
@@ -74,6 +74,24 @@ impl Forwarder {
             .run(entry)
     }
 
+    /// Makes the rules that a translation learned, before any other packet is looked up. The translation itself is of the time
+    /// before.
+    fn teach(&mut self, t: &Translation) {
+        if !t.teaches {
+            return;
+        }
+        let now = Duration::from_nanos(self.now);
+        let mut changed = false;
+        for c in &t.credits {
+            if let Credit::Lesson(lesson) = c {
+                changed |= lesson.teach(now, false, &self.events);
+            }
+        }
+        if changed {
+            self.refresh();
+        }
+    }
+
     /// Whether a flow is right as of now; if it is not, it is taken out.
     pub(super) fn revalidate(&mut self, flow: u32) -> bool {
         let f = &self.flows[flow as usize];
@@ -89,13 +107,16 @@ impl Forwarder {
         }
         self.counts.revalidated += 1;
         let t = self.translate(&f.body.key, f.body.port, true, Translation::default());
-        if packet_mask(&t.mask) != f.body.mask {
+        let (epoch, world) = (self.epoch, self.world.version);
+        let same = packet_mask(&t.mask) == f.body.mask;
+        self.teach(&t);
+        if !same {
             self.remove_flow(flow);
             return false;
         }
         // Counts so far belong to what was right until now.
         self.hand_on(flow);
-        self.flows[flow as usize].set(t, self.epoch, self.world.version);
+        self.flows[flow as usize].set(t, epoch, world);
         true
     }
 
@@ -105,18 +126,20 @@ impl Forwarder {
         // Packet `i`'s own place is only used for what is not kept: its lists are free until then.
         let spare = self.flows[i].take();
         let t = self.translate(words, port, true, spare);
+        let (epoch, world) = (self.epoch, self.world.version);
+        self.teach(&t);
         let mask = packet_mask(&t.mask);
         let cache = &mut self.lanes[port as usize].cache;
         if let Some(f) = cache.known(words, &mask, first == First::Wildcard, &self.hasher) {
             self.hand_on(f);
-            self.flows[f as usize].set(t, self.epoch, self.world.version);
+            self.flows[f as usize].set(t, epoch, world);
             return f;
         }
         let Some(at) = self.place(&mask, port) else {
             self.counts.unkept += 1;
             let f = &mut self.flows[i];
             f.body.port = port;
-            f.set(t, self.epoch, self.world.version);
+            f.set(t, epoch, world);
             return i as u32;
         };
         let f = &mut self.flows[at as usize];
@@ -132,7 +155,7 @@ impl Forwarder {
         f.body.mask = mask;
         (f.body.total_packets, f.body.total_bytes) = (0, 0);
         let old = f.take();
-        f.set(t, self.epoch, self.world.version);
+        f.set(t, epoch, world);
         self.flows[i].give(old);
         let cache = &mut self.lanes[port as usize].cache;
         cache.insert(at, &self.hasher, &self.flows);

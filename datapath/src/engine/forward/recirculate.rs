@@ -1,7 +1,8 @@
 //! Packets whose headers change so that their key has to be read again, and other work on copies.
 
 use super::Forwarder;
-use crate::action::{self, DpAction};
+use super::inject::tcp_flags;
+use crate::action::{self, DpAction, Reshape};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, extract};
 use crate::packet::{Batch, Checksum, Offload, OwnedPacket, checksum, segment};
@@ -32,7 +33,7 @@ impl Forwarder {
         if self.recirculations > RECIRCULATIONS_MAX {
             return self.drop(port, DropReason::TooManyResubmits, 1);
         }
-        if !batch.packet(i).offload.is_done() {
+        if !batch.packet(i).offload.is_done() && frozen.reshape != Reshape::Nothing {
             let pieces = self.pieces(batch, i, port);
             for piece in &pieces {
                 self.apart(batch, port, |x, own| {
@@ -69,8 +70,9 @@ impl Forwarder {
         let world = self.world.clone();
         let t = Xlate::new(&world, key, Duration::from_nanos(self.now), true)
             .reusing(lists)
+            .long(bytes)
             .resume(frozen);
-        self.carry_out(batch, i, &t, bytes, port);
+        self.carry_out(batch, i, &t, (bytes, tcp_flags(&words)), port);
         self.spares.push((spare, t));
     }
 
@@ -85,14 +87,20 @@ impl Forwarder {
         pieces
     }
 
-    /// Does `actions` to each of what a packet with work left to do comes down to: nobody could do that work later.
-    pub(super) fn in_pieces(&mut self, batch: &Batch, i: usize, actions: &[DpAction], port: u32) {
+    /// Does `actions` from number `from` on to each of what a packet with work left to do comes down to: nobody could do that work later.
+    pub(super) fn in_pieces(
+        &mut self,
+        batch: &Batch,
+        i: usize,
+        (actions, from): (&[DpAction], usize),
+        port: u32,
+    ) {
         for piece in &self.pieces(batch, i, port) {
             self.apart(batch, port, |x, own| {
                 // SAFETY: `piece` outlives its batch, which is cleared before this returns.
                 if unsafe { own.push_borrowed(piece) } {
                     action::find_headers(own.packet_mut(0));
-                    x.run_actions(own, 0, actions, false, port);
+                    x.run_from(own, 0, (actions, from), false, port);
                 }
             });
         }

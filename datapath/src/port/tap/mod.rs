@@ -237,6 +237,10 @@ impl Port for Control {
         self.0.resets.load(Ordering::Relaxed)
     }
 
+    fn link_resets_seen(&self) -> u64 {
+        self.0.resets.load(Ordering::Relaxed)
+    }
+
     fn change_count(&self) -> u64 {
         self.0.refresh();
         self.0.changes.load(Ordering::Relaxed)

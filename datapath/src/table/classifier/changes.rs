@@ -57,6 +57,14 @@ impl Cells {
         }
     }
 
+    /// Those of a lookup that any change of the table concerns.
+    pub fn any() -> Cells {
+        Cells {
+            len: CELLS_MAX as u8 + 1,
+            ..Cells::default()
+        }
+    }
+
     /// How many; none if there were too many to note.
     pub fn count(&self) -> Option<usize> {
         let n = usize::from(self.len);

@@ -1,0 +1,75 @@
+//! A rate that threads share without a lock: a bucket of tokens, filled by time.
+//!
+//! Two numbers are kept. `filled` is the instant up to which the bucket was filled; who moves it on is who fills in what came
+//! since, so that each nanosecond is credited once, by one thread. `tokens` is what is there. Between the two steps of one
+//! thread another may see the bucket a little emptier than it is, never fuller. A thread whose `now` lies behind fills
+//! nothing.
+//!
+//! Everything is in whole numbers that do not overflow: a kbit/s is a millionth of a bit in a nanosecond, a packet/s a
+//! billionth of a packet, and these are the units; the largest bucket has 2^32 * 10^9 of them.
+
+use crate::clock::Now;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+/// What a bit costs a rate in kbit/s.
+pub const BIT: u64 = 1_000_000;
+/// What a packet costs a rate in packets/s.
+pub const PACKET: u64 = 1_000_000_000;
+/// What a kbit or a packet of burst is.
+const BURST: i64 = 1_000_000_000;
+
+/// See the module's essay.
+#[derive(Debug)]
+pub struct Rate {
+    rate: u64,
+    most: i64,
+    filled: AtomicU64,
+    tokens: AtomicI64,
+}
+
+impl Rate {
+    /// `rate` kbit (or packets) a second, and `burst` kbit (or packets) at once, all of which is there.
+    pub fn new(rate: u32, burst: u32, now: Now) -> Rate {
+        let most = i64::from(burst) * BURST;
+        Rate {
+            rate: rate.into(),
+            most,
+            filled: AtomicU64::new(now.as_nanos() as u64),
+            tokens: AtomicI64::new(most),
+        }
+    }
+
+    /// Takes `cost` if it is there; `now` is in nanoseconds.
+    #[inline]
+    pub fn take(&self, cost: u64, now: u64) -> bool {
+        self.fill(now);
+        let Ok(cost) = i64::try_from(cost) else {
+            return false;
+        };
+        let enough = |t: i64| (t >= cost).then(|| t - cost);
+        self.tokens
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
+            .is_ok()
+    }
+
+    #[inline]
+    fn fill(&self, now: u64) {
+        let filled = self.filled.load(Ordering::Acquire);
+        if now <= filled {
+            return;
+        }
+        if self
+            .filled
+            .compare_exchange(filled, now, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
+            return;
+        }
+        let new = u128::from(now - filled) * u128::from(self.rate);
+        let new = i64::try_from(new).unwrap_or(i64::MAX);
+        let fill = |t: i64| Some(t.saturating_add(new).min(self.most));
+        let _ = self
+            .tokens
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, fill);
+    }
+}
