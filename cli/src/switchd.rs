@@ -134,6 +134,7 @@ fn prepare(args: Vec<OsString>) -> Result<Option<Plan>, String> {
     };
     let database = database.parse::<Target>().map_err(|e| e.to_string())?;
     let mut options = switchd::Options::new(database, run_dir);
+    options.controller_tls = tls.clone();
     options.tls = Tls::new(tls).map_err(|e| e.to_string())?;
     options.forwarding_threads = threads;
     options.enable_dummy = dummy;

@@ -254,6 +254,10 @@ async fn serve_all(
     };
 
     let mut options = switchd::Options::new(Target::Unix(socket), run_dir.clone());
+    // Those of the database's row are read from there.
+    options.controller_tls = plan
+        .tls
+        .map(|v| (!v.starts_with("db:")).then(|| v.to_owned()));
     options.forwarding_threads = plan.threads;
     options.enable_dummy = plan.dummy;
     options.unixctl = plan.settings.unixctl.clone();

@@ -12,7 +12,8 @@ use crate::switch::Switch;
 use anyhow::Context as _;
 use datapath::{Clock, Config, Event, Events};
 use ovsdb::{
-    ClientError, ClientOptions, DATABASE, Datum, Session, SessionOptions, Target, Tls, Transaction,
+    ClientError, ClientOptions, DATABASE, Datum, Session, SessionOptions, Target, Tls, TlsOptions,
+    Transaction,
 };
 use std::future::Future;
 use std::os::fd::{AsRawFd, RawFd};
@@ -30,6 +31,8 @@ pub struct Options {
     pub database: Target,
     /// Keys and certificates, where [`Options::database`] is `ssl:` or `pssl:`.
     pub tls: Tls,
+    /// The same for controllers, where the database's `SSL` row does not say otherwise.
+    pub controller_tls: TlsOptions,
     /// Where sockets and the pid file go.
     pub run_dir: PathBuf,
     /// Forwarding threads, at least one.
@@ -56,6 +59,7 @@ impl Options {
         Options {
             database,
             tls: Tls::default(),
+            controller_tls: TlsOptions::default(),
             run_dir: run_dir.into(),
             forwarding_threads: 1,
             pin: None,
@@ -192,11 +196,19 @@ async fn pump(
                         packet: packet_in,
                         max_len,
                         controller_id,
+                        buffer: None,
                     },
                     Event::FlowRemoved { removed, .. } => Async::FlowRemoved(removed),
                     Event::PortStatus { reason, desc, .. } => Async::PortStatus(reason, desc),
-                    // Nobody asked to watch.
-                    Event::FlowUpdate { .. } => continue,
+                    Event::FlowUpdate {
+                        update,
+                        origin,
+                        version,
+                        ..
+                    } => {
+                        bridge.publish_update(&update, origin, version);
+                        continue;
+                    }
                 });
             }
             if n == 255 {
@@ -256,6 +268,8 @@ async fn follow(
                 let desired = desired::read(session.replica(), read);
                 // What the switch writes back is a change too, but none to act on.
                 if last.as_ref() != Some(&desired) {
+                    let of_row = desired.root.as_ref().and_then(|r| r.tls.clone());
+                    driver.set_tls(of_row.as_ref().unwrap_or(&options.controller_tls));
                     switch.configure(desired.clone(), false);
                     // What is new has counters at once.
                     next_statistics = Instant::now();

@@ -1,15 +1,16 @@
 //! A connection's [`openflow::session::Session`] as the connection tasks use it: messages come out one
-//! at a time, so that they can be handled at the pace at which answers leave.
+//! at a time, with their bytes, so that they can be handled at the pace at which answers leave. What is
+//! not handled yet stays undecoded, and is no more than was read at once.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use openflow::session::{CloseReason, End, Event, Session};
-use openflow::wire::{self, OF10, OF13};
+use openflow::wire::{self, Frame};
 use openflow::{FlowMod, Message};
 use std::collections::VecDeque;
 use std::time::Instant;
 
 /// Versions that the codec speaks, by the names of `Bridge.protocols`.
-pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow10", OF10), ("OpenFlow13", OF13)];
+pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow10", wire::OF10), ("OpenFlow13", wire::OF13)];
 
 /// Flow-mods that are carried out together: others that change flows wait that long.
 pub const FLOW_MODS_AT_ONCE: usize = 1024;
@@ -20,11 +21,14 @@ pub struct Incoming {
     pub xid: u32,
     /// The message.
     pub message: Message,
+    /// Its bytes (the last part's, of a multipart request).
+    pub raw: Bytes,
 }
 
 /// One end of a connection.
 pub struct Conversation {
     session: Option<Session>,
+    input: BytesMut,
     waiting: VecDeque<Incoming>,
     closed: Option<String>,
 }
@@ -37,26 +41,26 @@ impl Conversation {
             .filter(|(name, _)| protocols.is_empty() || protocols.iter().any(|p| p == name))
             .map(|(_, v)| *v)
             .collect();
-        if versions.is_empty() {
-            return Conversation {
-                session: None,
-                waiting: VecDeque::new(),
-                closed: Some(format!(
-                    "none of the bridge's protocols ({}) is supported, only {}",
-                    protocols.join(", "),
-                    SUPPORTED
-                        .iter()
-                        .map(|(n, _)| *n)
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                )),
-            };
-        }
-        Conversation {
-            session: Some(Session::new(End::Switch, &versions, None, Instant::now())),
+        let mut c = Conversation {
+            session: None,
+            input: BytesMut::new(),
             waiting: VecDeque::new(),
             closed: None,
+        };
+        if versions.is_empty() {
+            c.closed = Some(format!(
+                "none of the bridge's protocols ({}) is supported, only {}",
+                protocols.join(", "),
+                SUPPORTED
+                    .iter()
+                    .map(|(n, _)| *n)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ));
+        } else {
+            c.session = Some(Session::new(End::Switch, &versions, None, Instant::now()));
         }
+        c
     }
 
     /// The version agreed on, once it is.
@@ -71,14 +75,71 @@ impl Conversation {
 
     /// Takes bytes from the peer.
     pub fn receive(&mut self, bytes: &[u8]) {
+        if self.closed.is_none() {
+            self.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// The next message; `seen` is shown the bytes of every message that is looked at, also of those
+    /// that are answered or refused on the way.
+    pub fn next(&mut self, mut seen: impl FnMut(&[u8])) -> Option<Incoming> {
+        while self.waiting.is_empty() && self.look(&mut seen) {}
+        self.waiting.pop_front()
+    }
+
+    /// The flow-mods that come next, as long as no other message is between them, and `wanted` takes
+    /// them; at most [`FLOW_MODS_AT_ONCE`].
+    pub fn flow_mods(
+        &mut self,
+        wanted: impl Fn(&FlowMod) -> bool,
+        mut seen: impl FnMut(&[u8]),
+    ) -> Vec<(u32, Bytes, FlowMod)> {
+        let mut run = Vec::new();
+        while run.len() < FLOW_MODS_AT_ONCE {
+            while self.waiting.is_empty() && self.look(&mut seen) {}
+            let next = self
+                .waiting
+                .pop_front_if(|i| matches!(&i.message, Message::FlowMod(m) if wanted(m)));
+            let Some(Incoming {
+                xid,
+                raw,
+                message: Message::FlowMod(m),
+            }) = next
+            else {
+                break;
+            };
+            run.push((xid, raw, m));
+        }
+        run
+    }
+
+    /// Decodes one message; false if there is no whole one.
+    fn look(&mut self, seen: &mut impl FnMut(&[u8])) -> bool {
+        if self.closed.is_some() {
+            return false;
+        }
+        let raw = match wire::frame(&self.input) {
+            Frame::Incomplete => return false,
+            Frame::Message(n) => self.input.split_to(n),
+            // The session ends with it.
+            Frame::Broken(_) => self.input.split(),
+        }
+        .freeze();
+        seen(&raw);
+        self.decode(&raw);
+        true
+    }
+
+    fn decode(&mut self, raw: &Bytes) {
         let Some(session) = &mut self.session else {
             return;
         };
-        for event in session.receive(bytes, Instant::now()) {
+        for event in session.receive(raw, Instant::now()) {
             match event {
                 Event::Negotiated(_) => {}
                 Event::Message { xid, message } => {
-                    self.waiting.push_back(Incoming { xid, message });
+                    let raw = raw.clone();
+                    self.waiting.push_back(Incoming { xid, message, raw });
                 }
                 Event::Refused { xid, error } => {
                     tracing::debug!("message {xid:#x} was refused: {error}");
@@ -88,29 +149,15 @@ impl Conversation {
                         tracing::warn!("{reason}");
                     }
                     self.closed = Some(reason.to_string());
+                    self.input = BytesMut::new();
                 }
             }
         }
     }
 
-    /// The next message.
-    pub fn next(&mut self) -> Option<Incoming> {
-        self.waiting.pop_front()
-    }
-
-    /// The flow-mods that came next, as long as no other message is between them, and `wanted` takes them; at most
-    /// [`FLOW_MODS_AT_ONCE`].
-    pub fn flow_mods(&mut self, wanted: impl Fn(&FlowMod) -> bool) -> Vec<(u32, FlowMod)> {
-        let mut run = Vec::new();
-        while run.len() < FLOW_MODS_AT_ONCE
-            && let Some(next) = self
-                .waiting
-                .pop_front_if(|i| matches!(&i.message, Message::FlowMod(m) if wanted(m)))
-            && let Message::FlowMod(m) = next.message
-        {
-            run.push((next.xid, m));
-        }
-        run
+    /// Goes through what came as far as agreeing on a version needs.
+    pub fn negotiate(&mut self) {
+        while self.version().is_none() && self.look(&mut |_| {}) {}
     }
 
     /// Says something: an answer under its request's transaction id, anything else under 0.
@@ -134,16 +181,45 @@ impl Conversation {
         }
     }
 
-    /// A message's bytes, as they would be on this connection.
-    pub fn encode(&self, xid: u32, message: &Message) -> Bytes {
-        wire::encode(self.version().unwrap_or(OF13), xid, message).unwrap_or_default()
-    }
-
     /// What is to be written.
     pub fn take_output(&mut self) -> Bytes {
         self.session
             .as_mut()
             .map(Session::take_output)
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_seen_with_its_bytes_and_only_one_is_handed_out() {
+        let mut c = Conversation::new(&["OpenFlow13".to_owned()]);
+        let hello = [4, 0, 0, 8, 0, 0, 0, 1];
+        let echo = [4, 2, 0, 8, 0, 0, 0, 2];
+        let barrier = [4, 20, 0, 8, 0, 0, 0, 3];
+        c.receive(&[&hello[..], &echo, &barrier, &barrier[..5]].concat());
+        c.negotiate();
+        assert_eq!(c.version(), Some(4));
+        c.take_output();
+        let mut seen = Vec::new();
+        let m = c.next(|raw| seen.push(raw.to_vec())).unwrap();
+        assert_eq!(
+            (m.xid, m.message, &m.raw[..]),
+            (3, Message::BarrierRequest, &barrier[..])
+        );
+        assert_eq!(seen, [echo.to_vec(), barrier.to_vec()]);
+        assert_eq!(
+            c.take_output()[..],
+            [4, 3, 0, 8, 0, 0, 0, 2],
+            "an echo is answered"
+        );
+        assert!(c.next(|_| {}).is_none());
+        c.receive(&barrier[5..]);
+        assert!(c.next(|_| {}).is_some());
+        c.receive(&[4, 20, 0, 3, 0, 0, 0, 9]);
+        assert!(c.next(|_| {}).is_none() && c.failure().is_some());
     }
 }

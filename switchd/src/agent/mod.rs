@@ -5,29 +5,37 @@
 //! messages (packet-ins, removed flows, port changes) are put into each connection's bounded queue;
 //! each connection then decides whether its controller wants them.
 
-mod conversation;
+pub mod buffers;
+pub mod conversation;
+mod fail;
 pub mod failmode;
+pub mod fair;
 pub mod io;
 pub mod peer;
 pub mod rconn;
 pub mod roles;
 pub mod target;
+mod tlv;
 
 use crate::config::desired::{BridgeConf, ControllerConf};
 use crate::config::report::{self, ControllerReport};
-use crate::plane::Plane;
+use crate::plane::{Change, Plane};
 use crate::switch::RowReport;
-use failmode::{FAIL_OPEN_PRIORITY, FailModes, FlowChange};
+use buffers::{Buffers, Waiting};
+use failmode::FailModes;
+use fair::FairStats;
 use openflow::{
-    Action, FlowMod, FlowModCommand, FlowRemoved, Instructions, Match, PacketIn, PortDesc, PortNo,
-    PortReason, TABLE_ALL,
+    FlowRemoved, FlowUpdate, Message, OfError, PacketIn, PortDesc, PortNo, PortReason, Role,
+    RoleMsg, RoleReason, TlvMap, TlvTableCommand,
 };
-use rconn::{DEFAULT_PROBE, Now, Reconnect};
+use peer::Monitors;
+use rconn::{Now, Reconnect};
 use roles::Roles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc, watch};
+use tlv::TlvTable;
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 
 /// Tables that controllers see; one more is kept for the switch's own use.
 pub const TABLES: u8 = 254;
@@ -36,6 +44,8 @@ pub const TABLES: u8 = 254;
 pub const ASYNC_QUEUE: usize = 1024;
 /// Connections a bridge takes at a time, its controllers apart.
 pub const MAX_SERVICE_CONNECTIONS: usize = 128;
+/// `other_config:bundle-idle-timeout` where it is not set.
+pub const DEFAULT_BUNDLE_IDLE: Duration = Duration::from_secs(10);
 /// Messages kept for a slow snooper before it misses some.
 const SNOOP_QUEUE: usize = 1024;
 /// Cookie of the switch's own rules, by which they are kept out of controllers' sight.
@@ -52,14 +62,47 @@ pub enum Async {
         max_len: u16,
         /// Which controllers the action named, 0 for the usual ones.
         controller_id: u16,
+        /// Under which id the packet waits in the switch, if it does.
+        buffer: Option<u32>,
     },
     /// A flow ended.
     FlowRemoved(FlowRemoved),
     /// A port came, went or changed.
     PortStatus(PortReason, PortDesc),
+    /// A controller is no longer primary, since another is now.
+    Demoted {
+        /// Which connection.
+        who: ConnId,
+        /// Why.
+        reason: RoleReason,
+        /// What it is now.
+        role: RoleMsg,
+    },
+    /// Groups or meters were changed by a controller, for others to know.
+    Forward {
+        /// By which connection.
+        from: ConnId,
+        /// Transaction id of the change.
+        xid: u32,
+        /// The change.
+        message: Message,
+    },
+    /// A controller's connection came, went or changed its role.
+    ControllerStatus(openflow::ControllerStatus),
 }
 
-/// Names a connection within its bridge.
+/// Why a controller's status is told, `OFPCSR_*` (OpenFlow 1.5.1 7.3.5.19).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusReason {
+    /// Somebody asked.
+    Request = 0,
+    /// The connection came up or went down.
+    Channel = 1,
+    /// Its role changed.
+    Role = 2,
+}
+
+/// Names a connection within its bridge, from 1 on.
 pub type ConnId = u64;
 
 /// What a connection's task is told from outside.
@@ -73,9 +116,39 @@ pub enum Command {
     Close,
 }
 
+/// Who asks for a change, as the forwarding plane is told it: a connection and a transaction id. 0 is the
+/// switch itself.
+pub fn origin(id: ConnId, xid: u32) -> u64 {
+    id << 32 | u64::from(xid)
+}
+
+/// The connection and transaction id of an [`origin`].
+pub fn who(origin: u64) -> (ConnId, u32) {
+    (origin >> 32, origin as u32)
+}
+
 struct Subscriber {
+    kind: peer::Kind,
+    /// `PROTOCOL:ADDRESS:PORT` of the other side.
+    uri: String,
     queue: mpsc::Sender<Arc<Async>>,
     overflow: watch::Sender<bool>,
+    monitors: Arc<Mutex<Monitors>>,
+    wake: Arc<Notify>,
+}
+
+/// What a connection gets when it joins.
+pub struct Membership {
+    /// Its name.
+    pub id: ConnId,
+    /// Its asynchronous messages.
+    pub queue: mpsc::Receiver<Arc<Async>>,
+    /// Turns true when it must end because it was told too much.
+    pub overflow: watch::Receiver<bool>,
+    /// Its flow monitors.
+    pub monitors: Arc<Mutex<Monitors>>,
+    /// Says that its flow monitors have something to tell.
+    pub wake: Arc<Notify>,
 }
 
 /// A controller as configured, and the state its task keeps for the database.
@@ -100,6 +173,10 @@ pub struct ControllerStatus {
     pub accepted: Option<usize>,
     /// Why there can be no connection.
     pub problem: Option<String>,
+    /// Packet-ins that found too many waiting to be written.
+    pub dropped: u64,
+    /// What the limits on misses and on other packet-ins did.
+    pub limits: Option<[FairStats; 2]>,
 }
 
 /// What connections need to know of their bridge.
@@ -113,10 +190,13 @@ pub struct Identity {
     pub dp_sn: Option<String>,
     /// Allowed versions by name, empty for the default ones.
     pub protocols: Vec<String>,
+    /// `other_config:packet-buffers`.
+    pub packet_buffers: usize,
 }
 
 struct Inner {
     identity: Identity,
+    bundle_idle: Duration,
     fail: FailModes,
     roles: Roles,
     subscribers: BTreeMap<ConnId, Subscriber>,
@@ -126,6 +206,14 @@ struct Inner {
     dropped_packet_ins: u64,
     /// Primary controllers that speak a version in which unmatched packets go to controllers.
     legacy: BTreeSet<ConnId>,
+    buffers: Buffers,
+    tlv: TlvTable,
+    /// `OFPC_FRAG_*`.
+    fragments: u16,
+    /// Connections with flow monitors.
+    watchers: usize,
+    /// Whether the switch has put rules of its own into the tables.
+    hidden: bool,
 }
 
 /// A bridge's OpenFlow side.
@@ -149,6 +237,7 @@ impl Bridge {
             origin: std::time::Instant::now(),
             inner: Mutex::new(Inner {
                 identity: Identity::default(),
+                bundle_idle: DEFAULT_BUNDLE_IDLE,
                 fail,
                 roles: Roles::default(),
                 subscribers: BTreeMap::new(),
@@ -157,6 +246,11 @@ impl Bridge {
                 reconnects: 0,
                 dropped_packet_ins: 0,
                 legacy: BTreeSet::new(),
+                buffers: Buffers::default(),
+                tlv: TlvTable::default(),
+                fragments: 0,
+                watchers: 0,
+                hidden: false,
             }),
             snoop: broadcast::channel(SNOOP_QUEUE).0,
             closed: watch::Sender::new(false),
@@ -200,8 +294,11 @@ impl Bridge {
             dp_desc: conf.dp_desc.clone(),
             dp_sn: conf.dp_sn.clone(),
             protocols: conf.protocols.clone(),
+            packet_buffers: conf.packet_buffers,
         };
         let mut inner = self.lock();
+        inner.bundle_idle = conf.bundle_idle;
+        inner.buffers.set_limit(conf.packet_buffers);
         let renamed = inner.identity != Identity::default() && inner.identity != identity;
         inner.identity = identity;
         inner.controllers.retain(|target, c| {
@@ -286,27 +383,39 @@ impl Bridge {
         self.closed.subscribe()
     }
 
-    /// Enters a connection: its id, its queue of asynchronous messages, and a flag that turns true
-    /// when it must end because that queue ran over.
-    pub fn join(&self) -> (ConnId, mpsc::Receiver<Arc<Async>>, watch::Receiver<bool>) {
-        let (tx, rx) = mpsc::channel(ASYNC_QUEUE);
+    /// Enters a connection of a controller or tool at `uri`.
+    pub fn join(&self, kind: peer::Kind, uri: &str) -> Membership {
+        let (tx, queue) = mpsc::channel(ASYNC_QUEUE);
         let overflow = watch::Sender::new(false);
         let flag = overflow.subscribe();
         let mut inner = self.lock();
         let id = inner.next_conn;
         inner.next_conn += 1;
-        inner.subscribers.insert(
+        let monitors: Arc<Mutex<Monitors>> = Arc::default();
+        let wake = Arc::new(Notify::new());
+        let subscriber = Subscriber {
+            kind,
+            uri: uri.to_owned(),
+            queue: tx,
+            overflow,
+            monitors: monitors.clone(),
+            wake: wake.clone(),
+        };
+        inner.subscribers.insert(id, subscriber);
+        drop(inner);
+        self.tell_status(id, StatusReason::Channel, true);
+        Membership {
             id,
-            Subscriber {
-                queue: tx,
-                overflow,
-            },
-        );
-        (id, rx, flag)
+            queue,
+            overflow: flag,
+            monitors,
+            wake,
+        }
     }
 
     /// Forgets a connection.
     pub fn leave(&self, id: ConnId) {
+        self.tell_status(id, StatusReason::Channel, false);
         let mut inner = self.lock();
         inner.subscribers.remove(&id);
         inner.roles.leave(id);
@@ -332,9 +441,30 @@ impl Bridge {
 
     /// Tells every connection.
     pub fn publish(&self, event: Async) {
+        let mut inner = self.lock();
+        let event = match event {
+            Async::PacketIn {
+                packet,
+                max_len,
+                controller_id,
+                ..
+            } => {
+                let waiting = Waiting {
+                    in_port: PortNo(peer::in_port(&packet)),
+                    data: packet.data.clone(),
+                };
+                let buffer = inner.buffers.keep(waiting, self.now());
+                Async::PacketIn {
+                    packet,
+                    max_len,
+                    controller_id,
+                    buffer,
+                }
+            }
+            other => other,
+        };
         let event = Arc::new(event);
         let mut dropped = 0;
-        let mut inner = self.lock();
         for s in inner.subscribers.values() {
             if s.queue.try_send(event.clone()).is_err() {
                 match *event {
@@ -346,6 +476,165 @@ impl Bridge {
             }
         }
         inner.dropped_packet_ins += dropped;
+    }
+
+    /// Tells those who watch that a flow changed.
+    pub fn publish_update(&self, update: &FlowUpdate, origin: u64, version: u64) {
+        let inner = self.lock();
+        for (id, s) in &inner.subscribers {
+            let mut monitors = s.monitors.lock().unwrap_or_else(PoisonError::into_inner);
+            if monitors.is_empty() {
+                continue;
+            }
+            // What was left out cannot be told any more: whoever watched has to begin anew.
+            if *update == FlowUpdate::Paused {
+                s.overflow.send_replace(true);
+            } else if monitors.update(*id, update, origin, version) {
+                s.wake.notify_one();
+            }
+            if monitors.overrun() {
+                s.overflow.send_replace(true);
+            }
+        }
+        if *update == FlowUpdate::Paused && inner.watchers > 0 {
+            self.plane.watch_flows(&self.name, true);
+        }
+    }
+
+    /// Says that a connection with flow monitors came or went.
+    pub fn watch(&self, on: bool) {
+        let mut inner = self.lock();
+        let before = inner.watchers > 0;
+        inner.watchers = match on {
+            true => inner.watchers + 1,
+            false => inner.watchers.saturating_sub(1),
+        };
+        let after = inner.watchers > 0;
+        if before != after {
+            self.plane.watch_flows(&self.name, after);
+        }
+    }
+
+    /// Makes changes of flows and groups, all or none.
+    ///
+    /// # Errors
+    /// Which one failed and why.
+    pub fn change(&self, changes: &[Change], origin: u64) -> Result<(), (usize, OfError)> {
+        match changes {
+            [] => Ok(()),
+            _ => self.plane.changes_atomic(&self.name, changes, origin),
+        }
+    }
+
+    /// How fragments are treated, `OFPC_FRAG_*`.
+    pub fn fragments(&self) -> u16 {
+        self.lock().fragments
+    }
+
+    /// Treats fragments so.
+    ///
+    /// # Errors
+    /// The plane cannot.
+    pub fn set_fragments(&self, mode: u16) -> Result<(), OfError> {
+        let mut inner = self.lock();
+        if inner.fragments != mode {
+            self.plane.set_fragments(&self.name, mode)?;
+            inner.fragments = mode;
+        }
+        Ok(())
+    }
+
+    /// How long a bundle may lie untouched.
+    pub fn bundle_idle(&self) -> Duration {
+        self.lock().bundle_idle
+    }
+
+    /// Takes a packet that waits out of its buffer.
+    ///
+    /// # Errors
+    /// There is none under that id.
+    pub fn take_buffer(&self, id: u32, now: Now) -> Result<Waiting, OfError> {
+        self.lock().buffers.take(id, now)
+    }
+
+    /// Changes which tunnel options are fields.
+    ///
+    /// # Errors
+    /// As [`TlvTable::change`].
+    pub fn tlv_table_mod(&self, command: TlvTableCommand, maps: &[TlvMap]) -> Result<(), OfError> {
+        self.lock().tlv.change(command, maps, |_| false)
+    }
+
+    /// Which tunnel options are fields.
+    pub fn tlv_table(&self) -> Message {
+        let maps = self.lock().tlv.maps();
+        Message::TlvTableReply(tlv::SPACE as u32, tlv::FIELDS, maps)
+    }
+
+    /// Gives a connection the role it asks for. Before OpenFlow 1.2 there are no generations.
+    ///
+    /// # Errors
+    /// Its generation is stale.
+    pub fn request_role(
+        &self,
+        id: ConnId,
+        asked: RoleMsg,
+        generations: bool,
+    ) -> Result<RoleMsg, OfError> {
+        let (given, demoted) = self.with_roles(|r| match generations {
+            true => r.request(id, asked),
+            false => r.request_nicira(id, asked.role),
+        })?;
+        for who in demoted {
+            let role = RoleMsg {
+                role: Role::Secondary,
+                short_id: 0,
+                ..given
+            };
+            self.publish(Async::Demoted {
+                who,
+                reason: RoleReason::MasterRequest,
+                role,
+            });
+            self.tell_status(who, StatusReason::Role, true);
+        }
+        if asked.role != Role::NoChange {
+            self.tell_status(id, StatusReason::Role, true);
+        }
+        Ok(given)
+    }
+
+    fn status(
+        inner: &Inner,
+        id: ConnId,
+        reason: StatusReason,
+        up: bool,
+    ) -> Option<openflow::ControllerStatus> {
+        let s = inner.subscribers.get(&id)?;
+        (s.kind == peer::Kind::Primary).then(|| openflow::ControllerStatus {
+            id: inner.roles.short_id(id),
+            role: inner.roles.role(id),
+            reason: reason as u8,
+            up,
+            uri: s.uri.clone(),
+        })
+    }
+
+    fn tell_status(&self, id: ConnId, reason: StatusReason, up: bool) {
+        let status = Bridge::status(&self.lock(), id, reason, up);
+        if let Some(status) = status {
+            self.publish(Async::ControllerStatus(status));
+        }
+    }
+
+    /// The controllers' connections (OpenFlow 1.5.1 7.3.5.19).
+    pub fn controller_statuses(&self) -> Vec<openflow::ControllerStatus> {
+        let inner = self.lock();
+        inner
+            .subscribers
+            .keys()
+            .filter_map(|id| Bridge::status(&inner, *id, StatusReason::Request, true))
+            .collect()
     }
 
     /// Packet-ins that found a connection's queue full.
@@ -370,75 +659,9 @@ impl Bridge {
         self.snoop.subscribe()
     }
 
-    /// Fails open or recovers, as the controllers' state asks; to be called about once a second.
-    pub fn tick(&self) {
-        let now = self.now();
-        let mut inner = self.lock();
-        let mut gone: Option<Duration> = None;
-        let mut probe = Duration::ZERO;
-        for c in inner.controllers.values().filter(|c| !c.conf.service) {
-            let status = c.status.lock().unwrap_or_else(PoisonError::into_inner);
-            let d = match (&status.reconnect, status.accepted) {
-                (Some(r), _) => r.disconnected_for(now),
-                (None, Some(n)) if n > 0 => Duration::ZERO,
-                _ => now,
-            };
-            gone = Some(gone.map_or(d, |g| g.min(d)));
-            probe = probe.max(c.conf.probe.unwrap_or(DEFAULT_PROBE));
-        }
-        let change = gone.and_then(|gone| {
-            let change = inner.fail.tick(gone, probe);
-            if change == Some(FlowChange::FailOpen) {
-                tracing::warn!(
-                    target: "switchd::agent::failmode",
-                    "{}: could not connect to controller for {} seconds, failing open",
-                    self.name,
-                    gone.as_secs()
-                );
-            }
-            change
-        });
-        drop(inner);
-        self.change_flows(change);
-    }
-
-    fn change_flows(&self, change: Option<FlowChange>) {
-        let Some(change) = change else { return };
-        let delete = |cookie: Option<u64>| FlowMod {
-            command: FlowModCommand::Delete,
-            table: TABLE_ALL,
-            cookie: cookie.unwrap_or(0),
-            cookie_mask: cookie.map_or(0, |_| u64::MAX),
-            ..FlowMod::add(Match::new(), Instructions::default())
-        };
-        let normal = |priority: u16, cookie: u64| FlowMod {
-            priority,
-            cookie,
-            ..FlowMod::add(
-                Match::new(),
-                Instructions::apply(vec![Action::Output {
-                    port: PortNo::NORMAL,
-                    max_len: 0,
-                }]),
-            )
-        };
-        let mods = match change {
-            FlowChange::Flush { normal: false } => vec![delete(None)],
-            FlowChange::Flush { normal: true } => vec![delete(None), normal(0, 0)],
-            FlowChange::FailOpen => {
-                vec![delete(None), normal(FAIL_OPEN_PRIORITY, HIDDEN_COOKIE)]
-            }
-            FlowChange::Recover => {
-                tracing::info!(
-                    target: "switchd::agent::failmode",
-                    "{}: no longer in fail-open mode", self.name
-                );
-                vec![delete(Some(HIDDEN_COOKIE))]
-            }
-        };
-        if let Err((i, e)) = self.plane.flow_mods(&self.name, &mods) {
-            tracing::error!("{}: {change:?}: step {i} failed: {e}", self.name);
-        }
+    /// Whether the switch has put rules of its own into the tables.
+    pub fn has_hidden_flows(&self) -> bool {
+        self.lock().hidden
     }
 
     /// What the rows of the controllers should read.
@@ -455,6 +678,7 @@ impl Bridge {
                     ..ControllerReport::default()
                 };
                 r.notes.extend(status.problem.clone());
+                r.limits = status.limits;
                 if let Some(reconnect) = &status.reconnect {
                     r.connected = reconnect.is_connected();
                     r.state = Some(reconnect.state().name());
@@ -506,6 +730,9 @@ mod tests {
                 service: false,
                 rate_limit: None,
                 enable_async: true,
+                queue_size: 100,
+                dscp: 48,
+                auxiliary: 0,
                 notes: Vec::new(),
             },
         );

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub struct Roles {
     generation: Option<u64>,
     roles: BTreeMap<ConnId, Role>,
+    /// What controllers call themselves (OpenFlow 1.5).
+    short_ids: BTreeMap<ConnId, u16>,
 }
 
 impl Roles {
@@ -18,8 +20,18 @@ impl Roles {
         self.roles.get(&id).copied().unwrap_or(Role::Equal)
     }
 
-    /// Answers a role request of Nicira's, which knows no generations.
-    pub fn request_nicira(&mut self, id: ConnId, role: Role) -> Result<RoleMsg, OfError> {
+    /// The short id a connection gave itself, 0 for none.
+    pub fn short_id(&self, id: ConnId) -> u16 {
+        self.short_ids.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Answers a role request of Nicira's, which knows no generations: the answer, and who is no longer
+    /// primary by it.
+    pub fn request_nicira(
+        &mut self,
+        id: ConnId,
+        role: Role,
+    ) -> Result<(RoleMsg, Vec<ConnId>), OfError> {
         let known = self.generation;
         let answer = self.request(
             id,
@@ -33,8 +45,14 @@ impl Roles {
         Ok(answer)
     }
 
-    /// Answers a role request: the role it now has and the generation.
-    pub fn request(&mut self, id: ConnId, asked: RoleMsg) -> Result<RoleMsg, OfError> {
+    /// Answers a role request: the role it now has and the generation, and who is no longer primary by
+    /// it.
+    pub fn request(
+        &mut self,
+        id: ConnId,
+        asked: RoleMsg,
+    ) -> Result<(RoleMsg, Vec<ConnId>), OfError> {
+        let mut demoted = Vec::new();
         match asked.role {
             Role::NoChange => {}
             Role::Equal => {
@@ -51,23 +69,31 @@ impl Roles {
                 }
                 self.generation = Some(asked.generation);
                 if asked.role == Role::Primary {
-                    for role in self.roles.values_mut().filter(|r| **r == Role::Primary) {
-                        *role = Role::Secondary;
+                    for (who, role) in &mut self.roles {
+                        if *role == Role::Primary && *who != id {
+                            *role = Role::Secondary;
+                            demoted.push(*who);
+                        }
                     }
                 }
                 self.roles.insert(id, asked.role);
             }
         }
-        Ok(RoleMsg {
+        if asked.short_id != 0 {
+            self.short_ids.insert(id, asked.short_id);
+        }
+        let answer = RoleMsg {
             role: self.role(id),
             generation: self.generation.unwrap_or(u64::MAX),
-            short_id: 0,
-        })
+            short_id: self.short_id(id),
+        };
+        Ok((answer, demoted))
     }
 
     /// Forgets a connection.
     pub fn leave(&mut self, id: ConnId) {
         self.roles.remove(&id);
+        self.short_ids.remove(&id);
     }
 }
 
@@ -88,13 +114,16 @@ mod tests {
         let mut r = Roles::default();
         assert_eq!(
             r.request(1, ask(Role::NoChange, 0)).unwrap(),
-            ask(Role::Equal, u64::MAX)
+            (ask(Role::Equal, u64::MAX), vec![])
         );
         assert_eq!(
-            r.request(1, ask(Role::Primary, 5)).unwrap().role,
-            Role::Primary
+            r.request(1, ask(Role::Primary, 5)).unwrap(),
+            (ask(Role::Primary, 5), vec![])
         );
-        assert_eq!(r.request(2, ask(Role::Primary, 6)).unwrap().generation, 6);
+        assert_eq!(
+            r.request(2, ask(Role::Primary, 6)).unwrap(),
+            (ask(Role::Primary, 6), vec![1])
+        );
         assert_eq!(r.role(1), Role::Secondary);
         assert_eq!(
             r.request(1, ask(Role::Primary, 5)).unwrap_err().kind,

@@ -6,11 +6,15 @@
 
 use super::threads;
 use super::value::Columns;
+use crate::agent::DEFAULT_BUNDLE_IDLE;
+use crate::agent::buffers::MAX_BUFFERS;
+use crate::agent::conversation::SUPPORTED;
 use crate::agent::failmode::FailMode;
+use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
 use datapath::{PriorityTags, ThreadSettings, VlanConfig, VlanMode};
 use openflow::MacAddr;
-use ovsdb::{Replica, Uuid};
+use ovsdb::{Replica, TlsOptions, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -34,6 +38,8 @@ pub struct Root {
     pub stats_interval: Duration,
     /// Forwarding threads.
     pub threads: ThreadSettings,
+    /// The row of the `ssl` column: keys and certificates for controllers by TLS.
+    pub tls: Option<TlsOptions>,
     /// Values that are not obeyed, and why.
     pub notes: Vec<String>,
 }
@@ -67,6 +73,10 @@ pub struct BridgeConf {
     pub dp_desc: Option<String>,
     /// `other_config:dp-sn`.
     pub dp_sn: Option<String>,
+    /// `other_config:packet-buffers`: packets that wait while their beginning is at a controller.
+    pub packet_buffers: usize,
+    /// `Open_vSwitch.other_config:bundle-idle-timeout`.
+    pub bundle_idle: Duration,
     /// Controllers by target.
     pub controllers: BTreeMap<String, ControllerConf>,
     /// Ports by name.
@@ -92,6 +102,12 @@ pub struct ControllerConf {
     pub rate_limit: Option<(u32, u32)>,
     /// `enable_async_messages`.
     pub enable_async: bool,
+    /// `controller_queue_size`: packet-ins that may wait to be written.
+    pub queue_size: usize,
+    /// `other_config:dscp` of its connection's packets.
+    pub dscp: u8,
+    /// `other_config:auxiliary-connections`.
+    pub auxiliary: u8,
     /// Values that are not obeyed, and why.
     pub notes: Vec<String>,
 }
@@ -182,6 +198,14 @@ pub struct ReadOptions {
     pub dummy: bool,
 }
 
+/// `other_config:bundle-idle-timeout`, in seconds.
+fn bundle_idle(other: &BTreeMap<String, String>) -> Duration {
+    other
+        .get("bundle-idle-timeout")
+        .and_then(|v| v.parse().ok())
+        .map_or(DEFAULT_BUNDLE_IDLE, |s: u64| Duration::from_secs(s.max(1)))
+}
+
 /// Reads the replica.
 pub fn read(db: &Replica, options: ReadOptions) -> Desired {
     let mut desired = Desired::default();
@@ -191,6 +215,7 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
     let other = root.map("other_config");
     let mut notes = Vec::new();
     let threads = threads::read(&other, &mut notes);
+    let bundle_idle = bundle_idle(&other);
     desired.root = Some(Root {
         uuid: root.uuid(),
         next_cfg: root.int("next_cfg").unwrap_or(0),
@@ -202,6 +227,7 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
                 .max(1000),
         ),
         threads,
+        tls: tls(db, &root),
         notes,
     });
     // An interface, like a port, belongs to one bridge; the first (by name) keeps it.
@@ -214,10 +240,25 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
     bridges.sort_by_key(|b| b.string("name"));
     let names: BTreeSet<String> = bridges.iter().map(|b| b.string("name")).collect();
     for row in bridges {
-        let conf = bridge(db, &row, options, &names, &mut taken);
+        let mut conf = bridge(db, &row, options, &names, &mut taken);
+        conf.bundle_idle = bundle_idle;
         desired.bridges.entry(conf.name.clone()).or_insert(conf);
     }
     desired
+}
+
+/// The row of the `ssl` column.
+fn tls(db: &Replica, root: &Columns<'_>) -> Option<TlsOptions> {
+    let uuid = root.uuids("ssl").into_iter().next()?;
+    let row = Columns::row(db, "SSL", &uuid)?;
+    let file = |column: &str| Some(row.string(column)).filter(|s| !s.is_empty());
+    Some(TlsOptions {
+        private_key: file("private_key"),
+        certificate: file("certificate"),
+        ca_cert: file("ca_cert"),
+        bootstrap: row.bool("bootstrap_ca_cert") == Some(true),
+        ..TlsOptions::default()
+    })
 }
 
 fn bridge(
@@ -287,9 +328,10 @@ fn bridge(
         n => n.clamp(15, 3600),
     };
     let mac_table_size = number("mac-table-size", 8192, 10, 1_000_000, &mut notes) as usize;
+    let packet_buffers = number("packet-buffers", 0, 0, MAX_BUFFERS as u64, &mut notes) as usize;
     let protocols = row.strings("protocols");
     for p in &protocols {
-        if !matches!(p.as_str(), "OpenFlow10" | "OpenFlow13") {
+        if !SUPPORTED.iter().any(|(name, _)| name == p) {
             notes.push(format!("protocol {p} is not supported yet"));
         }
     }
@@ -323,6 +365,8 @@ fn bridge(
         forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
         dp_desc: other.get("dp-desc").cloned(),
         dp_sn: other.get("dp-sn").cloned(),
+        packet_buffers,
+        bundle_idle: DEFAULT_BUNDLE_IDLE,
         controllers,
         ports,
         notes,
@@ -339,6 +383,9 @@ pub fn parse_dpid(s: &str) -> Option<u64> {
     u64::from_str_radix(digits, 16).ok().filter(|n| *n != 0)
 }
 
+/// DSCP of controllers' connections where it is not set: class selector 6, internetwork control.
+const DEFAULT_DSCP: u8 = 48;
+
 fn controller(row: &Columns<'_>) -> ControllerConf {
     let millis = |n: i64| Duration::from_millis(n.max(0) as u64);
     let mut notes = Vec::new();
@@ -352,6 +399,21 @@ fn controller(row: &Columns<'_>) -> ControllerConf {
     if row.string("connection_mode") == "in-band" {
         notes.push("connection_mode=in-band is not supported yet".to_owned());
     }
+    let other = row.map("other_config");
+    let number = |key: &str, default: u8, max: u8, notes: &mut Vec<String>| {
+        let Some(v) = other.get(key) else {
+            return default;
+        };
+        match v.parse::<u8>() {
+            Ok(n) if n <= max => n,
+            _ => {
+                notes.push(format!(
+                    "other_config:{key} \"{v}\" is not a number up to {max}"
+                ));
+                default
+            }
+        }
+    };
     let rate = row.int("controller_rate_limit").filter(|n| *n > 0);
     let burst = row.int("controller_burst_limit").filter(|n| *n > 0);
     ControllerConf {
@@ -374,6 +436,12 @@ fn controller(row: &Columns<'_>) -> ControllerConf {
             )
         }),
         enable_async: row.bool("enable_async_messages").unwrap_or(true),
+        queue_size: match row.int("controller_queue_size") {
+            Some(n @ 1..512) => n as usize,
+            _ => DEFAULT_QUEUE_SIZE,
+        },
+        dscp: number("dscp", DEFAULT_DSCP, 63, &mut notes),
+        auxiliary: number("auxiliary-connections", 0, MAX_AUXILIARY, &mut notes),
         notes,
     }
 }

@@ -283,6 +283,8 @@ pub(crate) mod tests {
             forward_bpdu: false,
             dp_desc: None,
             dp_sn: None,
+            packet_buffers: 0,
+            bundle_idle: crate::agent::DEFAULT_BUNDLE_IDLE,
             controllers: BTreeMap::new(),
             ports,
             notes: Vec::new(),

@@ -1,6 +1,7 @@
 //! What the switch writes back into the database: for each row the columns as they should read.
 //! Pure; the caller compares with the replica and writes only what differs.
 
+use crate::agent::fair::FairStats;
 use crate::plane::PortState;
 use openflow::PortNo;
 use std::collections::BTreeMap;
@@ -156,6 +157,8 @@ pub struct ControllerReport {
     pub since_disconnect: Option<Duration>,
     /// Number of connections of a passive controller.
     pub connections: Option<usize>,
+    /// What the limits on misses and on other packet-ins did.
+    pub limits: Option<[FairStats; 2]>,
     /// Settings that are not obeyed, or why there is no connection at all.
     pub notes: Vec<String>,
 }
@@ -179,6 +182,16 @@ pub fn controller(r: &ControllerReport) -> Row {
         r.since_disconnect.map(|t| t.as_secs().to_string()),
     );
     put("n_connections", r.connections.map(|n| n.to_string()));
+    for (name, l) in ["miss", "action"].iter().zip(r.limits.iter().flatten()) {
+        for (what, n) in [
+            ("bypassed", l.bypassed),
+            ("queued", l.queued),
+            ("dropped", l.dropped),
+            ("backlog", l.backlog as u64),
+        ] {
+            put(&format!("packet-in-{name}-{what}"), Some(n.to_string()));
+        }
+    }
     Row::from([
         ("is_connected", Out::Bool(r.connected)),
         ("role", some(r.role, |s| Out::Str(s.to_owned()))),

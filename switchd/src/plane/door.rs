@@ -5,6 +5,7 @@ use datapath::{
     BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
     PortSpec,
 };
+use openflow::error::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// Bridges' settings by name, and whether a controller speaks OpenFlow 1.0.
@@ -96,6 +97,10 @@ fn no_bridge(name: &str) -> String {
 
 fn gone(name: &str) -> OfError {
     OfError::new(openflow::error::ErrorKind::FlowModUnknown, no_bridge(name))
+}
+
+fn later(kind: ErrorKind, why: &str) -> OfError {
+    OfError::new(kind, why)
 }
 
 fn bridge_config(p: &BridgeParams, legacy: bool) -> BridgeConfig {
@@ -279,15 +284,27 @@ impl Plane for Door {
         self.datapath.port_mod(id, change)
     }
 
-    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError> {
-        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
-        self.datapath.flow_mod(id, change)
+    fn changes_atomic(
+        &self,
+        bridge: &str,
+        changes: &[Change],
+        origin: u64,
+    ) -> Result<(), (usize, OfError)> {
+        let id = self.id(bridge).ok_or_else(|| (0, gone(bridge)))?;
+        self.datapath.changes_atomic(id, changes, origin)
     }
 
-    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)> {
-        let id = self.id(bridge).ok_or_else(|| (0, gone(bridge)))?;
-        let changes: Vec<Change> = changes.iter().cloned().map(Change::Flow).collect();
-        self.datapath.changes_atomic(id, &changes, 0)
+    fn watch_flows(&self, bridge: &str, on: bool) {
+        if let Some(id) = self.id(bridge) {
+            self.datapath.watch_flows(id, on);
+        }
+    }
+
+    fn flow_snapshot(&self, bridge: &str, filter: &FlowFilter) -> (u64, Vec<FlowStats>) {
+        match self.id(bridge) {
+            Some(id) => self.datapath.flow_snapshot(id, filter),
+            None => (0, Vec::new()),
+        }
     }
 
     fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
@@ -316,6 +333,88 @@ impl Plane for Door {
             Some(id) => self.datapath.table_stats(id),
             None => Vec::new(),
         }
+    }
+
+    fn table_mod(&self, _: &str, _: &TableConfig) -> Result<(), OfError> {
+        Err(later(
+            ErrorKind::TableModEperm,
+            "tables cannot be configured",
+        ))
+    }
+
+    fn table_desc(&self, _: &str) -> Vec<TableConfig> {
+        Vec::new()
+    }
+
+    fn table_features(&self, _: &str) -> Vec<TableFeatures> {
+        Vec::new()
+    }
+
+    fn set_table_features(&self, _: &str, _: &[TableFeatures]) -> Result<(), OfError> {
+        Err(later(
+            ErrorKind::TableFeaturesEperm,
+            "table features cannot be changed",
+        ))
+    }
+
+    fn group_stats(&self, _: &str, _: u32) -> Vec<GroupStats> {
+        Vec::new()
+    }
+
+    fn group_desc(&self, _: &str, _: u32) -> Vec<GroupDesc> {
+        Vec::new()
+    }
+
+    fn group_features(&self, _: &str) -> GroupFeatures {
+        GroupFeatures::default()
+    }
+
+    fn meter_mod(&self, _: &str, change: &MeterMod) -> Result<(), OfError> {
+        use openflow::MeterModCommand::*;
+        match change.command {
+            Add => Err(later(
+                ErrorKind::OutOfMeters,
+                "meters are not supported yet",
+            )),
+            Modify => Err(later(
+                ErrorKind::UnknownMeter,
+                "meters are not supported yet",
+            )),
+            Delete => Ok(()),
+        }
+    }
+
+    fn meter_stats(&self, _: &str, _: u32) -> Vec<MeterStats> {
+        Vec::new()
+    }
+
+    fn meter_config(&self, _: &str, _: u32) -> Vec<MeterConfig> {
+        Vec::new()
+    }
+
+    fn meter_features(&self, _: &str) -> MeterFeatures {
+        MeterFeatures::default()
+    }
+
+    fn set_fragments(&self, _: &str, mode: u16) -> Result<(), OfError> {
+        match mode {
+            0 => Ok(()),
+            n => Err(later(
+                ErrorKind::SwitchConfigBadFlags,
+                &format!("fragment handling {n} is not supported, only 0 (normal)"),
+            )),
+        }
+    }
+
+    fn resume(&self, _: &str, _: &PacketIn) -> Result<(), OfError> {
+        Err(later(
+            ErrorKind::RequestEperm,
+            "continuations are not supported yet",
+        ))
+    }
+
+    fn check_packet_out(&self, _: &str, _: &PacketOut) -> Result<(), OfError> {
+        Ok(())
     }
 
     fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError> {

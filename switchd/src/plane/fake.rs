@@ -2,7 +2,7 @@
 
 use super::*;
 use openflow::error::ErrorKind;
-use openflow::{FlowModCommand, PortFlags};
+use openflow::{FlowMod, FlowModCommand, GroupMod, GroupModCommand, MeterModCommand, PortFlags};
 use std::sync::{Mutex, MutexGuard};
 
 #[derive(Default)]
@@ -11,6 +11,12 @@ pub(crate) struct FakeBridge {
     pub(crate) legacy: bool,
     pub(crate) ports: BTreeMap<PortNo, PortParams>,
     pub(crate) flows: Vec<FlowMod>,
+    pub(crate) groups: BTreeMap<u32, GroupMod>,
+    pub(crate) meters: BTreeMap<u32, MeterConfig>,
+    pub(crate) tables: Vec<TableConfig>,
+    pub(crate) fragments: u16,
+    pub(crate) watched: bool,
+    pub(crate) version: u64,
 }
 
 #[derive(Default)]
@@ -19,11 +25,46 @@ pub(crate) struct Fake {
     /// Interface names and types that cannot be opened, and why.
     pub(crate) broken: Mutex<BTreeMap<String, String>>,
     pub(crate) packets: Mutex<Vec<PacketOut>>,
+    pub(crate) resumed: Mutex<Vec<PacketIn>>,
 }
 
 impl Fake {
     pub(crate) fn bridges(&self) -> MutexGuard<'_, BTreeMap<String, FakeBridge>> {
         self.bridges.lock().unwrap()
+    }
+}
+
+impl FakeBridge {
+    fn flow_mod(&mut self, change: &FlowMod) -> Result<(), OfError> {
+        match change.command {
+            FlowModCommand::Add => {
+                if change.table >= 254 {
+                    return Err(OfError::new(ErrorKind::FlowModBadTableId, "no such table"));
+                }
+                self.flows.push(change.clone());
+            }
+            FlowModCommand::Delete => self.flows.retain(|f| {
+                f.cookie & change.cookie_mask != change.cookie & change.cookie_mask
+                    || !f.matching.is_within(&change.matching)
+            }),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn group_mod(&mut self, g: &GroupMod) -> Result<(), OfError> {
+        match g.command {
+            GroupModCommand::Add if self.groups.contains_key(&g.group) => {
+                return Err(OfError::new(ErrorKind::GroupExists, "there is one"));
+            }
+            GroupModCommand::Delete => {
+                self.groups.remove(&g.group);
+            }
+            _ => {
+                self.groups.insert(g.group, g.clone());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -151,44 +192,46 @@ impl Plane for Fake {
         }
     }
 
-    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError> {
-        let mut bridges = self.bridges();
-        let flows = &mut bridges.get_mut(bridge).expect("a bridge").flows;
-        match change.command {
-            FlowModCommand::Add => {
-                if change.table >= 254 {
-                    return Err(OfError::new(ErrorKind::FlowModBadTableId, "no such table"));
-                }
-                flows.push(change.clone());
-            }
-            FlowModCommand::Delete => flows.retain(|f| {
-                f.cookie & change.cookie_mask != change.cookie & change.cookie_mask
-                    || !f.matching.is_within(&change.matching)
-            }),
-            _ => {}
-        }
-        Ok(())
+    fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
+        let each = changes.iter().enumerate();
+        each.filter_map(|(i, (origin, c))| {
+            let one = std::slice::from_ref(c);
+            let (_, e) = self.changes_atomic(bridge, one, *origin).err()?;
+            Some((i, e))
+        })
+        .collect()
     }
 
-    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)> {
-        let before = self.bridges()[bridge].flows.clone();
+    fn changes_atomic(
+        &self,
+        bridge: &str,
+        changes: &[Change],
+        _: u64,
+    ) -> Result<(), (usize, OfError)> {
+        let mut bridges = self.bridges();
+        let b = bridges.get_mut(bridge).expect("a bridge");
+        let before = (b.flows.clone(), b.groups.clone());
         for (i, c) in changes.iter().enumerate() {
-            if let Err(e) = self.flow_mod(bridge, c) {
-                self.bridges().get_mut(bridge).unwrap().flows = before;
+            let done = match c {
+                Change::Flow(m) => b.flow_mod(m),
+                Change::Group(g) => b.group_mod(g),
+            };
+            if let Err(e) = done {
+                (b.flows, b.groups) = before;
                 return Err((i, e));
             }
         }
+        b.version += 1;
         Ok(())
     }
 
-    fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
-        let apply = |c: &Change| match c {
-            Change::Flow(m) => self.flow_mod(bridge, m),
-            Change::Group(_) => Err(OfError::new(ErrorKind::BadGroupType, "no groups here")),
-        };
-        let each = changes.iter().enumerate();
-        each.filter_map(|(i, (_, c))| Some((i, apply(c).err()?)))
-            .collect()
+    fn watch_flows(&self, bridge: &str, on: bool) {
+        self.bridges().get_mut(bridge).unwrap().watched = on;
+    }
+
+    fn flow_snapshot(&self, bridge: &str, filter: &FlowFilter) -> (u64, Vec<FlowStats>) {
+        let flows = self.flow_stats(bridge, filter);
+        (self.bridges()[bridge].version, flows)
     }
 
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
@@ -225,6 +268,136 @@ impl Plane for Fake {
 
     fn table_stats(&self, _: &str) -> Vec<TableStats> {
         Vec::new()
+    }
+
+    fn table_mod(&self, bridge: &str, change: &TableConfig) -> Result<(), OfError> {
+        self.bridges()
+            .get_mut(bridge)
+            .unwrap()
+            .tables
+            .push(change.clone());
+        Ok(())
+    }
+
+    fn table_desc(&self, bridge: &str) -> Vec<TableConfig> {
+        self.bridges()[bridge].tables.clone()
+    }
+
+    fn table_features(&self, _: &str) -> Vec<TableFeatures> {
+        vec![TableFeatures::default()]
+    }
+
+    fn set_table_features(&self, _: &str, tables: &[TableFeatures]) -> Result<(), OfError> {
+        match tables {
+            [t] if t.table == 0 => Ok(()),
+            _ => Err(OfError::new(
+                ErrorKind::TableFeaturesBadTable,
+                "there is one table",
+            )),
+        }
+    }
+
+    fn group_stats(&self, bridge: &str, group: u32) -> Vec<GroupStats> {
+        self.bridges()[bridge]
+            .groups
+            .values()
+            .filter(|g| group == openflow::GROUP_ALL || g.group == group)
+            .map(|g| GroupStats {
+                group: g.group,
+                ..GroupStats::default()
+            })
+            .collect()
+    }
+
+    fn group_desc(&self, bridge: &str, group: u32) -> Vec<GroupDesc> {
+        self.bridges()[bridge]
+            .groups
+            .values()
+            .filter(|g| group == openflow::GROUP_ALL || g.group == group)
+            .map(|g| GroupDesc {
+                group: g.group,
+                kind: g.kind,
+                buckets: g.buckets.clone(),
+                selection: g.selection.clone(),
+            })
+            .collect()
+    }
+
+    fn group_features(&self, _: &str) -> GroupFeatures {
+        GroupFeatures {
+            types: 15,
+            ..GroupFeatures::default()
+        }
+    }
+
+    fn meter_mod(&self, bridge: &str, change: &MeterMod) -> Result<(), OfError> {
+        let mut bridges = self.bridges();
+        let meters = &mut bridges.get_mut(bridge).unwrap().meters;
+        let c = &change.config;
+        match change.command {
+            MeterModCommand::Add if meters.contains_key(&c.meter) => {
+                return Err(OfError::new(ErrorKind::MeterExists, "there is one"));
+            }
+            MeterModCommand::Modify if !meters.contains_key(&c.meter) => {
+                return Err(OfError::new(ErrorKind::UnknownMeter, "there is none"));
+            }
+            MeterModCommand::Delete => {
+                meters.remove(&c.meter);
+            }
+            _ => {
+                meters.insert(c.meter, c.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn meter_stats(&self, bridge: &str, meter: u32) -> Vec<MeterStats> {
+        self.meter_config(bridge, meter)
+            .into_iter()
+            .map(|m| MeterStats {
+                meter: m.meter,
+                ..MeterStats::default()
+            })
+            .collect()
+    }
+
+    fn meter_config(&self, bridge: &str, meter: u32) -> Vec<MeterConfig> {
+        self.bridges()[bridge]
+            .meters
+            .values()
+            .filter(|m| meter == openflow::METER_ALL || m.meter == meter)
+            .cloned()
+            .collect()
+    }
+
+    fn meter_features(&self, _: &str) -> MeterFeatures {
+        MeterFeatures {
+            max_meters: 8,
+            ..MeterFeatures::default()
+        }
+    }
+
+    fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError> {
+        if mode == 2 {
+            return Err(OfError::new(
+                ErrorKind::SwitchConfigBadFlags,
+                "fragments are not put together",
+            ));
+        }
+        self.bridges().get_mut(bridge).unwrap().fragments = mode;
+        Ok(())
+    }
+
+    fn resume(&self, _: &str, packet: &PacketIn) -> Result<(), OfError> {
+        self.resumed.lock().unwrap().push(packet.clone());
+        Ok(())
+    }
+
+    fn check_packet_out(&self, _: &str, packet: &PacketOut) -> Result<(), OfError> {
+        match packet.data.len() {
+            0 => Err(OfError::new(ErrorKind::BadPacket, "it is empty")),
+            _ => Ok(()),
+        }
     }
 
     fn packet_out(&self, _: &str, packet: &PacketOut) -> Result<(), OfError> {

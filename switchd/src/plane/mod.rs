@@ -10,8 +10,9 @@ pub use datapath::{
     ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
 use openflow::{
-    AggregateStats, FlowFilter, FlowMod, FlowStats, MacAddr, OfError, PacketOut, PortDesc, PortMod,
-    PortNo, PortStats, TableStats,
+    AggregateStats, FlowFilter, FlowStats, GroupDesc, GroupFeatures, GroupStats, MacAddr,
+    MeterConfig, MeterFeatures, MeterMod, MeterStats, OfError, PacketIn, PacketOut, PortDesc,
+    PortMod, PortNo, PortStats, TableConfig, TableFeatures, TableStats,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -131,18 +132,54 @@ pub trait Plane: Send + Sync {
     fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)>;
     /// A controller's change of a port.
     fn port_mod(&self, bridge: &str, change: &PortMod) -> Result<(), OfError>;
-    /// A change of the flow tables.
-    fn flow_mod(&self, bridge: &str, change: &FlowMod) -> Result<(), OfError>;
-    /// Several, all or nothing; the error names the index.
-    fn flow_mods(&self, bridge: &str, changes: &[FlowMod]) -> Result<(), (usize, OfError)>;
+    /// Changes of flows and groups, all or nothing; the error names the index. `origin` is who asks, to
+    /// be told with the updates of [`Plane::watch_flows`].
+    fn changes_atomic(
+        &self,
+        bridge: &str,
+        changes: &[Change],
+        origin: u64,
+    ) -> Result<(), (usize, OfError)>;
     /// Several in order, visible together, each with who asks for it; those that failed, by place, and why.
     fn changes(&self, bridge: &str, changes: &[(u64, Change)]) -> Vec<(usize, OfError)>;
+    /// Begins or ends telling of changes of flows.
+    fn watch_flows(&self, bridge: &str, on: bool);
+    /// Flows, and the version of the tables in which they are so.
+    fn flow_snapshot(&self, bridge: &str, filter: &FlowFilter) -> (u64, Vec<FlowStats>);
     /// Flows with their counters.
     fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats>;
     /// Their sums.
     fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats;
     /// Tables.
     fn table_stats(&self, bridge: &str) -> Vec<TableStats>;
+    /// Changes what a table, or each, does when it is full or has no rule for a packet.
+    fn table_mod(&self, bridge: &str, change: &TableConfig) -> Result<(), OfError>;
+    /// How tables are set up.
+    fn table_desc(&self, bridge: &str) -> Vec<TableConfig>;
+    /// What tables can do.
+    fn table_features(&self, bridge: &str) -> Vec<TableFeatures>;
+    /// Changes that, as far as it can be changed.
+    fn set_table_features(&self, bridge: &str, tables: &[TableFeatures]) -> Result<(), OfError>;
+    /// One group's counters, or those of all.
+    fn group_stats(&self, bridge: &str, group: u32) -> Vec<GroupStats>;
+    /// One group, or all.
+    fn group_desc(&self, bridge: &str, group: u32) -> Vec<GroupDesc>;
+    /// What groups can do.
+    fn group_features(&self, bridge: &str) -> GroupFeatures;
+    /// A change of meters.
+    fn meter_mod(&self, bridge: &str, change: &MeterMod) -> Result<(), OfError>;
+    /// One meter's counters, or those of all.
+    fn meter_stats(&self, bridge: &str, meter: u32) -> Vec<MeterStats>;
+    /// One meter, or all.
+    fn meter_config(&self, bridge: &str, meter: u32) -> Vec<MeterConfig>;
+    /// What meters can do.
+    fn meter_features(&self, bridge: &str) -> MeterFeatures;
+    /// How IP fragments are treated, `OFPC_FRAG_*`: 0 normal, 1 drop, 2 reassemble, 3 `nx-match`.
+    fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError>;
+    /// Goes on with a packet where its pipeline paused.
+    fn resume(&self, bridge: &str, packet: &PacketIn) -> Result<(), OfError>;
+    /// Whether a packet-out would be accepted.
+    fn check_packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError>;
     /// A controller's packet.
     fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError>;
     /// Learned addresses.

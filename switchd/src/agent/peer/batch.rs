@@ -4,47 +4,32 @@
 //! already are checked one by one and become visible together, which costs the tables a fraction. Whatever else it asks comes
 //! after all of them.
 
-use super::{Answer, Bridge, MAX_BUNDLE_MESSAGES, Peer, own_flows};
+use super::{Answer, Bridge, Peer, error, flows};
+use crate::agent::origin;
 use crate::plane::Change;
+use bytes::Bytes;
 use openflow::error::ErrorKind;
-use openflow::wire::{self, OF10};
-use openflow::{FlowMod, Message, OfError, Role};
+use openflow::{FlowMod, OfError, Role};
 
 impl Peer {
-    /// Whether a flow-mod may be one of several.
+    /// Whether a flow-mod may be one of several: in OpenFlow 1.0 and 1.1 what it means depends on the flows that are there.
     pub fn batches(&self, m: &FlowMod) -> bool {
-        self.version != OF10 && m.buffer.is_none()
+        self.version > 2 && m.buffer.is_none()
     }
 
-    /// Puts a flow-mod into the open bundle it is for, which is what most messages for bundles are; gives any other
-    /// message back.
-    pub(super) fn bundle_flow_mod(
+    /// Carries out flow-mods, each with its transaction id and its bytes; the answers to those that failed.
+    pub fn handle_flow_mods(
         &mut self,
         bridge: &Bridge,
-        message: Message,
-    ) -> Result<(), Message> {
-        let Message::BundleAdd(id, xid, inner) = message else {
-            return Err(message);
-        };
+        mods: Vec<(u32, Bytes, FlowMod)>,
+    ) -> Vec<Answer> {
         let secondary = bridge.with_roles(|r| r.role(self.id)) == Role::Secondary;
-        match (self.bundles.get_mut(&id.id), *inner) {
-            (Some(b), Message::FlowMod(m))
-                if !b.closed && !secondary && b.mods.len() < MAX_BUNDLE_MESSAGES =>
-            {
-                b.mods.push((xid, own_flows(m)));
-                Ok(())
-            }
-            (_, inner) => Err(Message::BundleAdd(id, xid, Box::new(inner))),
+        let mut sources = Vec::with_capacity(mods.len());
+        let mut changes = Vec::with_capacity(mods.len());
+        for (xid, raw, m) in mods {
+            sources.push((xid, raw));
+            changes.push((origin(self.id, xid), Change::Flow(flows::own(m))));
         }
-    }
-
-    /// Carries out flow-mods; the answers to those that failed.
-    pub fn handle_flow_mods(&mut self, bridge: &Bridge, mods: Vec<(u32, FlowMod)>) -> Vec<Answer> {
-        let secondary = bridge.with_roles(|r| r.role(self.id)) == Role::Secondary;
-        let (xids, changes): (Vec<u32>, Vec<(u64, Change)>) = mods
-            .into_iter()
-            .map(|(xid, m)| (xid, (self.id, Change::Flow(own_flows(m)))))
-            .unzip();
         let failed = if secondary {
             let error = || OfError::new(ErrorKind::IsSlave, "a secondary controller may only read");
             (0..changes.len()).map(|i| (i, error())).collect()
@@ -55,15 +40,8 @@ impl Peer {
             .into_iter()
             .map(|(i, e)| {
                 tracing::debug!("{}: refused: {e}", bridge.name());
-                let raw = match &changes[i].1 {
-                    Change::Flow(m) => {
-                        wire::encode(self.version, xids[i], &Message::FlowMod(m.clone()))
-                    }
-                    Change::Group(m) => {
-                        wire::encode(self.version, xids[i], &Message::GroupMod(m.clone()))
-                    }
-                };
-                (xids[i], self.error(&e, &raw.unwrap_or_default()))
+                let (xid, raw) = &sources[i];
+                (*xid, error(&e, raw))
             })
             .collect()
     }

@@ -1,0 +1,246 @@
+//! Changes of flows, and what flows there are.
+
+use super::Peer;
+use crate::agent::rconn::Now;
+use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES, origin};
+use crate::plane::Change;
+use openflow::error::ErrorKind;
+use openflow::wire::OF10;
+use openflow::{
+    Action, AggregateStats, FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, OfError,
+    PacketOut, PortNo, TABLE_ALL,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How OpenFlow 1.0's controllers want flows written (Nicira's extensions of it).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FlowForm {
+    /// Whether removed flows are told in Nicira's form (NXT_SET_FLOW_FORMAT).
+    pub(super) nicira: bool,
+    /// Whether flow-mods carry a table (NXT_FLOW_MOD_TABLE_ID).
+    table_ids: bool,
+}
+
+impl FlowForm {
+    /// NXT_SET_FLOW_FORMAT.
+    pub(super) fn set_format(&mut self, n: u32) -> Result<(), OfError> {
+        match n {
+            0 | 2 => self.nicira = n == 2,
+            n => {
+                return Err(OfError::new(
+                    ErrorKind::RequestEperm,
+                    format!("flow format {n} is not known; 0 is OpenFlow 1.0's, 2 is NXM"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// NXT_FLOW_MOD_TABLE_ID.
+    pub(super) fn set_table_ids(&mut self, on: bool) {
+        self.table_ids = on;
+    }
+}
+
+impl Peer {
+    /// Changes flows; a packet that waits for the change then goes through the tables.
+    pub(super) fn flow_mod(
+        &mut self,
+        bridge: &Bridge,
+        xid: u32,
+        m: FlowMod,
+        now: Now,
+    ) -> Result<(), OfError> {
+        let buffer = m.buffer;
+        let changes: Vec<Change> = self
+            .own_flows(bridge, m)
+            .map_err(|(_, e)| e)?
+            .into_iter()
+            .map(Change::Flow)
+            .collect();
+        bridge
+            .change(&changes, origin(self.id, xid))
+            .map_err(|(_, e)| e)?;
+        // The flow stays though the packet may be gone (OpenFlow 1.3.5 A.4.4).
+        if let Some(id) = buffer {
+            let waiting = bridge.take_buffer(id, now)?;
+            bridge.plane().packet_out(
+                bridge.name(),
+                &PacketOut {
+                    in_port: waiting.in_port,
+                    actions: vec![Action::Output {
+                        port: PortNo::TABLE,
+                        max_len: 0,
+                    }],
+                    data: waiting.data,
+                    ..PacketOut::default()
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A flow-mod as the tables take it, in which versions do not differ any more: an add to "all
+    /// tables" goes to the first, as in Open vSwitch; filters count for deletes alone.
+    /// A refused one comes back with the reason.
+    pub(super) fn own_flows(
+        &self,
+        bridge: &Bridge,
+        m: FlowMod,
+    ) -> Result<Vec<FlowMod>, (Box<FlowMod>, OfError)> {
+        match self.version {
+            OF10 => self.flows_10(bridge, m),
+            2 => Ok(adding_modify(bridge, m, false)),
+            _ => Ok(vec![own(m)]),
+        }
+    }
+
+    /// A flow-mod of OpenFlow 1.0: without a table it goes to table 0 or speaks of all, a change of
+    /// flows that are not there adds one, and an add counts anew.
+    fn flows_10(
+        &self,
+        bridge: &Bridge,
+        mut m: FlowMod,
+    ) -> Result<Vec<FlowMod>, (Box<FlowMod>, OfError)> {
+        if !self.flows.table_ids {
+            if m.table != 0 {
+                let why = format!(
+                    "a table ({}) in the command, which NXT_FLOW_MOD_TABLE_ID did not allow",
+                    m.table
+                );
+                return Err((Box::new(m), OfError::new(ErrorKind::BadCommand, why)));
+            }
+            m.table = TABLE_ALL;
+        }
+        if !matches!(
+            m.command,
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict
+        ) {
+            m.flags.reset_counts = m.command == FlowModCommand::Add;
+        }
+        Ok(adding_modify(bridge, m, true))
+    }
+}
+
+/// A modify that adds where there is nothing to modify, as OpenFlow 1.0 and 1.1 have it. In 1.0 it
+/// changes cookies too (`cookies`).
+fn adding_modify(bridge: &Bridge, mut m: FlowMod, cookies: bool) -> Vec<FlowMod> {
+    let strict = m.command == FlowModCommand::ModifyStrict;
+    if !strict && m.command != FlowModCommand::Modify {
+        return vec![own(m)];
+    }
+    let filter = FlowFilter {
+        table: m.table,
+        cookie: m.cookie & m.cookie_mask,
+        cookie_mask: m.cookie_mask,
+        matching: m.matching.clone(),
+        ..FlowFilter::default()
+    };
+    let flows: Vec<FlowStats> = bridge
+        .plane()
+        .flow_stats(bridge.name(), &filter)
+        .into_iter()
+        .filter(is_visible)
+        .filter(|f| !strict || f.matching == m.matching && f.priority == m.priority)
+        .collect();
+    if flows.is_empty() {
+        if m.cookie_mask != 0 {
+            return Vec::new();
+        }
+        m.command = FlowModCommand::Add;
+        return vec![own(m)];
+    }
+    // Later versions have a rule keep its cookie: such a flow is put in place anew, with its counters.
+    if cookies && m.cookie_mask == 0 && flows.iter().any(|f| f.cookie != m.cookie) {
+        let anew = |f: FlowStats| FlowMod {
+            command: FlowModCommand::Add,
+            table: f.table,
+            priority: f.priority,
+            idle_timeout: f.idle_timeout,
+            hard_timeout: f.hard_timeout,
+            importance: f.importance,
+            flags: FlowFlags {
+                check_overlap: false,
+                reset_counts: false,
+                ..f.flags
+            },
+            matching: f.matching,
+            ..own(m.clone())
+        };
+        return flows.into_iter().map(anew).collect();
+    }
+    let tables: BTreeSet<u8> = flows.iter().map(|f| f.table).collect();
+    let in_table = |table| own(FlowMod { table, ..m.clone() });
+    tables.into_iter().map(in_table).collect()
+}
+
+/// What versions from 1.2 on mean alike.
+pub(super) fn own(m: FlowMod) -> FlowMod {
+    let all = m.table == TABLE_ALL;
+    let deletes = matches!(
+        m.command,
+        FlowModCommand::Delete | FlowModCommand::DeleteStrict
+    );
+    FlowMod {
+        table: if all && m.command == FlowModCommand::Add {
+            0
+        } else {
+            m.table
+        },
+        buffer: None,
+        out_port: if deletes { m.out_port } else { PortNo::ANY },
+        out_group: m.out_group.filter(|_| deletes),
+        ..m
+    }
+}
+
+fn check_table(table: u8) -> Result<(), OfError> {
+    if table >= TABLES && table != TABLE_ALL {
+        return Err(OfError::new(
+            ErrorKind::BadTableId,
+            format!("table {table}: there are tables 0 to {}", TABLES - 1),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether controllers get to see a flow.
+pub(super) fn is_visible(flow: &FlowStats) -> bool {
+    flow.cookie != HIDDEN_COOKIE && flow.table < TABLES
+}
+
+/// The flows a controller asked for.
+pub(super) fn stats(bridge: &Bridge, filter: &FlowFilter) -> Result<Vec<FlowStats>, OfError> {
+    check_table(filter.table)?;
+    let mut flows = bridge.plane().flow_stats(bridge.name(), filter);
+    flows.retain(is_visible);
+    for f in &mut flows {
+        f.duration = whole_millis(f.duration);
+    }
+    Ok(flows)
+}
+
+/// Their sums.
+pub(super) fn aggregate(bridge: &Bridge, filter: &FlowFilter) -> Result<AggregateStats, OfError> {
+    check_table(filter.table)?;
+    let plane = bridge.plane();
+    let mut sum = plane.aggregate_stats(bridge.name(), filter);
+    let hidden = FlowFilter {
+        cookie: HIDDEN_COOKIE,
+        cookie_mask: u64::MAX,
+        ..filter.clone()
+    };
+    if filter.cookie_mask == 0 {
+        let hidden = plane.aggregate_stats(bridge.name(), &hidden);
+        sum.packets = sum.packets.saturating_sub(hidden.packets);
+        sum.bytes = sum.bytes.saturating_sub(hidden.bytes);
+        sum.flows = sum.flows.saturating_sub(hidden.flows);
+    }
+    Ok(sum)
+}
+
+/// Durations are told in milliseconds: more digits mean nothing and make dumps hard to read.
+pub(super) fn whole_millis(d: Duration) -> Duration {
+    Duration::new(d.as_secs(), d.subsec_millis() * 1_000_000)
+}

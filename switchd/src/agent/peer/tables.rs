@@ -1,0 +1,55 @@
+//! The tables' counters and configuration.
+
+use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES};
+use openflow::error::ErrorKind;
+use openflow::wire::OF10;
+use openflow::{FlowFilter, LegacyTable, OfError, TABLE_ALL, TableConfig, TableStats};
+
+/// Flows that a table is said to take.
+pub(super) const MAX_ENTRIES: u32 = 1_000_000;
+
+/// A table's configuration, if there is such a table and weir can do what it asks for.
+pub(super) fn checked(t: TableConfig) -> Result<TableConfig, OfError> {
+    if t.table >= TABLES && t.table != TABLE_ALL {
+        return Err(OfError::new(
+            ErrorKind::TableModBadTable,
+            format!("table {}: there are tables 0 to {}", t.table, TABLES - 1),
+        ));
+    }
+    Ok(t)
+}
+
+/// Every table's counters.
+pub(super) fn stats(bridge: &Bridge, version: u8) -> Vec<TableStats> {
+    let mut tables: Vec<TableStats> = (0..TABLES)
+        .map(|table| TableStats {
+            table,
+            ..TableStats::default()
+        })
+        .collect();
+    for t in bridge.plane().table_stats(bridge.name()) {
+        if let Some(slot) = tables.get_mut(usize::from(t.table)) {
+            *slot = t;
+        }
+    }
+    let hidden = FlowFilter {
+        table: 0,
+        cookie: HIDDEN_COOKIE,
+        cookie_mask: u64::MAX,
+        ..FlowFilter::default()
+    };
+    if bridge.has_hidden_flows() {
+        let hidden = bridge.plane().aggregate_stats(bridge.name(), &hidden);
+        tables[0].active = tables[0].active.saturating_sub(hidden.flows);
+    }
+    if version == OF10 {
+        for t in &mut tables {
+            t.legacy = Some(LegacyTable {
+                wildcards: openflow::wire::WILD_ALL.into(),
+                max_entries: MAX_ENTRIES,
+                ..LegacyTable::default()
+            });
+        }
+    }
+    tables
+}
