@@ -347,7 +347,9 @@ impl Plane for Door {
     }
 
     fn table_features(&self, _: &str) -> Vec<TableFeatures> {
-        Vec::new()
+        (0..crate::agent::TABLES)
+            .map(features::table_features)
+            .collect()
     }
 
     fn set_table_features(&self, _: &str, _: &[TableFeatures]) -> Result<(), OfError> {

@@ -284,7 +284,9 @@ impl Plane for Fake {
     }
 
     fn table_features(&self, _: &str) -> Vec<TableFeatures> {
-        vec![TableFeatures::default()]
+        (0..crate::agent::TABLES)
+            .map(features::table_features)
+            .collect()
     }
 
     fn set_table_features(&self, _: &str, tables: &[TableFeatures]) -> Result<(), OfError> {

@@ -4,6 +4,7 @@
 pub mod door;
 #[cfg(test)]
 pub(crate) mod fake;
+mod features;
 
 pub use datapath::{
     CacheStats, Change, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, ThreadLoad,
