@@ -286,7 +286,7 @@ fn messages(lines: &[&str]) -> Vec<Message> {
         Message::RoleReply(role),
         Message::GetAsyncRequest,
         Message::GetAsyncReply(asynchronous),
-        Message::SetAsync(asynchronous),
+        Message::SetAsync(asynchronous.into()),
         Message::BundleControl(BundleStep::OpenRequest, bundle),
         Message::BundleControl(BundleStep::CommitReply, bundle),
         Message::BundleAdd(bundle, 3, Box::new(Message::FlowMod(flows[1].clone()))),

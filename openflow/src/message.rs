@@ -231,7 +231,7 @@ impl Default for FlowFilter {
 }
 
 /// One flow with its counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowStats {
     /// Table.
     pub table: u8,
@@ -1122,6 +1122,56 @@ pub struct AsyncConfig {
     pub controller_status: [u32; 2],
 }
 
+impl AsyncConfig {
+    /// The masks in the order of their properties' numbers (`OFPACPT_*` divided by two).
+    pub fn all_mut(&mut self) -> [&mut [u32; 2]; 8] {
+        [
+            &mut self.packet_in,
+            &mut self.port_status,
+            &mut self.flow_removed,
+            &mut self.role_status,
+            &mut self.table_status,
+            &mut self.request_forward,
+            &mut self.flow_stats,
+            &mut self.controller_status,
+        ]
+    }
+}
+
+/// A change of an [`AsyncConfig`]: which masks are given; the others stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsyncChange {
+    /// The new masks.
+    pub masks: AsyncConfig,
+    /// Bit per mask, numbered as the properties of 1.4 (`OFPACPT_*`): for each kind of message
+    /// first the mask while secondary, then that while primary or equal.
+    pub given: u16,
+}
+
+impl AsyncChange {
+    /// Makes the change.
+    pub fn apply(&self, to: &mut AsyncConfig) {
+        let mut masks = self.masks;
+        for (i, (to, mask)) in to.all_mut().into_iter().zip(masks.all_mut()).enumerate() {
+            for role in [0, 1] {
+                if self.given & 1 << (2 * i + 1 - role) != 0 {
+                    to[role] = mask[role];
+                }
+            }
+        }
+    }
+}
+
+impl From<AsyncConfig> for AsyncChange {
+    /// All masks.
+    fn from(masks: AsyncConfig) -> AsyncChange {
+        AsyncChange {
+            masks,
+            given: u16::MAX,
+        }
+    }
+}
+
 /// A queue and its rates, in tenths of a percent of the port's speed (0..=1000) where set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueConfig {
@@ -1325,7 +1375,7 @@ pub enum Message {
     /// Answer to it.
     GetAsyncReply(AsyncConfig),
     /// Change them (also Nicira's NXT_SET_ASYNC_CONFIG).
-    SetAsync(AsyncConfig),
+    SetAsync(AsyncChange),
     /// A bundle's life.
     BundleControl(BundleStep, BundleId),
     /// A message for a bundle, with its transaction id.

@@ -2,6 +2,7 @@
 
 use crate::error::{ErrorKind, OfError};
 use bytes::{BufMut, Bytes, BytesMut};
+use std::time::Duration;
 
 /// A reader over a message. `kind` is the error that a read past the end answers with.
 #[derive(Clone, Debug)]
@@ -78,6 +79,13 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    /// Seconds and nanoseconds. Nanoseconds beyond a second would not fit when the largest number
+    /// of seconds is sent on.
+    pub(crate) fn duration(&mut self) -> Result<Duration, OfError> {
+        let (secs, nanos) = (self.u32()?, self.u32()?);
+        Ok(Duration::new(secs.into(), nanos.min(999_999_999)))
+    }
+
     /// A big-endian number of up to 16 bytes.
     pub(crate) fn uint(&mut self, n: usize) -> Result<u128, OfError> {
         Ok(self
@@ -150,6 +158,11 @@ impl Writer {
 
     pub(crate) fn u64(&mut self, n: u64) {
         self.buf.put_u64(n);
+    }
+
+    pub(crate) fn duration(&mut self, d: Duration) {
+        self.u32(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+        self.u32(d.subsec_nanos());
     }
 
     pub(crate) fn uint(&mut self, n: u128, bytes: usize) {

@@ -5,21 +5,26 @@
 //! * `action`, `instruction` — actions and instructions of 1.1 and later
 //! * `nicira` — Nicira's and the ONF's experimenter actions and messages
 //! * `v10` — the messages of OpenFlow 1.0 and Nicira's extensions of it
-//! * `v13` — the messages of OpenFlow 1.3, with `multipart` beside it
+//! * `v11` — the messages of OpenFlow 1.1 to 1.5, which grew from each other
+//! * [`types`], `codes`, `error` — the numbers of messages, of values, of errors
+//! * `property`, `parts` — lists of properties; multipart messages in several parts
 //!
 //! [`decode`] and [`encode`] choose the version's module. What a version cannot express is an
 //! error of the encoder; what the bytes get wrong is an [`OfError`] of the kind the peer is to be
 //! answered with.
 
 mod action;
+mod codes;
 mod cursor;
 mod error;
 mod instruction;
-mod multipart;
 mod nicira;
 pub mod oxm;
+mod parts;
+mod property;
+pub mod types;
 mod v10;
-mod v13;
+mod v11;
 
 use crate::error::{ErrorKind, OfError};
 use crate::message::{ErrorMsg, Hello, Message};
@@ -27,9 +32,11 @@ pub use action::ACTION_TYPES;
 use bytes::Bytes;
 use cursor::{Reader, Writer};
 pub use instruction::INSTRUCTION_TYPES;
-pub(crate) use multipart::Assembler;
-pub use multipart::{MAX_MULTIPART_LEN, MAX_MULTIPART_OPEN};
 pub use nicira::{NICIRA_ACTIONS, ONF_COPY_FIELD};
+pub(crate) use parts::Assembler;
+pub use parts::{MAX_MULTIPART_LEN, MAX_MULTIPART_OPEN};
+use types::MessageType;
+use v10::transport;
 
 /// `OFPFW_ALL` of OpenFlow 1.0: a table that can leave any of the twelve fields out.
 pub const WILD_ALL: u32 = v10::WILD_ALL;
@@ -37,11 +44,32 @@ pub const WILD_ALL: u32 = v10::WILD_ALL;
 /// OpenFlow 1.0's number on the wire.
 pub const OF10: u8 = 1;
 
+/// OpenFlow 1.1's number on the wire.
+pub const OF11: u8 = 2;
+
+/// OpenFlow 1.2's number on the wire.
+pub const OF12: u8 = 3;
+
 /// OpenFlow 1.3's number on the wire.
 pub const OF13: u8 = 4;
 
+/// OpenFlow 1.4's number on the wire.
+pub const OF14: u8 = 5;
+
+/// OpenFlow 1.5's number on the wire.
+pub const OF15: u8 = 6;
+
 /// The versions this crate can speak, lowest first.
-pub const SUPPORTED: &[u8] = &[OF10, OF13];
+pub const SUPPORTED: &[u8] = &[OF10, OF11, OF12, OF13, OF14, OF15];
+
+/// `OFP_NO_BUFFER`.
+const NO_BUFFER: u32 = 0xffff_ffff;
+/// `OFPG_ANY`.
+const NO_GROUP: u32 = 0xffff_ffff;
+/// `OFPQ_ALL`.
+const ALL_QUEUES: u32 = 0xffff_ffff;
+/// What a cookie reads where the form of a message has none.
+const NO_COOKIE: u64 = u64::MAX;
 
 /// Bytes of a header (OpenFlow 1.3.5 7.1).
 pub const HEADER_LEN: usize = 8;
@@ -111,6 +139,36 @@ pub struct Decoded {
     pub message: Message,
 }
 
+fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
+    Err(OfError::new(kind, detail))
+}
+
+/// Reads entries to the end of `r`.
+fn read_all<'a, T>(
+    r: &mut Reader<'a>,
+    mut one: impl FnMut(&mut Reader<'a>) -> Result<T, OfError>,
+) -> Result<Vec<T>, OfError> {
+    let mut out = Vec::new();
+    while !r.is_empty() {
+        out.push(one(r)?);
+    }
+    Ok(out)
+}
+
+/// An entry that begins with its own 16-bit length: the reader behind it.
+fn sized<'a>(r: &mut Reader<'a>, min: usize) -> Result<Reader<'a>, OfError> {
+    let len = usize::from(Reader::new(r.peek(), ErrorKind::BadLen).u16()?);
+    if len < min {
+        return err(
+            ErrorKind::BadLen,
+            format!("an entry has {len} bytes, at least {min} are right"),
+        );
+    }
+    let mut e = r.sub(len, ErrorKind::BadLen)?;
+    e.skip(2)?;
+    Ok(e)
+}
+
 /// Decodes one whole message.
 ///
 /// # Errors
@@ -142,7 +200,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let (message, more) = match (message, h.version) {
         (Some(message), _) => (message, false),
         (None, OF10) => v10::decode(h.kind, r)?,
-        (None, OF13) => v13::decode(h.kind, r)?,
+        (None, OF11..=OF15) => v11::decode(h.version, h.kind, r)?,
         (None, v) => {
             return Err(OfError::new(
                 ErrorKind::BadVersion,
@@ -164,27 +222,27 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 /// What `version` cannot express or what does not fit its length fields.
 pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError> {
     let mut w = Writer::default();
-    let mut simple = |kind: u8, body: &mut dyn FnMut(&mut Writer)| {
+    let mut simple = |kind: MessageType, body: &mut dyn FnMut(&mut Writer)| {
         put_header(&mut w, version, kind, xid);
         body(&mut w);
         w.set_len(2, 0)
     };
     match message {
-        Message::Hello(h) => simple(0, &mut |w| {
+        Message::Hello(h) => simple(MessageType::Hello, &mut |w| {
             if let Some(versions) = h.versions {
                 w.u16(1);
                 w.u16(8);
                 w.u32(versions);
             }
         })?,
-        Message::Error(e) => simple(1, &mut |w| {
+        Message::Error(e) => simple(MessageType::Error, &mut |w| {
             error::put(w, version, e.kind);
             w.put(&e.data[..e.data.len().min(MAX_MESSAGE_LEN - w.len())]);
         })?,
-        Message::EchoRequest(data) => simple(2, &mut |w| w.put(data))?,
-        Message::EchoReply(data) => simple(3, &mut |w| w.put(data))?,
+        Message::EchoRequest(data) => simple(MessageType::EchoRequest, &mut |w| w.put(data))?,
+        Message::EchoReply(data) => simple(MessageType::EchoReply, &mut |w| w.put(data))?,
         other if version == OF10 => v10::encode(&mut w, xid, other)?,
-        other if version == OF13 => v13::encode(&mut w, xid, other)?,
+        other if (OF11..=OF15).contains(&version) => v11::encode(&mut w, version, xid, other)?,
         _ => {
             return Err(OfError::new(
                 ErrorKind::BadVersion,
@@ -195,9 +253,12 @@ pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError
     Ok(w.finish())
 }
 
-fn put_header(w: &mut Writer, version: u8, kind: u8, xid: u32) {
+/// Writes a header for a message that the version has.
+fn put_header(w: &mut Writer, version: u8, kind: MessageType, xid: u32) {
     w.u8(version);
-    w.u8(kind);
+    // The first four have one number in all versions, also in those that are not spoken here.
+    let number = kind.number(version).or(kind.number(OF10));
+    w.u8(number.unwrap_or_default() as u8);
     w.u16(0);
     w.u32(xid);
 }

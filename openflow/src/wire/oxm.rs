@@ -558,6 +558,35 @@ pub(crate) fn read_name(r: &mut Reader<'_>) -> Result<(FieldId, usize), OfError>
     Ok((id, bits))
 }
 
+/// Writes one field with a value that need not be one it may have: a mask, or a packet type.
+pub(crate) fn put_exact(w: &mut Writer, field: FieldId, value: u128, version: u8) {
+    let code = Code::of(field, version);
+    code.put_header(w, false);
+    w.uint(value, code.bytes);
+}
+
+/// Reads such fields to the end of `r`.
+pub(crate) fn read_values(r: &mut Reader<'_>) -> Result<Vec<(FieldId, u128)>, OfError> {
+    let mut out = Vec::new();
+    while !r.is_empty() {
+        let head = Head::read(r)?;
+        let mut payload = r.sub(head.payload, ErrorKind::BadMatchLen)?;
+        let Some((id, bytes)) = head.known else {
+            return Err(head.unknown());
+        };
+        if head.masked {
+            return Err(OfError::new(
+                ErrorKind::BadMask,
+                format!("{} has a mask where it is one", id.info().name),
+            ));
+        }
+        let value = payload.uint(bytes)?;
+        payload.end()?;
+        out.push((id, value));
+    }
+    Ok(out)
+}
+
 /// The header with which `version` names a field in table features.
 pub(crate) fn put_id(w: &mut Writer, field: FieldId, masked: bool, version: u8) {
     Code::of(field, version).put_header(w, masked);

@@ -150,7 +150,8 @@ impl<'a> Style<'a> {
             Message::MeterMod(m) => meter::meter_mod(w, m),
             Message::RoleRequest(r) | Message::RoleReply(r) => control::role(w, r, version),
             Message::RoleStatus(reason, r) => control::role_status(w, *reason, r),
-            Message::GetAsyncReply(a) | Message::SetAsync(a) => control::asynchronous(w, a),
+            Message::GetAsyncReply(a) => control::asynchronous(w, a),
+            Message::SetAsync(a) => control::asynchronous(w, &a.masks),
             Message::BundleControl(step, id) => control::bundle(w, *step, id),
             Message::BundleAdd(id, xid, inner) => {
                 let flags = control::bundle_flags(id);

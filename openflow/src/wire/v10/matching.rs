@@ -31,7 +31,7 @@ const VLAN_NONE: u16 = 0xffff;
 const TAGGED: u16 = 0x1000;
 
 /// The transport fields of what a match is known to be: ports, or type and code.
-fn transport(m: &Match) -> Option<(FieldId, FieldId)> {
+pub(in crate::wire) fn transport(m: &Match) -> Option<(FieldId, FieldId)> {
     use FieldId::*;
     [
         (Prereq::Tcp, TcpSrc, TcpDst),
@@ -215,11 +215,11 @@ pub(super) fn put(w: &mut Writer, m: &Match) -> Result<(), OfError> {
 }
 
 /// A cookie and which of its bits count; no bits for any cookie.
-pub(super) type Cookie = (u64, u64);
+pub(in crate::wire) type Cookie = (u64, u64);
 
 /// Reads Nicira's extended match of `len` bytes and its padding. The cookie that flow-mods and
 /// requests select by stands among the fields.
-pub(super) fn read_nxm(r: &mut Reader<'_>, len: u16) -> Result<(Match, Cookie), OfError> {
+pub(in crate::wire) fn read_nxm(r: &mut Reader<'_>, len: u16) -> Result<(Match, Cookie), OfError> {
     /// NXM_NX_COOKIE's class and number.
     const COOKIE: [u8; 3] = [0, 1, 30 << 1];
     let len = usize::from(len);
@@ -260,7 +260,12 @@ pub(super) fn read_nxm(r: &mut Reader<'_>, len: u16) -> Result<(Match, Cookie), 
 }
 
 /// Writes Nicira's extended match with its padding, its length into the 16 bits at `at`.
-pub(super) fn put_nxm(w: &mut Writer, at: usize, m: &Match, cookie: Cookie) -> Result<(), OfError> {
+pub(in crate::wire) fn put_nxm(
+    w: &mut Writer,
+    at: usize,
+    m: &Match,
+    cookie: Cookie,
+) -> Result<(), OfError> {
     let start = w.len();
     oxm::put_fields(w, m, OF10)?;
     match cookie {

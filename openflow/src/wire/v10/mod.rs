@@ -16,40 +16,35 @@ mod action;
 mod matching;
 mod stats;
 
+use super::codes::{
+    self, FLOW_COMMANDS, PORT_REASONS, REMOVED, named, number, packet_in_reason, reason_number,
+};
 use super::cursor::{Reader, Writer};
-use super::v13::{self, named, number, old_reason};
-use super::{OF10, nicira};
-use crate::action::PacketInReason;
+use super::types::MessageType;
+use super::{NO_BUFFER, NO_COOKIE, OF10, err, nicira, read_all, v11};
+use crate::action::{Instructions, PacketInReason};
 use crate::error::{ErrorKind, OfError};
 use crate::field::FieldId;
 use crate::matching::Match;
 use crate::message::*;
-use crate::wire::oxm::{self, NICIRA};
+use crate::wire::oxm;
 use action::Rest;
 pub(super) use action::{put as put_actions, read_one as read_action};
 use bytes::Bytes;
 use std::time::Duration;
 
 pub(crate) use matching::WILD_ALL;
-
-/// `OFP_NO_BUFFER`.
-const NO_BUFFER: u32 = 0xffff_ffff;
-/// What a cookie reads where the form of a message has none.
-const NO_COOKIE: u64 = u64::MAX;
-
-fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
-    Err(OfError::new(kind, detail))
-}
+pub(super) use matching::{put_nxm, read_nxm, transport};
 
 /// A port of 16 bits: the reserved ones are at the top of whatever range there is.
-fn port16(n: u16) -> PortNo {
+pub(super) fn port16(n: u16) -> PortNo {
     PortNo(match n {
         0xff00.. => 0xffff_0000 | u32::from(n),
         _ => n.into(),
     })
 }
 
-fn put_port16(w: &mut Writer, port: PortNo) -> Result<(), OfError> {
+pub(super) fn put_port16(w: &mut Writer, port: PortNo) -> Result<(), OfError> {
     match port.0 {
         n @ (0..0xff00 | 0xffff_ff00..) => {
             w.u16(n as u16);
@@ -62,28 +57,13 @@ fn put_port16(w: &mut Writer, port: PortNo) -> Result<(), OfError> {
     }
 }
 
-/// Message types without a body, both ways.
+/// Message types without a body.
 const PLAIN: &[(u8, Message)] = &[
     (5, Message::FeaturesRequest),
     (7, Message::GetConfigRequest),
     (18, Message::BarrierRequest),
     (19, Message::BarrierReply),
 ];
-
-const COMMANDS: &[FlowModCommand] = &[
-    FlowModCommand::Add,
-    FlowModCommand::Modify,
-    FlowModCommand::ModifyStrict,
-    FlowModCommand::Delete,
-    FlowModCommand::DeleteStrict,
-];
-const REMOVED: &[FlowRemovedReason] = &[
-    FlowRemovedReason::IdleTimeout,
-    FlowRemovedReason::HardTimeout,
-    FlowRemovedReason::Delete,
-];
-const PORT_REASONS: &[PortReason] = &[PortReason::Add, PortReason::Delete, PortReason::Modify];
-const ROLES: &[Role] = &[Role::Equal, Role::Primary, Role::Secondary];
 
 /// Decodes what follows the header; the flag says that more parts follow.
 pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfError> {
@@ -94,7 +74,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     let mut more = false;
     let r = &mut r;
     let m = match kind {
-        4 => vendor(r)?,
+        4 => nicira::read_message(r, OF10)?,
         6 => {
             let (datapath_id, buffers, tables) = (r.u64()?, r.u32()?, r.u8()?);
             r.skip(3)?;
@@ -106,7 +86,7 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 auxiliary_id: 0,
                 capabilities,
                 actions,
-                ports: stats::read_all(r, read_port)?,
+                ports: read_all(r, read_port)?,
             })
         }
         8 | 9 => {
@@ -180,44 +160,6 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     Ok((m, more))
 }
 
-/// Vendor messages: Nicira's forms of 1.0's, and what later versions made standard.
-fn vendor(r: &mut Reader<'_>) -> Result<Message, OfError> {
-    let mut head = r.clone();
-    let (who, kind) = (head.u32()?, head.u32()?);
-    if who != NICIRA {
-        // The ONF's extensions begin with 1.3.
-        return err(
-            ErrorKind::BadExperimenter,
-            format!("messages of vendor {who:#010x} are not known in OpenFlow 1.0"),
-        );
-    }
-    let form = |m| Message::Nicira(Box::new(m));
-    let m = match kind {
-        10 | 11 => {
-            let role = named(ROLES, head.u32()?, ErrorKind::BadRole, "role")?;
-            let m = RoleMsg {
-                role,
-                generation: u64::MAX,
-                short_id: 0,
-            };
-            if kind == 10 {
-                Message::RoleRequest(m)
-            } else {
-                Message::RoleReply(m)
-            }
-        }
-        13 => form(Message::FlowMod(flow_mod(&mut head, true)?)),
-        14 => form(Message::FlowRemoved(nx_flow_removed(&mut head)?)),
-        _ => {
-            let m = nicira::read_message(r.clone(), OF10)?;
-            head.all();
-            m
-        }
-    };
-    *r = head;
-    Ok(m)
-}
-
 fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
     let (buffer, total_len, port, reason) = (r.u32()?, r.u16()?, port16(r.u16()?), r.u8()?);
     r.skip(1)?;
@@ -235,32 +177,13 @@ fn packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
 
 /// A reason; those that 1.4 added are all actions to 1.0.
 fn reason_of(n: u8) -> Result<PacketInReason, OfError> {
-    match nicira::reason(n) {
-        Some(reason) => Ok(old_reason(reason)),
+    match codes::reason(n) {
+        Some(reason) => Ok(packet_in_reason(reason, OF10)),
         None => err(
             ErrorKind::BadLen,
             format!("{n} is no reason for a packet-in"),
         ),
     }
-}
-
-/// `NXT_PACKET_IN` behind its subtype; every version has it.
-pub(super) fn nx_packet_in(r: &mut Reader<'_>) -> Result<PacketIn, OfError> {
-    let (buffer, total_len, reason, table) = (r.u32()?, r.u16()?, r.u8()?, r.u8()?);
-    let (cookie, len) = (r.u64()?, r.u16()?);
-    r.skip(6)?;
-    let (metadata, _) = matching::read_nxm(r, len)?;
-    r.skip(2)?;
-    Ok(PacketIn {
-        buffer: (buffer != NO_BUFFER).then_some(buffer),
-        total_len,
-        reason: reason_of(reason)?,
-        table,
-        cookie,
-        metadata,
-        data: Bytes::copy_from_slice(r.all()),
-        ..PacketIn::default()
-    })
 }
 
 fn packet_out(r: &mut Reader<'_>) -> Result<PacketOut, OfError> {
@@ -294,7 +217,7 @@ fn flow_mod(r: &mut Reader<'_>, nicira: bool) -> Result<FlowMod, OfError> {
     let (mut cookie, command) = (r.u64()?, r.u16()?);
     let table = (command >> 8) as u8;
     let command = named(
-        COMMANDS,
+        FLOW_COMMANDS,
         u32::from(command & 0xff),
         ErrorKind::BadCommand,
         "flow-mod command",
@@ -398,7 +321,7 @@ fn put_flow_mod(w: &mut Writer, f: &FlowMod, nicira: bool) -> Result<(), OfError
         (true, false) => 0,
         _ => f.cookie,
     });
-    w.u16(u16::from(f.table) << 8 | u16::from(number(COMMANDS, &f.command)));
+    w.u16(u16::from(f.table) << 8 | u16::from(number(FLOW_COMMANDS, &f.command)));
     w.u16(f.idle_timeout);
     w.u16(f.hard_timeout);
     w.u16(f.priority);
@@ -450,14 +373,15 @@ fn removed(
 
 fn removed_reason(n: u8) -> Result<FlowRemovedReason, OfError> {
     let what = "reason for a removed flow";
-    named(REMOVED, n.into(), ErrorKind::BadLen, what)
+    let reason = named(REMOVED, n.into(), ErrorKind::BadReason, what)?;
+    Ok(codes::removed_reason(reason, OF10))
 }
 
 fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
     let (matching, _) = matching::read(r)?;
     let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
     r.skip(1)?;
-    let (duration, idle) = (v13::read_duration(r)?, r.u16()?);
+    let (duration, idle) = (r.duration()?, r.u16()?);
     r.skip(2)?;
     let counts = (r.u64()?, r.u64()?);
     Ok(removed(
@@ -472,11 +396,11 @@ fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
 }
 
 /// `NXT_FLOW_REMOVED`.
-fn nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
+pub(super) fn read_nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
     let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
     // The table's number plus one, 0 from switches that do not say.
     let table = r.u8()?.wrapping_sub(1);
-    let (duration, idle, len) = (v13::read_duration(r)?, r.u16()?, r.u16()?);
+    let (duration, idle, len) = (r.duration()?, r.u16()?, r.u16()?);
     let counts = (r.u64()?, r.u64()?);
     let (matching, _) = matching::read_nxm(r, len)?;
     Ok(removed(
@@ -492,12 +416,7 @@ fn nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
 
 fn put_flow_removed(w: &mut Writer, f: &FlowRemoved, nicira: bool) -> Result<(), OfError> {
     let flow = &f.flow;
-    // Reasons that came later are deletions to 1.0.
-    let reason = match f.reason {
-        FlowRemovedReason::IdleTimeout => 0,
-        FlowRemovedReason::HardTimeout => 1,
-        _ => 2,
-    };
+    let reason = number(REMOVED, &codes::removed_reason(f.reason, OF10));
     if !nicira {
         matching::put_lossy(w, &flow.matching)?;
     }
@@ -509,7 +428,7 @@ fn put_flow_removed(w: &mut Writer, f: &FlowRemoved, nicira: bool) -> Result<(),
     } else {
         0
     });
-    v13::put_duration(w, flow.duration);
+    w.duration(flow.duration);
     w.u16(flow.idle_timeout);
     let at = w.len();
     w.u16(0);
@@ -524,7 +443,7 @@ fn put_flow_removed(w: &mut Writer, f: &FlowRemoved, nicira: bool) -> Result<(),
 /// Configuration bits; those of the spanning tree protocol (2 and 8), which no switch of today
 /// leaves to a controller, are not kept.
 fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
-    v13::read_flags(r)
+    v11::read_flags(r)
 }
 
 /// Link feature bits from 1.0 to those of later versions, which put three speeds and "other" in the
@@ -575,7 +494,7 @@ fn put_port(w: &mut Writer, p: &PortDesc) -> Result<(), OfError> {
     put_port16(w, p.port)?;
     w.put(&p.mac.0);
     w.text(&p.name, 16);
-    w.u32(v13::flag_bits(p.config));
+    w.u32(v11::flag_bits(p.config));
     w.u32(p.link_down.into());
     for n in [p.current, p.advertised, p.supported, p.peer] {
         w.u32(link_to_10(n));
@@ -584,20 +503,43 @@ fn put_port(w: &mut Writer, p: &PortDesc) -> Result<(), OfError> {
 }
 
 fn read_queues(r: &mut Reader<'_>, port: PortNo) -> Result<Vec<QueueConfig>, OfError> {
-    stats::read_all(r, |r| {
+    read_all(r, |r| {
         let (queue, len) = (r.u32()?, usize::from(r.u16()?));
         r.skip(2)?;
         let Some(len) = len.checked_sub(8) else {
             return err(ErrorKind::BadLen, "a queue is shorter than its header");
         };
         let mut props = r.sub(len, ErrorKind::BadLen)?;
-        let (min_rate, max_rate) = v13::read_rates(&mut props)?;
+        let (min_rate, max_rate) = v11::read_rates(&mut props)?;
         Ok(QueueConfig {
             queue,
             port,
             min_rate,
             max_rate,
         })
+    })
+}
+
+/// 1.0's own type of a message, if it has one.
+fn type_of(m: &Message) -> Option<MessageType> {
+    use MessageType as T;
+    Some(match m {
+        Message::FeaturesReply(_) => T::FeaturesReply,
+        Message::GetConfigReply(_) => T::GetConfigReply,
+        Message::SetConfig(_) => T::SetConfig,
+        Message::PacketIn(_) => T::PacketIn,
+        Message::FlowRemoved(_) => T::FlowRemoved,
+        Message::PortStatus(..) => T::PortStatus,
+        Message::PacketOut(_) => T::PacketOut,
+        Message::FlowMod(_) => T::FlowMod,
+        Message::PortMod(_) => T::PortMod,
+        Message::QueueGetConfigRequest(_) => T::QueueGetConfigRequest,
+        Message::QueueGetConfigReply(..) => T::QueueGetConfigReply,
+        Message::FeaturesRequest => T::FeaturesRequest,
+        Message::GetConfigRequest => T::GetConfigRequest,
+        Message::BarrierRequest => T::BarrierRequest,
+        Message::BarrierReply => T::BarrierReply,
+        _ => return None,
     })
 }
 
@@ -612,65 +554,18 @@ pub(super) fn encode(w: &mut Writer, xid: u32, m: &Message) -> Result<(), OfErro
         Message::MultipartReply(a) => return stats::put_reply(w, xid, a, form),
         _ => {}
     }
-    let kind = match m {
-        Message::FeaturesReply(_) => 6,
-        Message::GetConfigReply(_) => 8,
-        Message::SetConfig(_) => 9,
-        Message::PacketIn(_) => 10,
-        Message::FlowRemoved(_) => 11,
-        Message::PortStatus(..) => 12,
-        Message::PacketOut(_) => 13,
-        Message::FlowMod(_) => 14,
-        Message::PortMod(_) => 15,
-        Message::QueueGetConfigRequest(_) => 20,
-        Message::QueueGetConfigReply(..) => 21,
-        plain => PLAIN.iter().find(|p| p.1 == *plain).map_or(4, |p| p.0),
-    };
     let start = w.len();
-    super::put_header(w, OF10, kind, xid);
-    match m {
-        Message::Nicira(inner) => put_nicira(w, inner)?,
-        m => put_body(w, m)?,
+    match type_of(m) {
+        Some(kind) => {
+            super::put_header(w, OF10, kind, xid);
+            put_body(w, m)?;
+        }
+        None => {
+            super::put_header(w, OF10, MessageType::Experimenter, xid);
+            nicira::put_message(w, OF10, m)?;
+        }
     }
     w.set_len(start + 2, start)
-}
-
-/// Nicira's forms of 1.0's messages.
-fn put_nicira(w: &mut Writer, m: &Message) -> Result<(), OfError> {
-    let head = |w: &mut Writer, kind: u32| {
-        w.u32(NICIRA);
-        w.u32(kind);
-    };
-    match m {
-        Message::FlowMod(f) => {
-            head(w, 13);
-            put_flow_mod(w, f, true)
-        }
-        Message::FlowRemoved(f) => {
-            head(w, 14);
-            put_flow_removed(w, f, true)
-        }
-        Message::PacketIn(p) => {
-            head(w, 17);
-            put_nx_packet_in(w, p)
-        }
-        _ => err(ErrorKind::BadType, "Nicira has no form of this message"),
-    }
-}
-
-/// `NXT_PACKET_IN` behind its subtype; every version has it.
-pub(super) fn put_nx_packet_in(w: &mut Writer, p: &PacketIn) -> Result<(), OfError> {
-    w.u32(p.buffer.unwrap_or(NO_BUFFER));
-    w.u16(p.total_len);
-    w.u8(nicira::reason_number(old_reason(p.reason)));
-    w.u8(p.table);
-    w.u64(p.cookie);
-    let at = w.len();
-    w.zeros(8);
-    matching::put_nxm(w, at, &p.metadata, (0, 0))?;
-    w.zeros(2);
-    w.put(&p.data);
-    Ok(())
 }
 
 fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
@@ -695,7 +590,7 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
             w.u16(p.total_len);
             let port = p.metadata.exact(FieldId::InPort);
             put_port16(w, PortNo(port.map_or(PortNo::ANY.0, |p| p as u32)))?;
-            w.u8(nicira::reason_number(old_reason(p.reason)));
+            w.u8(reason_number(packet_in_reason(p.reason, OF10)));
             w.u8(0);
             w.put(&p.data);
         }
@@ -719,8 +614,8 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
         Message::PortMod(p) => {
             put_port16(w, p.port)?;
             w.put(&p.mac.0);
-            w.u32(v13::flag_bits(p.config));
-            w.u32(v13::flag_bits(p.mask));
+            w.u32(v11::flag_bits(p.config));
+            w.u32(v11::flag_bits(p.mask));
             w.u32(link_to_10(p.advertise));
             w.zeros(4);
         }
@@ -735,38 +630,41 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
                 let start = w.len();
                 w.u32(q.queue);
                 w.u32(0);
-                v13::put_rates(w, q);
+                v11::put_rates(w, q);
                 w.set_len(start + 4, start)?;
             }
         }
-        Message::RoleRequest(r) | Message::RoleReply(r) => {
-            if r.role == Role::NoChange {
-                return err(ErrorKind::BadRole, "Nicira's roles have no \"no change\"");
-            }
-            w.u32(NICIRA);
-            w.u32(if matches!(m, Message::RoleRequest(_)) {
-                10
-            } else {
-                11
-            });
-            w.u32(number(ROLES, &r.role).into());
-        }
-        Message::SetAsync(a) => {
-            w.u32(NICIRA);
-            w.u32(19);
-            for n in [a.packet_in, a.port_status, a.flow_removed].concat() {
-                w.u32(n);
-            }
-        }
-        Message::BundleControl(..) | Message::BundleAdd(..) => {
-            return err(ErrorKind::BadType, "OpenFlow 1.0 has no bundles");
-        }
-        other => {
-            let plain = PLAIN.iter().any(|p| p.1 == *other);
-            if !plain && !nicira::put_message(w, OF10, other)? {
-                return err(ErrorKind::BadType, "OpenFlow 1.0 has no such message");
-            }
-        }
+        // The rest has no body.
+        _ => {}
     }
     Ok(())
+}
+
+/// `NXT_FLOW_MOD` behind its subtype.
+pub(super) fn read_nx_flow_mod(r: &mut Reader<'_>) -> Result<FlowMod, OfError> {
+    flow_mod(r, true)
+}
+
+/// Writes what [`read_nx_flow_mod`] reads.
+pub(super) fn put_nx_flow_mod(w: &mut Writer, f: &FlowMod) -> Result<(), OfError> {
+    put_flow_mod(w, f, true)
+}
+
+/// Writes what [`read_nx_flow_removed`] reads.
+pub(super) fn put_nx_flow_removed(w: &mut Writer, f: &FlowRemoved) -> Result<(), OfError> {
+    put_flow_removed(w, f, true)
+}
+
+/// Reads what a flow does.
+pub(super) fn read_instructions(r: &mut Reader<'_>, m: &Match) -> Result<Instructions, OfError> {
+    action::read(r, m)
+}
+
+/// Writes what a flow does, as far as 1.0 can say it.
+pub(super) fn put_flow_instructions(
+    w: &mut Writer,
+    i: &Instructions,
+    m: &Match,
+) -> Result<(), OfError> {
+    action::put_instructions(w, i, m, Rest::LeaveOut)
 }

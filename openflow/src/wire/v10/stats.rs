@@ -2,71 +2,45 @@
 //! descriptions that Open vSwitch took over from 1.3.
 
 use super::action::{self, Rest};
-use super::{err, matching, port16, put_port, put_port16, read_port};
+use super::{matching, port16, put_port, put_port16, read_port};
 use crate::error::{ErrorKind, OfError};
 use crate::message::*;
-use crate::wire::OF10;
 use crate::wire::cursor::{Reader, Writer};
-use crate::wire::multipart::{PART_LEN, QUEUE_ALL, port_counters, sized};
 use crate::wire::oxm::NICIRA;
-use crate::wire::v13;
+use crate::wire::types::{MessageType, MultipartType as T, NiciraMultipart as N};
+use crate::wire::v11::{self, UNKNOWN};
+use crate::wire::{ALL_QUEUES, OF10, err, nicira, parts, put_header, read_all, sized};
 use std::time::Duration;
 
-const REQUEST: u8 = 16;
-const REPLY: u8 = 17;
-const VENDOR: u16 = 0xffff;
 /// `OFPP_ALL` where it stands for the queues of all ports.
 const ALL_PORTS: u16 = 0xfffc;
-/// `OFPST_PORT_DESC`, of 1.3.
-const PORT_DESC: u16 = 13;
-
-/// Reads entries to the end of the message.
-pub(super) fn read_all<T>(
-    r: &mut Reader<'_>,
-    mut one: impl FnMut(&mut Reader<'_>) -> Result<T, OfError>,
-) -> Result<Vec<T>, OfError> {
-    let mut out = Vec::new();
-    while !r.is_empty() {
-        out.push(one(r)?);
+/// Type and more flag.
+fn head(r: &mut Reader<'_>) -> Result<(T, bool), OfError> {
+    let (kind, flags) = (r.u16()?, r.u16()?);
+    match T::of(OF10, kind.into()) {
+        Some(t) => Ok((t, flags & 1 != 0)),
+        None => err(
+            ErrorKind::BadMultipart,
+            format!("statistics type {kind} is not of OpenFlow 1.0"),
+        ),
     }
-    Ok(out)
-}
-
-/// Nicira's subtype behind a vendor type.
-fn nicira(r: &mut Reader<'_>) -> Result<u32, OfError> {
-    let who = r.u32()?;
-    if who != NICIRA {
-        return err(
-            ErrorKind::BadExperimenter,
-            format!("statistics of vendor {who:#010x} are not known"),
-        );
-    }
-    let kind = r.u32()?;
-    r.skip(4)?;
-    if kind > 1 {
-        return err(
-            ErrorKind::BadExpType,
-            format!("Nicira statistics {kind} are not known"),
-        );
-    }
-    Ok(kind)
 }
 
 /// Reads a request behind its OpenFlow header.
 pub(super) fn read_request(r: &mut Reader<'_>) -> Result<(Message, bool), OfError> {
-    let (kind, flags) = (r.u16()?, r.u16()?);
+    let (kind, more) = head(r)?;
     let mut form = false;
     let q = match kind {
-        0 => MultipartRequest::Desc,
-        1 => MultipartRequest::Flow(read_filter(r)?),
-        2 => MultipartRequest::Aggregate(read_filter(r)?),
-        3 => MultipartRequest::Table,
-        4 => {
+        T::Desc => MultipartRequest::Desc,
+        T::Flow => MultipartRequest::Flow(read_filter(r)?),
+        T::Aggregate => MultipartRequest::Aggregate(read_filter(r)?),
+        T::Table => MultipartRequest::Table,
+        T::PortStats => {
             let port = port16(r.u16()?);
             r.skip(6)?;
             MultipartRequest::PortStats(port)
         }
-        5 => {
+        T::Queue => {
             let port = match r.u16()? {
                 ALL_PORTS => PortNo::ANY,
                 n => port16(n),
@@ -74,26 +48,28 @@ pub(super) fn read_request(r: &mut Reader<'_>) -> Result<(Message, bool), OfErro
             r.skip(2)?;
             MultipartRequest::Queue {
                 port,
-                queue: Some(r.u32()?).filter(|q| *q != QUEUE_ALL),
+                queue: Some(r.u32()?).filter(|q| *q != ALL_QUEUES),
             }
         }
-        PORT_DESC => MultipartRequest::PortDesc(PortNo::ANY),
-        VENDOR => {
-            form = true;
-            match nicira(r)? {
-                0 => MultipartRequest::Flow(read_nx_filter(r)?),
-                _ => MultipartRequest::Aggregate(read_nx_filter(r)?),
+        T::PortDesc => MultipartRequest::PortDesc(PortNo::ANY),
+        T::Experimenter => {
+            let t = nicira::head(r, OF10)?;
+            form = matches!(t, N::Flow | N::Aggregate);
+            match t {
+                N::Flow => MultipartRequest::Flow(read_nx_filter(r)?),
+                N::Aggregate => MultipartRequest::Aggregate(read_nx_filter(r)?),
+                t => nicira::read_request_body(r, t, OF10)?,
             }
         }
-        n => return unknown(n),
+        t => return unknown(t),
     };
-    Ok((wrap(Message::MultipartRequest(q), form), flags & 1 != 0))
+    Ok((wrap(Message::MultipartRequest(q), form), more))
 }
 
-fn unknown<T>(n: u16) -> Result<T, OfError> {
+fn unknown<X>(t: T) -> Result<X, OfError> {
     err(
         ErrorKind::BadMultipart,
-        format!("statistics type {n} is not of OpenFlow 1.0"),
+        format!("{} is not of OpenFlow 1.0", t.name()),
     )
 }
 
@@ -143,19 +119,13 @@ fn filter(
 
 /// Reads an answer behind its OpenFlow header.
 pub(super) fn read_reply(r: &mut Reader<'_>) -> Result<(Message, bool), OfError> {
-    let (kind, flags) = (r.u16()?, r.u16()?);
+    let (kind, more) = head(r)?;
     let mut form = false;
     let a = match kind {
-        0 => MultipartReply::Desc(SwitchDesc {
-            manufacturer: r.text(256)?,
-            hardware: r.text(256)?,
-            software: r.text(256)?,
-            serial: r.text(32)?,
-            datapath: r.text(256)?,
-        }),
-        1 => MultipartReply::Flow(read_all(r, |r| read_flow(&mut sized(r, 88)?))?),
-        2 => MultipartReply::Aggregate(read_aggregate(r)?),
-        3 => MultipartReply::Table(read_all(r, |r| {
+        T::Desc => MultipartReply::Desc(v11::read_desc(r)?),
+        T::Flow => MultipartReply::Flow(read_all(r, |r| read_flow(&mut sized(r, 88)?))?),
+        T::Aggregate => MultipartReply::Aggregate(read_aggregate(r)?),
+        T::Table => MultipartReply::Table(read_all(r, |r| {
             let table = r.u8()?;
             r.skip(3)?;
             let name = r.text(32)?;
@@ -173,7 +143,7 @@ pub(super) fn read_reply(r: &mut Reader<'_>) -> Result<(Message, bool), OfError>
                 legacy,
             })
         })?),
-        4 => MultipartReply::PortStats(read_all(r, |r| {
+        T::PortStats => MultipartReply::PortStats(read_all(r, |r| {
             let port = port16(r.u16()?).0;
             r.skip(6)?;
             let mut s = PortStats {
@@ -181,12 +151,15 @@ pub(super) fn read_reply(r: &mut Reader<'_>) -> Result<(Message, bool), OfError>
                 duration: UNKNOWN,
                 ..PortStats::default()
             };
-            for counter in port_counters(&mut s) {
+            for counter in v11::counters(&mut s) {
+                *counter = r.u64()?;
+            }
+            for counter in v11::ethernet_counters(&mut s) {
                 *counter = r.u64()?;
             }
             Ok(s)
         })?),
-        5 => MultipartReply::Queue(read_all(r, |r| {
+        T::Queue => MultipartReply::Queue(read_all(r, |r| {
             let port = port16(r.u16()?).0;
             r.skip(2)?;
             Ok(QueueStats {
@@ -198,21 +171,20 @@ pub(super) fn read_reply(r: &mut Reader<'_>) -> Result<(Message, bool), OfError>
                 duration: UNKNOWN,
             })
         })?),
-        PORT_DESC => MultipartReply::PortDesc(read_all(r, read_port)?),
-        VENDOR => {
-            form = true;
-            match nicira(r)? {
-                0 => MultipartReply::Flow(read_all(r, |r| read_nx_flow(&mut sized(r, 48)?))?),
-                _ => MultipartReply::Aggregate(read_aggregate(r)?),
+        T::PortDesc => MultipartReply::PortDesc(read_all(r, read_port)?),
+        T::Experimenter => {
+            let t = nicira::head(r, OF10)?;
+            form = matches!(t, N::Flow | N::Aggregate);
+            match t {
+                N::Flow => MultipartReply::Flow(read_all(r, |r| read_nx_flow(&mut sized(r, 48)?))?),
+                N::Aggregate => MultipartReply::Aggregate(read_aggregate(r)?),
+                t => nicira::read_reply_body(r, t, OF10)?,
             }
         }
-        n => return unknown(n),
+        t => return unknown(t),
     };
-    Ok((wrap(Message::MultipartReply(a), form), flags & 1 != 0))
+    Ok((wrap(Message::MultipartReply(a), form), more))
 }
-
-/// A duration that the form of a message has no room for.
-const UNKNOWN: Duration = Duration::from_secs(u32::MAX as u64);
 
 fn read_aggregate(r: &mut Reader<'_>) -> Result<AggregateStats, OfError> {
     let a = AggregateStats {
@@ -229,7 +201,7 @@ fn read_flow(r: &mut Reader<'_>) -> Result<FlowStats, OfError> {
     let table = r.u8()?;
     r.skip(1)?;
     let (matching, _) = matching::read(r)?;
-    let duration = v13::read_duration(r)?;
+    let duration = r.duration()?;
     let (priority, idle_timeout, hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     r.skip(6)?;
     let (cookie, packets, bytes) = (r.u64()?, r.u64()?, r.u64()?);
@@ -255,7 +227,7 @@ fn read_flow(r: &mut Reader<'_>) -> Result<FlowStats, OfError> {
 fn read_nx_flow(r: &mut Reader<'_>) -> Result<FlowStats, OfError> {
     let table = r.u8()?;
     r.skip(1)?;
-    let duration = v13::read_duration(r)?;
+    let duration = r.duration()?;
     let (priority, idle_timeout, hard_timeout) = (r.u16()?, r.u16()?, r.u16()?);
     let len = r.u16()?;
     // Seconds plus one; 0 from switches that do not say.
@@ -295,7 +267,7 @@ fn put_flow(w: &mut Writer, f: &FlowStats, form: bool) -> Result<(), OfError> {
     if !form {
         matching::put_lossy(w, &f.matching)?;
     }
-    v13::put_duration(w, f.duration);
+    w.duration(f.duration);
     w.u16(f.priority);
     w.u16(f.idle_timeout);
     w.u16(f.hard_timeout);
@@ -315,21 +287,24 @@ fn put_flow(w: &mut Writer, f: &FlowStats, form: bool) -> Result<(), OfError> {
     w.set_len(start, start)
 }
 
-fn begin(w: &mut Writer, message: u8, xid: u32, kind: u16) -> usize {
+fn begin(w: &mut Writer, message: MessageType, xid: u32, t: T) -> usize {
     let start = w.len();
-    crate::wire::put_header(w, OF10, message, xid);
-    w.u16(kind);
+    put_header(w, OF10, message, xid);
+    w.u16(t.number(OF10).unwrap_or_default() as u16);
     w.u16(0);
     start
 }
 
-fn begin_nicira(w: &mut Writer, message: u8, xid: u32, kind: u32) -> usize {
-    let start = begin(w, message, xid, VENDOR);
+fn begin_nicira(w: &mut Writer, message: MessageType, xid: u32, t: N) -> usize {
+    let start = begin(w, message, xid, T::Experimenter);
     w.u32(NICIRA);
-    w.u32(kind);
+    w.u32(t.number(OF10).unwrap_or_default());
     w.zeros(4);
     start
 }
+
+const REQUEST: MessageType = MessageType::MultipartRequest;
+const REPLY: MessageType = MessageType::MultipartReply;
 
 /// Writes a request with its header.
 pub(super) fn put_request(
@@ -339,21 +314,21 @@ pub(super) fn put_request(
     form: bool,
 ) -> Result<(), OfError> {
     let start = match (q, form) {
-        (MultipartRequest::Flow(_), true) => begin_nicira(w, REQUEST, xid, 0),
-        (MultipartRequest::Aggregate(_), true) => begin_nicira(w, REQUEST, xid, 1),
+        (MultipartRequest::Flow(_), true) => begin_nicira(w, REQUEST, xid, N::Flow),
+        (MultipartRequest::Aggregate(_), true) => begin_nicira(w, REQUEST, xid, N::Aggregate),
         (_, true) => return err(ErrorKind::BadType, "Nicira has no form of this request"),
-        (MultipartRequest::Desc, _) => begin(w, REQUEST, xid, 0),
-        (MultipartRequest::Flow(_), _) => begin(w, REQUEST, xid, 1),
-        (MultipartRequest::Aggregate(_), _) => begin(w, REQUEST, xid, 2),
-        (MultipartRequest::Table, _) => begin(w, REQUEST, xid, 3),
-        (MultipartRequest::PortStats(_), _) => begin(w, REQUEST, xid, 4),
-        (MultipartRequest::Queue { .. }, _) => begin(w, REQUEST, xid, 5),
-        (MultipartRequest::PortDesc(_), _) => begin(w, REQUEST, xid, PORT_DESC),
+        (MultipartRequest::Desc, _) => begin(w, REQUEST, xid, T::Desc),
+        (MultipartRequest::Flow(_), _) => begin(w, REQUEST, xid, T::Flow),
+        (MultipartRequest::Aggregate(_), _) => begin(w, REQUEST, xid, T::Aggregate),
+        (MultipartRequest::Table, _) => begin(w, REQUEST, xid, T::Table),
+        (MultipartRequest::PortStats(_), _) => begin(w, REQUEST, xid, T::PortStats),
+        (MultipartRequest::Queue { .. }, _) => begin(w, REQUEST, xid, T::Queue),
+        (MultipartRequest::PortDesc(_), _) => begin(w, REQUEST, xid, T::PortDesc),
+        // What else there is, is Nicira's.
         _ => {
-            return err(
-                ErrorKind::BadMultipart,
-                "OpenFlow 1.0 has no groups, meters and table features",
-            );
+            let start = begin(w, REQUEST, xid, T::Experimenter);
+            nicira::put_request(w, q, OF10)?;
+            start
         }
     };
     match q {
@@ -391,28 +366,9 @@ pub(super) fn put_request(
                 p => put_port16(w, p)?,
             }
             w.zeros(2);
-            w.u32(queue.unwrap_or(QUEUE_ALL));
+            w.u32(queue.unwrap_or(ALL_QUEUES));
         }
         _ => {}
-    }
-    w.set_len(start + 2, start)
-}
-
-/// Writes entries into as many messages as they need.
-fn put_parts<T>(
-    w: &mut Writer,
-    mut begin: impl FnMut(&mut Writer) -> usize,
-    entries: &[T],
-    mut one: impl FnMut(&mut Writer, &T) -> Result<(), OfError>,
-) -> Result<(), OfError> {
-    let mut start = begin(w);
-    for e in entries {
-        if w.len() - start > PART_LEN {
-            w.buf[start + 11] = 1; // OFPSF_REPLY_MORE
-            w.set_len(start + 2, start)?;
-            start = begin(w);
-        }
-        one(w, e)?;
     }
     w.set_len(start + 2, start)
 }
@@ -424,19 +380,21 @@ pub(super) fn put_reply(
     a: &MultipartReply,
     form: bool,
 ) -> Result<(), OfError> {
-    let parts = |kind| move |w: &mut Writer| begin(w, REPLY, xid, kind);
+    let of = |kind| move |w: &mut Writer| begin(w, REPLY, xid, kind);
     match a {
-        MultipartReply::Flow(flows) if form => put_parts(
+        MultipartReply::Flow(flows) if form => parts::put(
             w,
-            |w| begin_nicira(w, REPLY, xid, 0),
+            |w| begin_nicira(w, REPLY, xid, N::Flow),
             flows,
             |w, f| put_flow(w, f, true),
         ),
-        MultipartReply::Flow(flows) => put_parts(w, parts(1), flows, |w, f| put_flow(w, f, false)),
+        MultipartReply::Flow(flows) => {
+            parts::put(w, of(T::Flow), flows, |w, f| put_flow(w, f, false))
+        }
         MultipartReply::Aggregate(s) => {
             let start = match form {
-                true => begin_nicira(w, REPLY, xid, 1),
-                false => begin(w, REPLY, xid, 2),
+                true => begin_nicira(w, REPLY, xid, N::Aggregate),
+                false => begin(w, REPLY, xid, T::Aggregate),
             };
             w.u64(s.packets);
             w.u64(s.bytes);
@@ -446,15 +404,11 @@ pub(super) fn put_reply(
         }
         _ if form => err(ErrorKind::BadType, "Nicira has no form of this answer"),
         MultipartReply::Desc(d) => {
-            let start = begin(w, REPLY, xid, 0);
-            w.text(&d.manufacturer, 256);
-            w.text(&d.hardware, 256);
-            w.text(&d.software, 256);
-            w.text(&d.serial, 32);
-            w.text(&d.datapath, 256);
+            let start = begin(w, REPLY, xid, T::Desc);
+            v11::put_desc(w, d);
             w.set_len(start + 2, start)
         }
-        MultipartReply::Table(tables) => put_parts(w, parts(3), tables, |w, t| {
+        MultipartReply::Table(tables) => parts::put(w, of(T::Table), tables, |w, t| {
             let legacy = t.legacy.unwrap_or_default();
             w.u8(t.table);
             w.zeros(3);
@@ -466,16 +420,19 @@ pub(super) fn put_reply(
             w.u64(t.matched);
             Ok(())
         }),
-        MultipartReply::PortStats(ports) => put_parts(w, parts(4), ports, |w, s| {
+        MultipartReply::PortStats(ports) => parts::put(w, of(T::PortStats), ports, |w, s| {
             let mut s = *s;
             put_port16(w, PortNo(s.port))?;
             w.zeros(6);
-            for n in port_counters(&mut s) {
+            for n in v11::counters(&mut s) {
+                w.u64(*n);
+            }
+            for n in v11::ethernet_counters(&mut s) {
                 w.u64(*n);
             }
             Ok(())
         }),
-        MultipartReply::Queue(queues) => put_parts(w, parts(5), queues, |w, q| {
+        MultipartReply::Queue(queues) => parts::put(w, of(T::Queue), queues, |w, q| {
             put_port16(w, PortNo(q.port))?;
             w.zeros(2);
             w.u32(q.queue);
@@ -484,10 +441,13 @@ pub(super) fn put_reply(
             w.u64(q.tx_errors);
             Ok(())
         }),
-        MultipartReply::PortDesc(ports) => put_parts(w, parts(PORT_DESC), ports, put_port),
-        _ => err(
-            ErrorKind::BadMultipart,
-            "OpenFlow 1.0 has no groups, meters and table features",
-        ),
+        MultipartReply::PortDesc(ports) => parts::put(w, of(T::PortDesc), ports, put_port),
+        // What else there is, is Nicira's.
+        MultipartReply::GroupFeatures(_) | MultipartReply::IpfixBridge(_) => {
+            let start = begin(w, REPLY, xid, T::Experimenter);
+            nicira::put_reply(w, a, OF10)?;
+            w.set_len(start + 2, start)
+        }
+        other => nicira::put_parts(w, of(T::Experimenter), other, OF10),
     }
 }

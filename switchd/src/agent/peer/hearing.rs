@@ -8,7 +8,7 @@ use bytes::Bytes;
 use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF13};
-use openflow::{AsyncConfig, FieldId, Message, OfError, PacketIn, PortReason, Role, SwitchConfig};
+use openflow::{AsyncChange, AsyncConfig, FieldId, Message, OfError, PacketIn, PortReason, Role, SwitchConfig};
 
 /// Wire version of OpenFlow 1.4.
 const OF14: u8 = 5;
@@ -105,8 +105,8 @@ impl Hearing {
         self.asynchronous
     }
 
-    pub(super) fn set_asynchronous(&mut self, c: AsyncConfig) {
-        self.asynchronous = c;
+    pub(super) fn set_asynchronous(&mut self, c: AsyncChange) {
+        c.apply(&mut self.asynchronous);
     }
 
     pub(super) fn set_controller_id(&mut self, id: u16) {

@@ -134,7 +134,7 @@ fn packet_ins_are_cut_filtered_and_limited() {
         packet_in: [1, 0],
         ..AsyncConfig::default()
     };
-    handle(&mut p, &b, 1, Message::SetAsync(off));
+    handle(&mut p, &b, 1, Message::SetAsync(off.into()));
     assert_eq!(p.tell(&b, &other, now + Duration::from_secs(9)), None);
     assert_eq!(
         handle(&mut p, &b, 2, Message::GetAsyncRequest),
@@ -480,7 +480,7 @@ fn groups_and_meters_are_changed_shown_and_forwarded() {
     let heard: Vec<bool> = others
         .iter_mut()
         .map(|p| {
-            handle(p, &b, 1, Message::SetAsync(want));
+            handle(p, &b, 1, Message::SetAsync(want.into()));
             p.tell(&b, &event, Duration::ZERO).is_some()
         })
         .collect();
@@ -498,7 +498,7 @@ fn a_new_primary_is_told_to_the_old_one_if_it_wants_to_know() {
         role_status: [7, 0],
         ..AsyncConfig::default()
     };
-    handle(&mut p1, &b, 1, Message::SetAsync(want));
+    handle(&mut p1, &b, 1, Message::SetAsync(want.into()));
     let ask = |generation| {
         Message::RoleRequest(RoleMsg {
             role: Role::Primary,
