@@ -45,7 +45,7 @@ pub const STACK_MAX: usize = 1024;
 pub const TAGS_MAX: usize = 4;
 
 /// The key of a frame; none if it is shorter or longer than frames are.
-pub(crate) fn key_of(frame: &[u8]) -> Option<FlowKey> {
+pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
     let mut batch = crate::packet::Batch::new();
     let owned = crate::packet::OwnedPacket::new(frame);
     // SAFETY: `owned` outlives the batch.

@@ -22,16 +22,6 @@ const POSITIONS: &[(u32, &str, BucketPosition)] = &[
 /// The longest name of a selection method.
 const MAX_METHOD: usize = 15;
 
-/// A group-mod that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupLine {
-    /// The change.
-    pub group_mod: GroupMod,
-    /// Whether it says what only OpenFlow 1.5 and Nicira's form for 1.0 can: names of buckets, where
-    /// buckets go, or how the choice is made.
-    pub extended: bool,
-}
-
 /// Commands that may begin a line of a file.
 pub const GROUP_COMMANDS: &[(&str, GroupModCommand)] = &[
     ("add", GroupModCommand::Add),
@@ -46,7 +36,7 @@ pub const GROUP_COMMANDS: &[(&str, GroupModCommand)] = &[
 ///
 /// # Errors
 /// What is wrong with which part, as Open vSwitch says it.
-pub fn parse_group_mod(s: &str, command: GroupModCommand, names: &Names) -> Result<GroupLine> {
+pub fn parse_group_mod(s: &str, command: GroupModCommand, names: &Names) -> Result<GroupMod> {
     let of_group = matches!(
         command,
         GroupModCommand::Add | GroupModCommand::Modify | GroupModCommand::AddOrModify
@@ -61,7 +51,6 @@ pub fn parse_group_mod(s: &str, command: GroupModCommand, names: &Names) -> Resu
         group: None,
         position: None,
         selection: Selection::default(),
-        extended: positioned,
         names,
     };
     if command == GroupModCommand::Delete && s.is_empty() {
@@ -143,7 +132,6 @@ struct Draft<'a> {
     group: Option<u32>,
     position: Option<BucketPosition>,
     selection: Selection,
-    extended: bool,
     names: &'a Names,
 }
 
@@ -182,7 +170,6 @@ impl Draft<'_> {
             }
             "selection_method" => {
                 self.selection.method = v.to_owned();
-                self.extended = true;
             }
             "selection_method_param" if !self.of_group => {
                 return fail("selection method param is not needed");
@@ -193,12 +180,10 @@ impl Draft<'_> {
                     return fail(format!("invalid numeric format {v}"));
                 };
                 self.selection.param = n;
-                self.extended = true;
             }
             "fields" if !self.of_group => return fail("fields are not needed"),
             "fields" => {
                 self.fields(v)?;
-                self.extended = true;
             }
             key => return fail(format!("unknown keyword {key}")),
         }
@@ -313,7 +298,6 @@ impl Draft<'_> {
                         return fail(format!("invalid bucket_id id {n}"));
                     }
                     id = Some(n);
-                    self.extended = true;
                 }
                 "action" | "actions" => actions.push_str(&format!("{v},")),
                 _ => actions.push_str(&format!("{key}({v}),")),
@@ -333,17 +317,14 @@ impl Draft<'_> {
         Ok(Named { bucket: b, id })
     }
 
-    fn line(self, command: GroupModCommand, buckets: Vec<Bucket>) -> GroupLine {
-        GroupLine {
-            group_mod: GroupMod {
-                command,
-                kind: self.kind.unwrap_or(GroupType::All),
-                group: self.group.unwrap_or(GROUP_ALL),
-                buckets,
-                position: self.position.unwrap_or(BucketPosition::All),
-                selection: self.selection,
-            },
-            extended: self.extended,
+    fn line(self, command: GroupModCommand, buckets: Vec<Bucket>) -> GroupMod {
+        GroupMod {
+            command,
+            kind: self.kind.unwrap_or(GroupType::All),
+            group: self.group.unwrap_or(GROUP_ALL),
+            buckets,
+            position: self.position.unwrap_or(BucketPosition::All),
+            selection: self.selection,
         }
     }
 }
@@ -353,7 +334,7 @@ mod tests {
     use super::*;
     use crate::action::Action;
 
-    fn add(s: &str) -> Result<GroupLine> {
+    fn add(s: &str) -> Result<GroupMod> {
         parse_group_mod(s, GroupModCommand::Add, &Names::default())
     }
 
@@ -361,9 +342,7 @@ mod tests {
     fn groups_are_read() {
         let text = "group_id=1,type=select,selection_method=hash,fields(ip_src=255.255.0.0,tcp_dst),\
                     bucket=weight:3,actions=1,dec_mpls_ttl,bucket=watch_port:2,bucket_id:0,actions=drop,bucket=output:5";
-        let l = add(text).unwrap();
-        let g = &l.group_mod;
-        assert!(l.extended);
+        let g = add(text).unwrap();
         assert_eq!(
             g.selection.fields,
             [(FieldId::Ipv4Src, 0xffff_0000), (FieldId::TcpDst, 0xffff)]
@@ -372,10 +351,9 @@ mod tests {
         assert_eq!(ids, [(0, 3), (0, 1), (1, 1)]);
         assert_eq!(g.buckets[0].actions[1], Action::DecMplsTtl);
         assert!(g.buckets[1].actions.is_empty());
-        assert!(!add("group_id=1,type=all,bucket=1").unwrap().extended);
         let names = Names::default();
         let all = parse_group_mod("", GroupModCommand::Delete, &names).unwrap();
-        assert_eq!(all.group_mod.group, GROUP_ALL);
+        assert_eq!(all.group, GROUP_ALL);
     }
 
     #[test]

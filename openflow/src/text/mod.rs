@@ -33,7 +33,7 @@ pub use flow::{
     FlowCommand, FlowLine, Sort, StatsLine, format_flow_mod, format_flow_stats, parse_flow,
     parse_flow_filter, sort_flows,
 };
-pub use group::{GROUP_COMMANDS, GroupLine, parse_group_id, parse_group_mod};
+pub use group::{GROUP_COMMANDS, parse_group_id, parse_group_mod};
 pub use matching::{format_match, normalize};
 pub use meter::{parse_meter_id, parse_meter_mod};
 pub use monitor::parse_flow_monitor;
@@ -183,6 +183,26 @@ pub(crate) struct Pair<'a> {
     pub(crate) key: &'a str,
     /// Empty if there is none.
     pub(crate) value: &'a str,
+}
+
+/// A number of 16 bits, with Open vSwitch's complaint about any other.
+///
+/// # Errors
+/// It is none.
+pub fn parse_u16(s: &str, what: &str) -> Result<u16> {
+    number(s, what)
+}
+
+/// The pairs of a list: keys with their values, which may be empty.
+///
+/// # Errors
+/// Parentheses that do not match.
+pub fn key_values(s: &str) -> Result<Vec<(&str, &str)>> {
+    let (mut rest, mut out) = (s, Vec::new());
+    while let Some(p) = next_pair(&mut rest)? {
+        out.push((p.key, p.value));
+    }
+    Ok(out)
 }
 
 /// Cuts the next pair off a list separated by commas and blanks; parentheses nest.

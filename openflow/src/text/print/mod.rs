@@ -345,7 +345,7 @@ pub fn dump(data: &[u8], characters: bool) -> String {
                 .collect();
             let _ = write!(s, " {hex:48}|{text:16}|");
         } else {
-            let _ = write!(s, " {}", hex.trim_end_matches(' '));
+            let _ = write!(s, " {}", hex.trim_end_matches([' ', '-']));
         }
         s.push('\n');
     }

@@ -230,6 +230,7 @@ pub struct TableFeaturesText {
 /// What is told of a table.
 #[derive(Clone, Default, PartialEq)]
 struct Shape {
+    table: u8,
     metadata: (u64, u64),
     miss_config: Option<TableMiss>,
     /// What can be configured, from OpenFlow 1.4 on.
@@ -262,7 +263,7 @@ impl TableFeaturesText {
     pub fn table(&mut self, t: &TableFeatures, version: u8, names: &Names) -> String {
         let shape = Shape::of(t, version);
         let mut s = String::new();
-        if self.last.as_ref() == Some(&shape) {
+        if self.last.as_ref().is_some_and(|l| l.same(&shape)) {
             self.dittos.add(t.table);
             return s;
         }
@@ -287,6 +288,7 @@ impl TableFeaturesText {
 impl Shape {
     fn of(t: &TableFeatures, version: u8) -> Shape {
         let mut shape = Shape {
+            table: t.table,
             metadata: (t.metadata_match, t.metadata_write),
             config: (version >= OF14).then_some(t.config),
             max_entries: t.max_entries,
@@ -305,6 +307,17 @@ impl Shape {
         }
         shape.wildcards.retain(|f| shape.matching.contains(f));
         shape
+    }
+
+    /// Whether a later table is as this one: it may go on to those behind it, as this one does.
+    fn same(&self, later: &Shape) -> bool {
+        let bare = |s: &Shape| Shape {
+            table: 0,
+            hit: s.hit.beyond(later.table),
+            miss: s.miss.beyond(later.table),
+            ..s.clone()
+        };
+        bare(self) == bare(later)
     }
 
     /// What OpenFlow 1.0 to 1.2 say with a table's counters.
@@ -432,7 +445,8 @@ impl Shape {
             writeln!(w, "    max_entries={}", self.max_entries)?;
         }
         let empty = Abilities::default();
-        if last.is_some_and(|l| l.hit == self.hit && l.miss == self.miss) {
+        let as_here = |l: &Abilities, s: &Abilities| l.beyond(self.table) == s.beyond(self.table);
+        if last.is_some_and(|l| as_here(&l.hit, &self.hit) && as_here(&l.miss, &self.miss)) {
             if self.hit != empty {
                 writeln!(w, "    (same instructions)")?;
             }
@@ -472,6 +486,14 @@ impl Shape {
 }
 
 impl Abilities {
+    /// The same without the way to tables up to `table`.
+    fn beyond(&self, table: u8) -> Abilities {
+        Abilities {
+            next: self.next.iter().copied().filter(|n| *n > table).collect(),
+            ..self.clone()
+        }
+    }
+
     fn write(&self, w: &mut String, last: Option<&Abilities>) -> Result {
         if !self.next.is_empty() {
             writeln!(w, "      next tables: {}", ranges(&self.next))?;
