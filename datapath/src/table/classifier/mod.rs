@@ -27,6 +27,7 @@
 
 mod changes;
 mod chunk;
+mod conjunction;
 mod exact;
 mod leaf;
 mod pattern;
@@ -41,6 +42,7 @@ pub use pattern::Pattern;
 use super::rule::Rule;
 use crate::flow::{FlowKey, FlowMask, place};
 use changes::Pending;
+use conjunction::{Conjunctions, is_clause};
 use exact::Exact;
 use openflow::Slot;
 use row::Row;
@@ -66,22 +68,24 @@ pub struct Classifier {
     groups: u32,
     pending: Pending,
     changes: Arc<Changes>,
+    /// Rules that are clauses of conjunctions, if there are any: they are not among the others.
+    conjunctions: Option<Arc<Conjunctions>>,
 }
 
 impl Classifier {
     /// Number of rules.
     pub fn len(&self) -> usize {
-        self.len
+        self.len + self.conjunctions.as_ref().map_or(0, |c| c.len())
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Number of different masks.
     pub fn masks(&self) -> usize {
-        self.masks.len() + self.exact.len()
+        self.masks.len() + self.exact.len() + self.conjunctions.as_ref().map_or(0, |c| c.masks())
     }
 
     /// What it is made of, for people.
@@ -103,6 +107,42 @@ impl Classifier {
     /// As [`Classifier::lookup`]; `cells` gets added where it ended.
     #[inline]
     pub fn lookup_noting(
+        &self,
+        key: &FlowKey,
+        mask: &mut FlowMask,
+        cells: &mut Cells,
+    ) -> Option<&Arc<Rule>> {
+        let rule = self.lookup_plain(key, mask, cells);
+        match &self.conjunctions {
+            None => rule,
+            Some(c) => self.lookup_joined(c, rule, key, mask, cells),
+        }
+    }
+
+    /// The rule of a conjunction that goes before the best plain rule, or that.
+    #[inline(never)]
+    fn lookup_joined<'a>(
+        &'a self,
+        conjunctions: &Conjunctions,
+        plain: Option<&'a Arc<Rule>>,
+        key: &FlowKey,
+        mask: &mut FlowMask,
+        cells: &mut Cells,
+    ) -> Option<&'a Arc<Rule>> {
+        let met = conjunctions.met(key, plain.map(|r| r.priority), mask, cells);
+        let mut joined = *key;
+        for id in met {
+            joined.set(Slot::ConjId, id.into());
+            let rule = self.lookup_plain(&joined, mask, cells);
+            if rule.is_some() {
+                return rule;
+            }
+        }
+        plain
+    }
+
+    #[inline]
+    fn lookup_plain(
         &self,
         key: &FlowKey,
         mask: &mut FlowMask,
@@ -162,6 +202,12 @@ impl Classifier {
 
     /// The rule of exactly this match and priority.
     pub fn find(&self, pattern: &Pattern, priority: u16) -> Option<&Arc<Rule>> {
+        let clause = self.conjunctions.as_ref();
+        let clause = clause.and_then(|c| c.find(pattern, priority));
+        clause.or_else(|| self.find_plain(pattern, priority))
+    }
+
+    fn find_plain(&self, pattern: &Pattern, priority: u16) -> Option<&Arc<Rule>> {
         match self.group(pattern.mask()) {
             Some(g) => self.exact[g].find(pattern, priority),
             None => self.tree.find(pattern, priority),
@@ -170,6 +216,33 @@ impl Classifier {
 
     /// Puts a rule in, in place of one of the same match and priority, which is returned.
     pub fn insert(&mut self, rule: Arc<Rule>) -> Option<Arc<Rule>> {
+        if !is_clause(&rule) {
+            let clause = self.remove_clause(&rule.pattern, rule.priority);
+            return self.insert_plain(rule).or(clause);
+        }
+        let plain = self.remove_plain(&rule.pattern, rule.priority);
+        match &self.conjunctions {
+            Some(_) => conjunction::note(&mut self.pending),
+            // Lookups so far know nothing of clauses.
+            None => self.pending.note_all(),
+        }
+        let conjunctions = Arc::make_mut(self.conjunctions.get_or_insert_default());
+        conjunctions.insert(rule).or(plain)
+    }
+
+    fn remove_clause(&mut self, pattern: &Pattern, priority: u16) -> Option<Arc<Rule>> {
+        let conjunctions = self.conjunctions.as_mut()?;
+        conjunctions.find(pattern, priority)?;
+        let conjunctions = Arc::make_mut(conjunctions);
+        let gone = conjunctions.remove(pattern, priority);
+        conjunction::note(&mut self.pending);
+        if conjunctions.is_empty() {
+            self.conjunctions = None;
+        }
+        gone
+    }
+
+    fn insert_plain(&mut self, rule: Arc<Rule>) -> Option<Arc<Rule>> {
         let mask = rule.pattern.mask().clone();
         let group = self.group(&mask);
         let (old, more) = match group {
@@ -201,7 +274,12 @@ impl Classifier {
 
     /// Takes out the rule of this match and priority.
     pub fn remove(&mut self, pattern: &Pattern, priority: u16) -> Option<Arc<Rule>> {
-        self.find(pattern, priority)?;
+        let clause = self.remove_clause(pattern, priority);
+        clause.or_else(|| self.remove_plain(pattern, priority))
+    }
+
+    fn remove_plain(&mut self, pattern: &Pattern, priority: u16) -> Option<Arc<Rule>> {
+        self.find_plain(pattern, priority)?;
         let group = self.group(pattern.mask());
         let gone = match group {
             Some(g) => {
@@ -272,6 +350,7 @@ impl Classifier {
         self.tree = Tree::default();
         self.exact.clear();
         self.masks.clear();
+        self.conjunctions = None;
         self.len = 0;
         self.pending.note_all();
     }
@@ -293,6 +372,9 @@ impl Classifier {
         self.tree.visit(wanted, visit);
         for e in &self.exact {
             e.visit(wanted, visit);
+        }
+        if let Some(c) = &self.conjunctions {
+            c.visit(visit);
         }
     }
 
@@ -331,8 +413,7 @@ pub(crate) fn matchable(slot: Slot) -> bool {
     let _ = place(slot);
     !matches!(
         slot,
-        Slot::ConjId
-            | Slot::DpHash
+        Slot::DpHash
             | Slot::CtState
             | Slot::CtMark
             | Slot::CtLabel
@@ -347,7 +428,6 @@ pub(crate) fn matchable(slot: Slot) -> bool {
             | Slot::PbbIsid
             | Slot::PbbUca
             | Slot::Ipv6Exthdr
-            | Slot::ActsetOutput
             | Slot::NshFlags
             | Slot::NshTtl
             | Slot::NshMdtype
@@ -364,5 +444,7 @@ pub(crate) fn matchable(slot: Slot) -> bool {
     )
 }
 
+#[cfg(test)]
+mod conjunction_tests;
 #[cfg(test)]
 mod tests;
