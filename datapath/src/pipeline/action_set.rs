@@ -110,7 +110,6 @@ impl ActionSet {
         }
         port
     }
-
 }
 
 #[cfg(test)]

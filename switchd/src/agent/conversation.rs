@@ -9,8 +9,27 @@ use openflow::{FlowMod, Message};
 use std::collections::VecDeque;
 use std::time::Instant;
 
-/// Versions that the codec speaks, by the names of `Bridge.protocols`.
-pub const SUPPORTED: &[(&str, u8)] = &[("OpenFlow10", wire::OF10), ("OpenFlow13", wire::OF13)];
+/// Versions by the names of `Bridge.protocols`.
+const VERSIONS: [(&str, u8); 6] = [
+    ("OpenFlow10", 1),
+    ("OpenFlow11", 2),
+    ("OpenFlow12", 3),
+    ("OpenFlow13", 4),
+    ("OpenFlow14", 5),
+    ("OpenFlow15", 6),
+];
+
+/// Those that the codec speaks.
+fn supported() -> impl Iterator<Item = (&'static str, u8)> {
+    VERSIONS
+        .into_iter()
+        .filter(|(_, v)| wire::SUPPORTED.contains(v))
+}
+
+/// Whether the codec speaks the version of this name.
+pub fn is_supported(name: &str) -> bool {
+    supported().any(|(n, _)| n == name)
+}
 
 /// Flow-mods that are carried out together: others that change flows wait that long.
 pub const FLOW_MODS_AT_ONCE: usize = 1024;
@@ -36,10 +55,9 @@ pub struct Conversation {
 impl Conversation {
     /// The switch's end; `protocols` narrows the versions, none means all.
     pub fn new(protocols: &[String]) -> Conversation {
-        let versions: Vec<u8> = SUPPORTED
-            .iter()
+        let versions: Vec<u8> = supported()
             .filter(|(name, _)| protocols.is_empty() || protocols.iter().any(|p| p == name))
-            .map(|(_, v)| *v)
+            .map(|(_, v)| v)
             .collect();
         let mut c = Conversation {
             session: None,
@@ -51,11 +69,7 @@ impl Conversation {
             c.closed = Some(format!(
                 "none of the bridge's protocols ({}) is supported, only {}",
                 protocols.join(", "),
-                SUPPORTED
-                    .iter()
-                    .map(|(n, _)| *n)
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                supported().map(|(n, _)| n).collect::<Vec<_>>().join(", ")
             ));
         } else {
             c.session = Some(Session::new(End::Switch, &versions, None, Instant::now()));

@@ -25,8 +25,8 @@ use buffers::{Buffers, Waiting};
 use failmode::FailModes;
 use fair::FairStats;
 use openflow::{
-    FlowRemoved, FlowUpdate, Message, OfError, PacketIn, PortDesc, PortNo, PortReason, Role,
-    RoleMsg, RoleReason, TlvMap, TlvTableCommand,
+    FlowMod, FlowRemoved, FlowUpdate, Message, OfError, PacketIn, PortDesc, PortNo, PortReason,
+    Role, RoleMsg, RoleReason, TlvMap, TlvTableCommand,
 };
 use peer::Monitors;
 use rconn::{Now, Reconnect};
@@ -562,7 +562,28 @@ impl Bridge {
     /// # Errors
     /// As [`TlvTable::change`].
     pub fn tlv_table_mod(&self, command: TlvTableCommand, maps: &[TlvMap]) -> Result<(), OfError> {
-        self.lock().tlv.change(command, maps, |_| false)
+        use openflow::FlowFilter;
+        // Which fields flows use is asked only when some are to lose their option.
+        let mut used = BTreeSet::new();
+        if command != TlvTableCommand::Add {
+            for f in self.plane.flow_stats(&self.name, &FlowFilter::default()) {
+                let actions = f.instructions.apply.iter().chain(&f.instructions.write);
+                tlv::fields_of(&f.matching, actions, &mut |n| {
+                    used.insert(n);
+                });
+            }
+        }
+        self.lock()
+            .tlv
+            .change(command, maps, |field| used.contains(&field))
+    }
+
+    /// Whether the tunnel options that flow-mods use are there, and what failed where they are not.
+    ///
+    /// # Errors
+    /// As [`TlvTable::check`].
+    pub fn check_options(&self, m: &FlowMod) -> Result<(), OfError> {
+        self.lock().tlv.check(m)
     }
 
     /// Which tunnel options are fields.

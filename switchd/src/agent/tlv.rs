@@ -1,7 +1,9 @@
 //! Which Geneve options the `tun_metadata` fields hold (NXT_TLV_TABLE_MOD), one table a bridge.
 
+use openflow::action::{LearnSource, LearnTarget};
 use openflow::error::ErrorKind;
-use openflow::{OfError, TlvMap, TlvTableCommand};
+use openflow::field::Slot;
+use openflow::{Action, FieldId, FlowMod, Match, OfError, TlvMap, TlvTableCommand};
 use std::collections::BTreeMap;
 
 /// Fields there are, `tun_metadata0` to `tun_metadata63`.
@@ -93,5 +95,156 @@ impl TlvTable {
         }
         self.maps = new;
         Ok(())
+    }
+
+    /// Whether the fields that a flow uses have options.
+    ///
+    /// # Errors
+    /// `NXFMFC_INVALID_TLV_FIELD`.
+    pub fn check(&self, m: &FlowMod) -> Result<(), OfError> {
+        let mut unmapped = None;
+        let actions = m.instructions.apply.iter().chain(&m.instructions.write);
+        fields_of(&m.matching, actions, &mut |field| {
+            if !self.maps.contains_key(&field) {
+                unmapped = Some(field);
+            }
+        });
+        match unmapped {
+            None => Ok(()),
+            Some(field) => Err(OfError::new(
+                ErrorKind::FlowModInvalidTlvField,
+                format!("tun_metadata{field} has no option (ovs-ofctl add-tlv-map)"),
+            )),
+        }
+    }
+}
+
+/// Whether a flow-mod speaks of tunnel options at all.
+pub fn uses_options(m: &FlowMod) -> bool {
+    let mut uses = false;
+    let actions = m.instructions.apply.iter().chain(&m.instructions.write);
+    fields_of(&m.matching, actions, &mut |_| uses = true);
+    uses
+}
+
+/// Tells `seen` of every `tun_metadata` field that a match and actions use.
+pub fn fields_of<'a>(
+    matching: &Match,
+    actions: impl IntoIterator<Item = &'a Action>,
+    seen: &mut impl FnMut(u16),
+) {
+    for e in matching.entries() {
+        slot(e.slot, seen);
+    }
+    for a in actions {
+        let mut field = |f: FieldId| slot(f.info().slot, seen);
+        match a {
+            Action::SetField { field: f, .. } | Action::DeleteField(f) => field(*f),
+            Action::Load { target, .. } | Action::Pop(target) => field(target.field),
+            Action::OutputReg { source, .. } | Action::Push(source) => field(source.field),
+            Action::Move { source, target } => {
+                field(source.field);
+                field(target.field);
+            }
+            Action::Learn(l) => {
+                for s in &l.specs {
+                    if let LearnSource::Field(f) = &s.source {
+                        field(f.field);
+                    }
+                    if let LearnTarget::Match(f) | LearnTarget::Load(f) = &s.target {
+                        field(f.field);
+                    }
+                }
+            }
+            Action::Clone(inner) => fields_of(&Match::new(), inner, seen),
+            _ => {}
+        }
+    }
+}
+
+fn slot(slot: Slot, seen: &mut impl FnMut(u16)) {
+    if let Slot::TunOption(n) = slot {
+        seen(n.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openflow::Instructions;
+    use openflow::action::Subfield;
+
+    fn map(class: u16, kind: u8, len: u8, index: u16) -> TlvMap {
+        TlvMap {
+            class,
+            kind,
+            len,
+            index,
+        }
+    }
+
+    #[test]
+    fn options_and_fields_go_together_one_to_one_within_bounds() {
+        use TlvTableCommand::*;
+        let mut t = TlvTable::default();
+        let mut kind = |command, maps: &[TlvMap], used: bool| {
+            let before = t.maps();
+            let e = t.change(command, maps, |_| used).err().map(|e| e.kind);
+            assert!(
+                e.is_none() || t.maps() == before,
+                "a refused change left something"
+            );
+            e
+        };
+        assert_eq!(
+            kind(Add, &[map(1, 2, 4, 0), map(1, 3, 124, 63)], false),
+            None
+        );
+        for (m, want) in [
+            (map(9, 9, 4, 64), ErrorKind::TlvBadFieldIdx),
+            (map(9, 9, 6, 1), ErrorKind::TlvBadOptLen),
+            (map(9, 9, 0, 1), ErrorKind::TlvBadOptLen),
+            (map(9, 9, 128, 1), ErrorKind::TlvBadOptLen),
+            (map(9, 9, 4, 0), ErrorKind::TlvAlreadyMapped),
+            (map(1, 2, 4, 1), ErrorKind::TlvDupEntry),
+        ] {
+            assert_eq!(kind(Add, &[map(8, 8, 4, 9), m], false), Some(want));
+        }
+        let full = [map(7, 1, 124, 5), map(7, 2, 8, 6)];
+        assert_eq!(kind(Add, &full, false), Some(ErrorKind::TlvTableFull));
+        assert_eq!(
+            kind(Delete, &[map(1, 2, 4, 0)], true),
+            Some(ErrorKind::TlvInvalidDel)
+        );
+        assert_eq!(kind(Delete, &[map(1, 2, 4, 0)], false), None);
+        assert_eq!(kind(Clear, &[], true), Some(ErrorKind::TlvInvalidDel));
+        assert_eq!(kind(Clear, &[], false), None);
+        assert!(t.maps().is_empty());
+    }
+
+    #[test]
+    fn flows_use_only_fields_that_have_options() {
+        let mut t = TlvTable::default();
+        let field = FieldId::TunMetadata3;
+        let matching = FlowMod::add(Match::new().with(field, 1), Instructions::default());
+        let target = Subfield {
+            field,
+            offset: 0,
+            bits: 8,
+        };
+        let load = Action::Load { target, value: 1 };
+        let loading = FlowMod::add(
+            Match::new(),
+            Instructions::apply(vec![Action::Clone(vec![load])]),
+        );
+        for m in [&matching, &loading] {
+            assert_eq!(
+                t.check(m).unwrap_err().kind,
+                ErrorKind::FlowModInvalidTlvField
+            );
+        }
+        t.change(TlvTableCommand::Add, &[map(1, 1, 4, 3)], |_| false)
+            .unwrap();
+        assert!(t.check(&matching).is_ok() && t.check(&loading).is_ok());
     }
 }

@@ -8,7 +8,7 @@ use super::threads;
 use super::value::Columns;
 use crate::agent::DEFAULT_BUNDLE_IDLE;
 use crate::agent::buffers::MAX_BUFFERS;
-use crate::agent::conversation::SUPPORTED;
+use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
 use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
@@ -331,7 +331,7 @@ fn bridge(
     let packet_buffers = number("packet-buffers", 0, 0, MAX_BUFFERS as u64, &mut notes) as usize;
     let protocols = row.strings("protocols");
     for p in &protocols {
-        if !SUPPORTED.iter().any(|(name, _)| name == p) {
+        if !conversation::is_supported(p) {
             notes.push(format!("protocol {p} is not supported yet"));
         }
     }

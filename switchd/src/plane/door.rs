@@ -359,43 +359,37 @@ impl Plane for Door {
         ))
     }
 
-    fn group_stats(&self, _: &str, _: u32) -> Vec<GroupStats> {
-        Vec::new()
+    fn group_stats(&self, bridge: &str, group: u32) -> Vec<GroupStats> {
+        self.id(bridge)
+            .map_or_else(Vec::new, |id| self.datapath.group_stats(id, group))
     }
 
-    fn group_desc(&self, _: &str, _: u32) -> Vec<GroupDesc> {
-        Vec::new()
+    fn group_desc(&self, bridge: &str, group: u32) -> Vec<GroupDesc> {
+        self.id(bridge)
+            .map_or_else(Vec::new, |id| self.datapath.group_desc(id, group))
     }
 
-    fn group_features(&self, _: &str) -> GroupFeatures {
-        GroupFeatures::default()
+    fn group_features(&self) -> GroupFeatures {
+        self.datapath.group_features()
     }
 
-    fn meter_mod(&self, _: &str, change: &MeterMod) -> Result<(), OfError> {
-        use openflow::MeterModCommand::*;
-        match change.command {
-            Add => Err(later(
-                ErrorKind::OutOfMeters,
-                "meters are not supported yet",
-            )),
-            Modify => Err(later(
-                ErrorKind::UnknownMeter,
-                "meters are not supported yet",
-            )),
-            Delete => Ok(()),
-        }
+    fn meter_mod(&self, bridge: &str, change: &MeterMod) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.meter_mod(id, change)
     }
 
-    fn meter_stats(&self, _: &str, _: u32) -> Vec<MeterStats> {
-        Vec::new()
+    fn meter_stats(&self, bridge: &str, meter: u32) -> Vec<MeterStats> {
+        self.id(bridge)
+            .map_or_else(Vec::new, |id| self.datapath.meter_stats(id, meter))
     }
 
-    fn meter_config(&self, _: &str, _: u32) -> Vec<MeterConfig> {
-        Vec::new()
+    fn meter_config(&self, bridge: &str, meter: u32) -> Vec<MeterConfig> {
+        self.id(bridge)
+            .map_or_else(Vec::new, |id| self.datapath.meter_config(id, meter))
     }
 
-    fn meter_features(&self, _: &str) -> MeterFeatures {
-        MeterFeatures::default()
+    fn meter_features(&self) -> MeterFeatures {
+        self.datapath.meter_features()
     }
 
     fn set_fragments(&self, _: &str, mode: u16) -> Result<(), OfError> {

@@ -325,7 +325,7 @@ impl Plane for Fake {
             .collect()
     }
 
-    fn group_features(&self, _: &str) -> GroupFeatures {
+    fn group_features(&self) -> GroupFeatures {
         GroupFeatures {
             types: 15,
             ..GroupFeatures::default()
@@ -372,7 +372,7 @@ impl Plane for Fake {
             .collect()
     }
 
-    fn meter_features(&self, _: &str) -> MeterFeatures {
+    fn meter_features(&self) -> MeterFeatures {
         MeterFeatures {
             max_meters: 8,
             ..MeterFeatures::default()

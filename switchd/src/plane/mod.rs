@@ -166,7 +166,7 @@ pub trait Plane: Send + Sync {
     /// One group, or all.
     fn group_desc(&self, bridge: &str, group: u32) -> Vec<GroupDesc>;
     /// What groups can do.
-    fn group_features(&self, bridge: &str) -> GroupFeatures;
+    fn group_features(&self) -> GroupFeatures;
     /// A change of meters.
     fn meter_mod(&self, bridge: &str, change: &MeterMod) -> Result<(), OfError>;
     /// One meter's counters, or those of all.
@@ -174,7 +174,7 @@ pub trait Plane: Send + Sync {
     /// One meter, or all.
     fn meter_config(&self, bridge: &str, meter: u32) -> Vec<MeterConfig>;
     /// What meters can do.
-    fn meter_features(&self, bridge: &str) -> MeterFeatures;
+    fn meter_features(&self) -> MeterFeatures;
     /// How IP fragments are treated, `OFPC_FRAG_*`: 0 normal, 1 drop, 2 reassemble, 3 `nx-match`.
     fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError>;
     /// Goes on with a packet where its pipeline paused.

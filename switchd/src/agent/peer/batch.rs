@@ -5,7 +5,7 @@
 //! after all of them.
 
 use super::{Answer, Bridge, Peer, error, flows};
-use crate::agent::origin;
+use crate::agent::{origin, tlv};
 use crate::plane::Change;
 use bytes::Bytes;
 use openflow::error::ErrorKind;
@@ -14,7 +14,7 @@ use openflow::{FlowMod, OfError, Role};
 impl Peer {
     /// Whether a flow-mod may be one of several: in OpenFlow 1.0 and 1.1 what it means depends on the flows that are there.
     pub fn batches(&self, m: &FlowMod) -> bool {
-        self.version > 2 && m.buffer.is_none()
+        self.version > 2 && m.buffer.is_none() && !tlv::uses_options(m)
     }
 
     /// Carries out flow-mods, each with its transaction id and its bytes; the answers to those that failed.

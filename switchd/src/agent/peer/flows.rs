@@ -89,6 +89,13 @@ impl Peer {
         bridge: &Bridge,
         m: FlowMod,
     ) -> Result<Vec<FlowMod>, (Box<FlowMod>, OfError)> {
+        if !matches!(
+            m.command,
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict
+        ) && let Err(e) = bridge.check_options(&m)
+        {
+            return Err((Box::new(m), e));
+        }
         match self.version {
             OF10 => self.flows_10(bridge, m),
             2 => Ok(adding_modify(bridge, m, false)),

@@ -339,7 +339,7 @@ impl Peer {
                 MultipartReply::GroupDesc(plane.group_desc(name, group))
             }
             MultipartRequest::GroupFeatures => {
-                MultipartReply::GroupFeatures(plane.group_features(name))
+                MultipartReply::GroupFeatures(plane.group_features())
             }
             MultipartRequest::Meter(meter) => {
                 MultipartReply::Meter(groups::meter(meter, plane.meter_stats(name, meter))?)
@@ -348,7 +348,7 @@ impl Peer {
                 MultipartReply::MeterConfig(groups::meter(meter, plane.meter_config(name, meter))?)
             }
             MultipartRequest::MeterFeatures => {
-                MultipartReply::MeterFeatures(plane.meter_features(name))
+                MultipartReply::MeterFeatures(plane.meter_features())
             }
             MultipartRequest::FlowMonitor(requests) => {
                 MultipartReply::FlowMonitor(self.monitor(bridge, &requests, nicira)?)
