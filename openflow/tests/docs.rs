@@ -143,17 +143,23 @@ fn multipart_types_are_those_of_the_table() {
 
 /// A packet-out with these actions.
 fn packet_out(v: u8, actions: &[u8]) -> Vec<u8> {
+    let len = (actions.len() as u16).to_be_bytes();
     let mut b = vec![0xff; 4];
     match v {
         1 => b.extend([0xff, 0xff]),
-        _ => b.extend([0xff; 4]),
+        2..=5 => b.extend([0xff; 4]),
+        // 1.5 has the port in a match.
+        _ => {}
     }
-    b.extend((actions.len() as u16).to_be_bytes());
+    b.extend(len);
     match v {
         1 => {}
-        // 1.5 has a match where others have padding.
-        6 => b.extend([0, 0, 0, 1, 0, 4, 0, 0, 0, 0]),
-        _ => b.extend([0; 6]),
+        2..=5 => b.extend([0; 6]),
+        _ => {
+            b.extend([0, 0, 0, 1, 0, 12, 0x80, 0, 0, 4]);
+            b.extend(openflow::PortNo::CONTROLLER.0.to_be_bytes());
+            b.extend([0; 4]);
+        }
     }
     b.extend(actions);
     b.extend([0; 14]);
