@@ -132,4 +132,6 @@ pub struct PacketInSpec {
     pub budget: u32,
     /// The meter that it goes through.
     pub meter: Option<Arc<Meter>>,
+    /// What is left to do, if a controller is to say that it goes on.
+    pub continuation: Option<bytes::Bytes>,
 }

@@ -5,17 +5,11 @@ use crate::action;
 use crate::bridge::{Bridge, BridgeState};
 use crate::clock::Now;
 use crate::config::*;
-use crate::drop::DropReason;
-use crate::engine::forward::Injected;
 use crate::engine::thread::Message;
 use crate::flow::{FlowKey, format_key};
-use crate::packet::OwnedPacket;
 use crate::table::{Effects, Limits, Removed};
 use openflow::error::ErrorKind;
-use openflow::{
-    AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PacketOut, PortNo, PortReason,
-    TableStats,
-};
+use openflow::{AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PortReason, TableStats};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -206,52 +200,6 @@ impl Datapath {
                 }
             })
             .collect()
-    }
-
-    /// Does what a controller wants done with a packet.
-    pub fn packet_out(&self, bridge: BridgeId, m: &PacketOut) -> Result<(), OfError> {
-        let b = self
-            .bridge(bridge)
-            .ok_or_else(|| no_bridge(ErrorKind::BadPort, bridge))?;
-        if m.buffer.is_some() {
-            return Err(OfError::new(
-                ErrorKind::BufferUnknown,
-                "Packets are not buffered: send the packet with the message",
-            ));
-        }
-        if !(14..=crate::packet::PACKET_MAX).contains(&m.data.len()) {
-            return Err(OfError::new(
-                ErrorKind::BadPacket,
-                format!("{} bytes: a frame has 14 to 65599", m.data.len()),
-            ));
-        }
-        let real = m.in_port.is_physical() || m.in_port == PortNo::LOCAL;
-        if !real && !matches!(m.in_port, PortNo::CONTROLLER | PortNo::ANY) {
-            return Err(OfError::new(
-                ErrorKind::BadPort,
-                format!("in_port {} is not a port packets come in by", m.in_port),
-            ));
-        }
-        let state = b.state.load();
-        let limits = Limits {
-            tables: state.config.max_tables,
-        };
-        // Which fields the packet has is seen from the packet.
-        let matching = crate::pipeline::match_of(&m.data);
-        state.tables.check_actions(&m.actions, &matching, &limits)?;
-        let injected = Injected {
-            packet: OwnedPacket::new(m.data.to_vec()),
-            bridge: bridge.0,
-            in_port: m.in_port,
-            actions: m.actions.clone(),
-        };
-        // One thread for all, so that packet-outs stay in order.
-        if !self.inner.threads.load()[0].inject(injected)
-            && let Some(e) = self.entry(bridge, m.in_port)
-        {
-            e.counters.drops[DropReason::PacketOutLimit as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     /// Learned addresses, by port, VLAN and address.

@@ -7,6 +7,7 @@
 mod flows;
 mod groups;
 mod meters;
+mod packets;
 mod ports;
 mod threads;
 mod trace;

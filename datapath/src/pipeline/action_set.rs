@@ -98,6 +98,11 @@ impl ActionSet {
         list
     }
 
+    /// As it is, in the order written.
+    pub(crate) fn list(&self) -> &[Action] {
+        &self.0
+    }
+
     /// The port it sends to, [`PortNo::UNSET`] for none or if a group does that: the field `actset_output`.
     pub(crate) fn output(&self) -> PortNo {
         let mut port = PortNo::UNSET;

@@ -12,8 +12,10 @@
 //! Packets that are recirculated are translated one by one: nothing of that is cached.
 
 use super::action_set::ActionSet;
-use super::translate::{Here, Translation, Xlate};
-use crate::action::{DpAction, Reshape};
+use super::continuation;
+use super::translate::{Here, Xlate};
+use super::translation::Translation;
+use crate::action::{DpAction, PacketInSpec, Reshape};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, WORDS};
 use openflow::{Action, Instructions, Slot};
@@ -43,22 +45,24 @@ pub(crate) type Place = (u8, u64, bool);
 pub struct Frozen {
     /// What becomes of the packet first.
     pub reshape: Reshape,
-    bridge: u32,
+    /// Whether a controller is to say that it goes on, and how it is asked.
+    pub(super) paused: Option<PacketInSpec>,
+    pub(super) bridge: u32,
     /// The words of the key that do not come from the packet, and the one of the port.
-    beyond: [u64; WORDS - PACKET_WORDS],
-    in_port: u128,
-    mark: u128,
-    set: ActionSet,
-    frames: Vec<Frame>,
-    rule: Place,
-    packet_out: bool,
-    in_group: bool,
-    in_set: bool,
-    stack: Vec<u128>,
-    queue: u32,
-    budget: u32,
-    depth: usize,
-    resubmits: usize,
+    pub(super) beyond: [u64; WORDS - PACKET_WORDS],
+    pub(super) in_port: u128,
+    pub(super) mark: u128,
+    pub(super) set: ActionSet,
+    pub(super) frames: Vec<Frame>,
+    pub(super) rule: Place,
+    pub(super) packet_out: bool,
+    pub(super) in_group: bool,
+    pub(super) in_set: bool,
+    pub(super) stack: Vec<u128>,
+    pub(super) queue: u32,
+    pub(super) budget: u32,
+    pub(super) depth: usize,
+    pub(super) resubmits: usize,
 }
 
 impl Frozen {
@@ -79,6 +83,7 @@ impl Xlate<'_> {
         let beyond = self.key.0[PACKET_WORDS..].try_into();
         self.freezing = Some(Box::new(Frozen {
             reshape,
+            paused: None,
             bridge: here.0.id,
             beyond: beyond.expect("the rest of a key"),
             in_port: self.key.get(Slot::InPort),
@@ -106,8 +111,18 @@ impl Xlate<'_> {
 
     /// What is done to the packet reaches no further: a translation set aside goes on from here, on a copy.
     pub(super) fn seal(&mut self) {
-        if let Some(f) = self.freezing.take() {
-            self.emit(DpAction::Recirculate(Arc::from(f)));
+        let Some(mut f) = self.freezing.take() else {
+            return;
+        };
+        let Some(mut spec) = f.paused.take() else {
+            return self.emit(DpAction::Recirculate(Arc::from(f)));
+        };
+        match continuation::encode(&f) {
+            Some(bytes) => {
+                spec.continuation = Some(bytes);
+                self.emit(DpAction::PacketIn(Arc::new(spec)));
+            }
+            None => self.dropped(DropReason::TooManyActions),
         }
     }
 

@@ -9,7 +9,8 @@
 
 use super::action_set::ActionSet;
 use super::trace::What;
-use super::translate::{Credit, Dep, Here, Xlate};
+use super::translate::{Here, Xlate};
+use super::translation::{Credit, Dep};
 use crate::drop::DropReason;
 use crate::group::{CountedBucket, Group};
 use crate::table::Object;

@@ -8,7 +8,8 @@
 //!
 //! Fields that go into the rule are looked at, so a cached flow teaches one thing.
 
-use super::translate::{Credit, Dep, Here, Xlate};
+use super::translate::{Here, Xlate};
+use super::translation::{Credit, Dep};
 use crate::bridge::Bridge;
 use crate::clock::Now;
 use crate::engine::events::EventSender;

@@ -15,6 +15,7 @@
 //! that was overwritten has not.
 
 mod action_set;
+mod continuation;
 mod frozen;
 mod group;
 mod hash;
@@ -22,16 +23,19 @@ mod headers;
 mod learn;
 mod meter;
 mod normal;
+mod output;
 mod pushed;
 pub mod trace;
 mod translate;
+mod translation;
 
 use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
 pub(crate) use action_set::is_for_sets;
 pub use frozen::{Frozen, RECIRCULATIONS_MAX};
 pub use learn::Lesson;
 use openflow::{Match, Slot};
-pub use translate::{Credit, Dep, Translation, Xlate};
+pub use translate::Xlate;
+pub use translation::{Credit, Dep, Translation};
 
 /// How deep resubmits and patch ports nest.
 pub const DEPTH_MAX: usize = 64;

@@ -1,7 +1,8 @@
 //! The NORMAL action: a learning switch with VLANs, as 802.1Q and Open vSwitch have it.
 
 use super::headers::Tag;
-use super::translate::{Credit, Dep, Xlate};
+use super::translate::Xlate;
+use super::translation::{Credit, Dep};
 use crate::bridge::{Bridge, BridgeState, PortEntry};
 use crate::config::{PriorityTags, VlanConfig, VlanMode};
 use crate::drop::DropReason;

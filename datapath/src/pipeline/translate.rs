@@ -3,149 +3,22 @@
 use super::action_set::ActionSet;
 use super::frozen::{Frame, Frozen, Place};
 use super::headers::Tag;
-use super::learn::Lesson;
 use super::meter::Metered;
+use super::output::ToController;
 use super::pushed::Pushed;
 use super::trace::{Recorder, What};
+use super::translation::{Credit, Dep, Translation, credit_of};
 use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, STACK_MAX, TAGS_MAX};
-use crate::action::{DpAction, PacketInSpec, Reshape};
-use crate::bridge::{Bridge, BridgeState, PortCounters, PortEntry, World};
+use crate::action::{DpAction, Reshape};
+use crate::bridge::{Bridge, BridgeState, PortEntry, World};
 use crate::clock::Now;
 use crate::config::Miss;
 use crate::drop::DropReason;
-use crate::flow::{FlowKey, FlowMask, slot_bits};
-use crate::port::Port;
-use crate::table::{Cells, Changes, Counters, Object, Rule, TableCounters};
+use crate::flow::{FlowKey, FlowMask};
+use crate::table::{Cells, Rule};
 use openflow::action::PacketInReason;
-use openflow::{Action, FieldId, Instructions, Match, PortNo, Slot};
+use openflow::{Action, Instructions, PortNo, Slot};
 use std::sync::Arc;
-
-/// Who is told of the packets that take this way.
-#[derive(Clone)]
-pub enum Credit {
-    /// A rule matched.
-    Rule(Arc<Counters>),
-    /// A rule matched that does not count packets, or not bytes.
-    Uncounted {
-        /// The rule's.
-        counters: Arc<Counters>,
-        /// Whether it counts packets.
-        packets: bool,
-        /// Whether it counts bytes.
-        bytes: bool,
-    },
-    /// A group was run, or one of its buckets.
-    Group(Arc<Counters>),
-    /// Rules are made of it.
-    Lesson(Arc<Lesson>),
-    /// The end of a TCP connection shortens a rule's timeouts to these, idle and hard.
-    FinTimeout(Arc<Bridge>, Arc<Rule>, u16, u16),
-    /// A table was looked up; whether it had a match.
-    Table(Arc<TableCounters>, bool),
-    /// A patch port was crossed: out of the first, in by the second.
-    Patch(Arc<PortCounters>, Arc<PortCounters>),
-    /// An address was seen.
-    Mac {
-        /// Where.
-        bridge: Arc<Bridge>,
-        /// In which VLAN.
-        vlan: u16,
-        /// The address.
-        mac: u64,
-        /// On which port.
-        port: u32,
-    },
-}
-
-/// What a translation depended on.
-#[derive(Clone)]
-pub enum Dep {
-    /// A bridge's settings, its ports, and which tables it has.
-    Bridge(Arc<Bridge>, u64),
-    /// Rules of a table, as far as they concern one lookup.
-    Rules {
-        /// The table's.
-        changes: Arc<Changes>,
-        /// The version that was looked at.
-        since: u64,
-        /// Where the lookup ended.
-        cells: Cells,
-    },
-    /// A group or a meter.
-    Object {
-        /// Where.
-        bridge: Arc<Bridge>,
-        /// Which.
-        object: Object,
-        /// The version that was looked at.
-        since: u64,
-    },
-    /// A port's link, and how often it had gone up or down.
-    Link(Arc<dyn Port>, u64),
-    /// A bucket of learned addresses.
-    Mac {
-        /// Where.
-        bridge: Arc<Bridge>,
-        /// Which.
-        bucket: u16,
-        /// Its generation.
-        generation: u32,
-    },
-}
-
-impl Dep {
-    /// Whether it is still as it was.
-    pub fn holds(&self) -> bool {
-        match self {
-            Dep::Bridge(b, version) => b.settings() == *version,
-            Dep::Rules {
-                changes,
-                since,
-                cells,
-            } => changes.unchanged(cells, *since),
-            Dep::Object {
-                bridge,
-                object,
-                since,
-            } => bridge.is_unchanged(*object, *since),
-            Dep::Link(port, resets) => port.link_resets_seen() == *resets,
-            Dep::Mac {
-                bridge,
-                bucket,
-                generation,
-            } => bridge.generation(*bucket) == *generation,
-        }
-    }
-}
-
-/// What came of it.
-#[derive(Clone, Default)]
-pub struct Translation {
-    /// What to do.
-    pub actions: Vec<DpAction>,
-    /// The bits of the key that were looked at.
-    pub mask: FlowMask,
-    /// Who is told.
-    pub credits: Vec<Credit>,
-    /// What it depended on.
-    pub deps: Vec<Dep>,
-    /// Why nothing is done, if nothing is.
-    pub drop: Option<DropReason>,
-    /// Whether some of the credits are lessons.
-    pub teaches: bool,
-}
-
-impl Translation {
-    /// Empty, but for the memory of its lists: for another translation.
-    pub fn clear(&mut self) {
-        self.actions.clear();
-        self.mask = FlowMask::default();
-        self.credits.clear();
-        self.deps.clear();
-        self.drop = None;
-        self.teaches = false;
-    }
-}
 
 /// One translation in progress.
 pub struct Xlate<'a> {
@@ -195,25 +68,11 @@ pub struct Xlate<'a> {
     pub(super) cookie: u64,
     pub(super) miss_rule: bool,
     /// The rule whose actions are done.
-    rule: Option<Arc<Rule>>,
+    pub(super) rule: Option<Arc<Rule>>,
     /// Set aside, while the walk returns to where that ends.
     pub(super) freezing: Option<Box<Frozen>>,
     /// Who is told of every step, if anybody is.
     pub(super) trace: Option<&'a mut Recorder>,
-}
-
-/// How a rule is told of packets.
-fn credit_of(rule: &Rule) -> Credit {
-    let counters = rule.counters.clone();
-    let (packets, bytes) = (!rule.flags.no_packet_counts, !rule.flags.no_byte_counts);
-    if packets && bytes {
-        return Credit::Rule(counters);
-    }
-    Credit::Uncounted {
-        counters,
-        packets,
-        bytes,
-    }
 }
 
 pub(super) type Here<'b> = (&'b Arc<Bridge>, &'b Arc<BridgeState>);
@@ -384,7 +243,7 @@ impl<'a> Xlate<'a> {
     }
 
     /// The bridge's own tables see the packet that came in by `port`.
-    fn enter(&mut self, port: &Arc<PortEntry>) {
+    pub(super) fn enter(&mut self, port: &Arc<PortEntry>) {
         let Some(bridge) = self.world.bridge(port.bridge) else {
             return self.dropped(DropReason::PortNoRecv);
         };
@@ -401,7 +260,7 @@ impl<'a> Xlate<'a> {
     }
 
     /// Table 0 to the end, and then the action set.
-    fn pipeline(&mut self, here: Here) {
+    pub(super) fn pipeline(&mut self, here: Here) {
         self.look_up(here, 0, true);
         if self.freezing.is_some() {
             return self.unroll(|| Frame::ActionSet);
@@ -541,13 +400,7 @@ impl<'a> Xlate<'a> {
             Miss::Controller => {
                 self.table = table;
                 self.cookie = u64::MAX;
-                self.packet_in(
-                    here,
-                    PacketInReason::NoMatch,
-                    0xffff,
-                    0,
-                    &bytes::Bytes::new(),
-                );
+                self.packet_in(here, ToController::whole(PacketInReason::NoMatch));
             }
         }
     }
@@ -580,9 +433,22 @@ impl<'a> Xlate<'a> {
                     reason,
                     id,
                     userdata,
+                    pause,
                     meter,
-                    ..
-                } => self.packet_in_metered(here, *reason, *max_len, *id, userdata, *meter),
+                } => {
+                    let how = ToController {
+                        reason: *reason,
+                        max_len: *max_len,
+                        id: *id,
+                        userdata: userdata.clone(),
+                        meter: *meter,
+                    };
+                    if *pause {
+                        self.pause(here, how);
+                    } else {
+                        self.packet_in(here, how);
+                    }
+                }
                 Action::Enqueue { port, queue } => {
                     let before = std::mem::replace(&mut self.queue, *queue);
                     self.output(here, *port, 0);
@@ -684,8 +550,8 @@ impl<'a> Xlate<'a> {
                             What::Warning(format!("IPv{version} decrement TTL exception"))
                         });
                         for id in ids.iter().copied().chain(ids.is_empty().then_some(0)) {
-                            let none = bytes::Bytes::new();
-                            self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, id, &none);
+                            let whole = ToController::whole(PacketInReason::InvalidTtl);
+                            self.packet_in(here, ToController { id, ..whole });
                         }
                         self.dropped(DropReason::TtlExpired);
                         return false;
@@ -700,8 +566,7 @@ impl<'a> Xlate<'a> {
                 Action::CopyTtlIn if self.has_mpls() => self.freeze(here, Reshape::CopyTtlIn),
                 Action::DecMplsTtl => {
                     if !self.dec_mpls_ttl() {
-                        let none = bytes::Bytes::new();
-                        self.packet_in(here, PacketInReason::InvalidTtl, 0xffff, 0, &none);
+                        self.packet_in(here, ToController::whole(PacketInReason::InvalidTtl));
                         return false;
                     }
                 }
@@ -764,124 +629,6 @@ impl<'a> Xlate<'a> {
         self.world.port(*state.ports.get(&number.0)?)
     }
 
-    pub(super) fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
-        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
-        match port {
-            PortNo::IN_PORT => match self.port_at(here.1, in_port) {
-                Some(p) => self.output_port(p),
-                None => self.dropped(DropReason::PortNoForward),
-            },
-            PortNo::NORMAL => {
-                let p = self.port_at(here.1, in_port);
-                self.normal(here.0, here.1, p);
-            }
-            PortNo::FLOOD => self.flood(here.1, false),
-            PortNo::ALL => self.flood(here.1, true),
-            PortNo::CONTROLLER => {
-                let reason = if self.packet_out {
-                    PacketInReason::PacketOut
-                } else if self.in_group {
-                    PacketInReason::Group
-                } else if self.in_set {
-                    PacketInReason::ActionSet
-                } else if self.miss_rule {
-                    PacketInReason::NoMatch
-                } else {
-                    PacketInReason::Action
-                };
-                self.packet_in(here, reason, max_len, 0, &bytes::Bytes::new());
-            }
-            PortNo::TABLE => self.deeper(|x| {
-                let outer = std::mem::replace(&mut x.packet_out, false);
-                x.pipeline(here);
-                x.packet_out = outer;
-            }),
-            p if p == in_port => {
-                self.tell(|| What::Warning("skipping output to input port".into()));
-                self.dropped(DropReason::ToInputPort);
-            }
-            p => match self.port_at(here.1, p) {
-                Some(p) => self.output_port(p),
-                None => {
-                    self.tell(|| What::Warning("Nonexistent output port".into()));
-                    self.dropped(DropReason::PortNoForward);
-                }
-            },
-        }
-    }
-
-    /// No more than the first bytes of a copy leave by a port. What crosses a patch port is whole again: the other bridge
-    /// may change it.
-    fn output_truncated(&mut self, here: Here, port: PortNo, max_len: u32) {
-        let before = self.out.actions.len();
-        self.output(here, port, 0);
-        let number = match port {
-            PortNo::IN_PORT => PortNo(self.key.get64(Slot::InPort) as u32),
-            port => port,
-        };
-        let Some(port) = self.port_at(here.1, number).map(|p| p.index) else {
-            return;
-        };
-        if self.out.actions.len() > before
-            && self.out.actions.last() == Some(&DpAction::Output(port))
-        {
-            self.out.actions.pop();
-            self.emit(DpAction::Truncated { port, max_len });
-        }
-    }
-
-    /// A copy leaves by a port as the packet is now.
-    pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
-        if port.flags.port_down || port.flags.no_fwd {
-            self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
-            return self.dropped(DropReason::PortNoForward);
-        }
-        let Some(peer) = port.patch else {
-            self.commit();
-            if self.queue != self.wire_queue {
-                self.wire_queue = self.queue;
-                self.emit(DpAction::Queue(self.queue));
-            }
-            return self.emit(DpAction::Output(port.index));
-        };
-        let Some(peer) = peer.and_then(|i| self.world.port(i)) else {
-            return self.dropped(DropReason::PortNoForward);
-        };
-        self.out
-            .credits
-            .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
-        // The other bridge sees the packet with registers and metadata empty, and what it does to
-        // it stays there.
-        let set = std::mem::take(&mut self.set);
-        let stack = std::mem::take(&mut self.stack);
-        let outer = (self.packet_out, self.in_group, self.in_set, self.queue);
-        (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, 0);
-        let place = self.place();
-        let rule = self.rule.take();
-        self.aside(|x| x.cross(peer));
-        self.set = set;
-        self.stack = stack;
-        (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
-        (self.table, self.cookie, self.miss_rule) = place;
-        self.rule = rule;
-    }
-
-    /// The packet comes in by the other end of a patch.
-    fn cross(&mut self, peer: &Arc<PortEntry>) {
-        self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
-        for slot in [
-            Slot::Metadata,
-            Slot::Xxreg0,
-            Slot::Xxreg1,
-            Slot::Xxreg2,
-            Slot::Xxreg3,
-        ] {
-            self.write(slot, 0, u128::MAX);
-        }
-        self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
-        self.deeper(|x| x.enter(peer));
-    }
-
     /// What `run` does is done to a copy of the packet: neither its changes nor its end reach beyond.
     pub(super) fn aside(&mut self, run: impl FnOnce(&mut Self)) {
         let seen = self.seen();
@@ -908,63 +655,5 @@ impl<'a> Xlate<'a> {
             return self.fail(DropReason::TooManyActions);
         }
         self.out.actions.push(action);
-    }
-
-    pub(super) fn packet_in(
-        &mut self,
-        here: Here,
-        reason: PacketInReason,
-        max_len: u16,
-        controller_id: u16,
-        userdata: &bytes::Bytes,
-    ) {
-        self.packet_in_metered(here, reason, max_len, controller_id, userdata, None);
-    }
-
-    fn packet_in_metered(
-        &mut self,
-        here: Here,
-        reason: PacketInReason,
-        max_len: u16,
-        controller_id: u16,
-        userdata: &bytes::Bytes,
-        meter: Option<u32>,
-    ) {
-        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
-        if self
-            .port_at(here.1, in_port)
-            .is_some_and(|p| p.flags.no_packet_in)
-        {
-            return self.dropped(DropReason::NoOutput);
-        }
-        self.commit();
-        let mut metadata = Match::new();
-        metadata.set(FieldId::InPort, in_port.0.into());
-        for slot in [
-            Slot::PktMark,
-            Slot::Metadata,
-            Slot::Xxreg0,
-            Slot::Xxreg1,
-            Slot::Xxreg2,
-            Slot::Xxreg3,
-        ] {
-            let value = self.key.get(slot);
-            if value != 0 {
-                metadata.set_slot(slot, value, slot_bits(slot), slot_bits(slot));
-            }
-        }
-        let spec = PacketInSpec {
-            bridge: here.0.id,
-            reason,
-            table: self.table,
-            cookie: self.cookie,
-            metadata,
-            max_len,
-            controller_id,
-            userdata: userdata.clone(),
-            budget: self.budget,
-            meter: self.controller_meter(here, meter),
-        };
-        self.emit(DpAction::PacketIn(Arc::new(spec)));
     }
 }

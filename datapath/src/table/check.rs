@@ -9,7 +9,7 @@ use crate::group::Groups;
 use crate::meter::Meters;
 use openflow::error::ErrorKind;
 use openflow::field::Prereq;
-use openflow::{Action, FieldId, FlowMod, Match, OfError, PortNo, Slot, Subfield};
+use openflow::{Action, FieldId, FlowMod, Instructions, Match, OfError, PortNo, Slot, Subfield};
 
 /// What there is.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,34 @@ pub(super) fn instructions(
     actions(&i.apply, &m.matching, &scope)?;
     scope.set = true;
     actions(&i.write, &m.matching, &scope)
+}
+
+/// Checks instructions of a rule that packets are past of, for packets of which nothing is known.
+pub(super) fn continuation(
+    i: &Instructions,
+    limits: &Limits,
+    groups: &Groups,
+    meters: &Meters,
+) -> Result<(), OfError> {
+    if i.goto_table.is_some_and(|t| t >= limits.tables) {
+        return error(
+            ErrorKind::BadInstTableId,
+            format!("goto_table: tables are 0 to {}", limits.tables - 1),
+        );
+    }
+    let mut scope = Scope {
+        limits,
+        groups,
+        meters,
+        table: Some(0),
+        packet_out: false,
+        set: false,
+        blind: true,
+        nested: 0,
+    };
+    actions(&i.apply, &Match::new(), &scope)?;
+    scope.set = true;
+    actions(&i.write, &Match::new(), &scope)
 }
 
 /// Checks what a bucket of a group does: an action set, for packets of which nothing is known.

@@ -560,6 +560,15 @@ impl Tables {
         };
         check::actions(actions, matching, &scope)
     }
+
+    /// Checks what a controller says is left to do of a pipeline, for packets of which nothing is known.
+    pub(crate) fn check_continuation(
+        &self,
+        i: &openflow::Instructions,
+        limits: &Limits,
+    ) -> Result<(), OfError> {
+        check::continuation(i, limits, &self.groups, &self.meters)
+    }
 }
 
 #[cfg(test)]

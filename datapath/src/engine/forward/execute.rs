@@ -251,6 +251,8 @@ impl Forwarder {
                 table: spec.table,
                 cookie: spec.cookie,
                 metadata: spec.metadata.clone(),
+                userdata: spec.userdata.clone(),
+                continuation: spec.continuation.clone(),
                 data: packet.bytes.into(),
                 ..PacketIn::default()
             },

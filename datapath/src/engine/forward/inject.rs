@@ -6,8 +6,8 @@ use crate::cache::shape;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, PacketKey, extract};
 use crate::packet::{Batch, OwnedPacket};
-use crate::pipeline::{Translation, Xlate};
-use openflow::{Action, PortNo};
+use crate::pipeline::{Frozen, Translation, Xlate};
+use openflow::{Action, Match, PortNo};
 use std::time::Duration;
 
 /// A packet given by a controller.
@@ -18,8 +18,18 @@ pub struct Injected {
     pub bridge: u32,
     /// Where it is said to have come in.
     pub in_port: PortNo,
+    /// Other fields that it begins with.
+    pub fields: Match,
     /// What to do.
-    pub actions: Vec<Action>,
+    pub work: Work,
+}
+
+/// What is done with a controller's packet.
+pub enum Work {
+    /// Actions.
+    Actions(Vec<Action>),
+    /// The rest of a pipeline that was paused.
+    Resume(Box<Frozen>),
 }
 
 /// The TCP flags of a packet, by its key; none if it is another.
@@ -44,14 +54,22 @@ impl Forwarder {
         let mut words = [0; PACKET_WORDS];
         let len = extract(batch.packet_mut(0), port, &mut words);
         let bytes = batch.packet(0).len() as u64;
-        let key = FlowKey::from_packet(&words, len);
+        let mut key = FlowKey::from_packet(&words, len);
         let now = Duration::from_nanos(self.now);
         let world = self.world.clone();
-        let t = Xlate::new(&world, key, now, true).long(bytes).run_actions(
-            injected.bridge,
-            injected.in_port,
-            &injected.actions,
-        );
+        let t = match &injected.work {
+            Work::Actions(actions) => {
+                for e in injected.fields.entries() {
+                    key.set_masked(e.slot, e.value, e.mask);
+                }
+                let x = Xlate::new(&world, key, now, true).long(bytes);
+                x.run_actions(injected.bridge, injected.in_port, actions)
+            }
+            Work::Resume(frozen) => {
+                let x = Xlate::new(&world, frozen.key(key), now, true).long(bytes);
+                x.resume(frozen)
+            }
+        };
         self.recirculations = 0;
         self.carry_out(batch, 0, &t, (bytes, tcp_flags(&words)), port);
         self.send_gathered(batch, port);

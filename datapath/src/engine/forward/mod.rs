@@ -23,7 +23,7 @@ mod recirculate;
 mod tests;
 
 pub use execute::PACKET_INS_PER_PORT;
-pub use inject::Injected;
+pub use inject::{Injected, Work};
 pub use lookup::Dumped;
 
 use super::events::EventSender;

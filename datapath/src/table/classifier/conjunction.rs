@@ -104,7 +104,10 @@ impl Conjunctions {
 
     pub(super) fn visit<'a>(&'a self, visit: &mut dyn FnMut(&'a Arc<Rule>)) {
         for clauses in self.masks.values() {
-            clauses.values().flat_map(|c| c.iter()).for_each(&mut *visit);
+            clauses
+                .values()
+                .flat_map(|c| c.iter())
+                .for_each(&mut *visit);
         }
     }
 

@@ -41,7 +41,11 @@ fn rule(id: u64, s: &Sketch) -> Arc<Rule> {
 }
 
 fn matches() -> impl Strategy<Value = Match> {
-    let one = (0usize..4, 0u128..4, prop_oneof![Just(3u128), Just(1), Just(2)]);
+    let one = (
+        0usize..4,
+        0u128..4,
+        prop_oneof![Just(3u128), Just(1), Just(2)],
+    );
     proptest::collection::vec(one, 0..3).prop_map(|list| {
         let mut m = Match::new();
         for (field, v, mask) in list {
@@ -93,7 +97,9 @@ fn key(words: (u64, u64, u64, u64)) -> FlowKey {
 
 /// The best plain rule, one rule after the other.
 fn plain<'a>(rules: &'a [Arc<Rule>], key: &FlowKey) -> Option<&'a Arc<Rule>> {
-    let plain = rules.iter().filter(|r| !is_clause(r) && r.pattern.matches(key));
+    let plain = rules
+        .iter()
+        .filter(|r| !is_clause(r) && r.pattern.matches(key));
     plain.max_by_key(|r| r.priority)
 }
 

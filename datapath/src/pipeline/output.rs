@@ -1,0 +1,225 @@
+//! Ways out of the pipeline: ports, patch ports, controllers.
+
+use super::trace::What;
+use super::translate::{Here, Xlate};
+use super::translation::Credit;
+use crate::action::{DpAction, PacketInSpec, Reshape};
+use crate::bridge::PortEntry;
+use crate::drop::DropReason;
+use crate::flow::slot_bits;
+use bytes::Bytes;
+use openflow::action::PacketInReason;
+use openflow::{FieldId, Match, PortNo, Slot};
+use std::sync::Arc;
+
+/// Slots that a packet-in tells of if they are not zero: what the packet's bytes do not tell.
+const METADATA: [Slot; 7] = [
+    Slot::PktMark,
+    Slot::TunId,
+    Slot::Metadata,
+    Slot::Xxreg0,
+    Slot::Xxreg1,
+    Slot::Xxreg2,
+    Slot::Xxreg3,
+];
+
+/// How a packet goes to the controllers.
+pub(super) struct ToController {
+    pub(super) reason: PacketInReason,
+    pub(super) max_len: u16,
+    /// Which controllers.
+    pub(super) id: u16,
+    pub(super) userdata: Bytes,
+    /// The meter it goes through, if one is named.
+    pub(super) meter: Option<u32>,
+}
+
+impl ToController {
+    /// All of it, to the usual controllers.
+    pub(super) fn whole(reason: PacketInReason) -> ToController {
+        ToController {
+            reason,
+            max_len: 0xffff,
+            id: 0,
+            userdata: Bytes::new(),
+            meter: None,
+        }
+    }
+}
+
+impl Xlate<'_> {
+    pub(super) fn output(&mut self, here: Here, port: PortNo, max_len: u16) {
+        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
+        match port {
+            PortNo::IN_PORT => match self.port_at(here.1, in_port) {
+                Some(p) => self.output_port(p),
+                None => self.dropped(DropReason::PortNoForward),
+            },
+            PortNo::NORMAL => {
+                let p = self.port_at(here.1, in_port);
+                self.normal(here.0, here.1, p);
+            }
+            PortNo::FLOOD => self.flood(here.1, false),
+            PortNo::ALL => self.flood(here.1, true),
+            PortNo::CONTROLLER => {
+                let reason = if self.packet_out {
+                    PacketInReason::PacketOut
+                } else if self.in_group {
+                    PacketInReason::Group
+                } else if self.in_set {
+                    PacketInReason::ActionSet
+                } else if self.miss_rule {
+                    PacketInReason::NoMatch
+                } else {
+                    PacketInReason::Action
+                };
+                let whole = ToController::whole(reason);
+                self.packet_in(here, ToController { max_len, ..whole });
+            }
+            PortNo::TABLE => self.deeper(|x| {
+                let outer = std::mem::replace(&mut x.packet_out, false);
+                x.pipeline(here);
+                x.packet_out = outer;
+            }),
+            p if p == in_port => {
+                self.tell(|| What::Warning("skipping output to input port".into()));
+                self.dropped(DropReason::ToInputPort);
+            }
+            p => match self.port_at(here.1, p) {
+                Some(p) => self.output_port(p),
+                None => {
+                    self.tell(|| What::Warning("Nonexistent output port".into()));
+                    self.dropped(DropReason::PortNoForward);
+                }
+            },
+        }
+    }
+
+    /// No more than the first bytes of a copy leave by a port. What crosses a patch port is whole again: the other bridge
+    /// may change it.
+    pub(super) fn output_truncated(&mut self, here: Here, port: PortNo, max_len: u32) {
+        let before = self.out.actions.len();
+        self.output(here, port, 0);
+        let number = match port {
+            PortNo::IN_PORT => PortNo(self.key.get64(Slot::InPort) as u32),
+            port => port,
+        };
+        let Some(port) = self.port_at(here.1, number).map(|p| p.index) else {
+            return;
+        };
+        if self.out.actions.len() > before
+            && self.out.actions.last() == Some(&DpAction::Output(port))
+        {
+            self.out.actions.pop();
+            self.emit(DpAction::Truncated { port, max_len });
+        }
+    }
+
+    /// A copy leaves by a port as the packet is now.
+    pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
+        if port.flags.port_down || port.flags.no_fwd {
+            self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
+            return self.dropped(DropReason::PortNoForward);
+        }
+        let Some(peer) = port.patch else {
+            self.commit();
+            if self.queue != self.wire_queue {
+                self.wire_queue = self.queue;
+                self.emit(DpAction::Queue(self.queue));
+            }
+            return self.emit(DpAction::Output(port.index));
+        };
+        let Some(peer) = peer.and_then(|i| self.world.port(i)) else {
+            return self.dropped(DropReason::PortNoForward);
+        };
+        self.out
+            .credits
+            .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
+        // The other bridge sees the packet with registers and metadata empty, and what it does to
+        // it stays there.
+        let set = std::mem::take(&mut self.set);
+        let stack = std::mem::take(&mut self.stack);
+        let outer = (self.packet_out, self.in_group, self.in_set, self.queue);
+        (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, 0);
+        let place = self.place();
+        let rule = self.rule.take();
+        self.aside(|x| x.cross(peer));
+        self.set = set;
+        self.stack = stack;
+        (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
+        (self.table, self.cookie, self.miss_rule) = place;
+        self.rule = rule;
+    }
+
+    /// The packet comes in by the other end of a patch.
+    fn cross(&mut self, peer: &Arc<PortEntry>) {
+        self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
+        for slot in [
+            Slot::Metadata,
+            Slot::Xxreg0,
+            Slot::Xxreg1,
+            Slot::Xxreg2,
+            Slot::Xxreg3,
+        ] {
+            self.write(slot, 0, u128::MAX);
+        }
+        self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
+        self.deeper(|x| x.enter(peer));
+    }
+
+    /// Sends the packet to the controllers as it is now.
+    pub(super) fn packet_in(&mut self, here: Here, how: ToController) {
+        if let Some(spec) = self.packet_in_spec(here, how) {
+            self.emit(DpAction::PacketIn(Arc::new(spec)));
+        }
+    }
+
+    /// What is told to the controllers of the packet, which is brought up to what the key says; none if the port it came in
+    /// by sends them nothing.
+    pub(super) fn packet_in_spec(&mut self, here: Here, how: ToController) -> Option<PacketInSpec> {
+        let in_port = PortNo(self.key.get64(Slot::InPort) as u32);
+        if self
+            .port_at(here.1, in_port)
+            .is_some_and(|p| p.flags.no_packet_in)
+        {
+            self.dropped(DropReason::NoOutput);
+            return None;
+        }
+        self.commit();
+        let mut metadata = Match::new();
+        metadata.set(FieldId::InPort, in_port.0.into());
+        for slot in METADATA {
+            let value = self.key.get(slot);
+            if value != 0 {
+                metadata.set_slot(slot, value, slot_bits(slot), slot_bits(slot));
+            }
+        }
+        Some(PacketInSpec {
+            bridge: here.0.id,
+            reason: how.reason,
+            table: self.table,
+            cookie: self.cookie,
+            metadata,
+            max_len: how.max_len,
+            controller_id: how.id,
+            userdata: how.userdata,
+            budget: self.budget,
+            meter: self.controller_meter(here, how.meter),
+            continuation: None,
+        })
+    }
+
+    /// The packet goes to the controllers, with all that is left to do; one of them may have it go on.
+    pub(super) fn pause(&mut self, here: Here, how: ToController) {
+        match self.packet_in_spec(here, how) {
+            Some(spec) => {
+                self.freeze(here, Reshape::Nothing);
+                if let Some(f) = &mut self.freezing {
+                    f.paused = Some(spec);
+                }
+            }
+            // Nobody hears of it, so nobody has it go on.
+            None => self.exit = true,
+        }
+    }
+}
