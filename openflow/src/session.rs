@@ -314,6 +314,14 @@ impl Session {
                 | Message::QueueGetConfigReply(..)
                 | Message::RoleReply(_)
                 | Message::GetAsyncReply(_)
+                | Message::PacketIn2(_)
+                | Message::TlvTableReply(..)
+                | Message::FlowMonitorPaused
+                | Message::FlowMonitorResumed
+                | Message::RoleStatus(..)
+                | Message::TableStatus(..)
+                | Message::RequestForward(..)
+                | Message::ControllerStatus(_)
         );
         if reply && self.end == End::Switch {
             return Err(OfError::new(

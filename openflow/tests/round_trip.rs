@@ -75,10 +75,10 @@ fn bare(m: &Message) -> &Message {
 
 proptest! {
     #[test]
-    fn any_bytes_of_any_type_are_refused_or_survive(kind in 0u8..32, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_of_any_type_are_refused_or_survive(kind in 0u8..36, body in proptest::collection::vec(any::<u8>(), 0..200)) {
         let len = (8 + body.len() as u16).to_be_bytes();
-        for version in [wire::OF10, wire::OF13] {
-            let head = [version, kind, len[0], len[1], 0, 0, 0, 1];
+        for version in wire::SUPPORTED {
+            let head = [*version, kind, len[0], len[1], 0, 0, 0, 1];
             fuzz_decode(&[&head[..], &body].concat());
         }
     }
@@ -96,10 +96,20 @@ proptest! {
     }
 
     #[test]
-    fn any_nicira_message_is_refused_or_survives(kind in 8u32..22, body in proptest::collection::vec(any::<u8>(), 0..200)) {
-        for version in [wire::OF10, wire::OF13] {
-            let mut m = vec![version, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0x23, 0x20];
+    fn any_nicira_message_is_refused_or_survives(kind in 8u32..33, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for version in wire::SUPPORTED {
+            let mut m = vec![*version, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0x23, 0x20];
             m.extend(kind.to_be_bytes());
+            m.extend(&body);
+            m[3] = m.len() as u8;
+            fuzz_decode(&m);
+        }
+    }
+
+    #[test]
+    fn any_multipart_is_refused_or_survives(reply: bool, kind in 0u8..20, body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        for version in &wire::SUPPORTED[1..] {
+            let mut m = vec![*version, 18 + u8::from(reply), 0, 0, 0, 0, 0, 1, 0, kind, 0, 0, 0, 0, 0, 0];
             m.extend(&body);
             m[3] = m.len() as u8;
             fuzz_decode(&m);
