@@ -1,6 +1,6 @@
 //! Whole flows in text.
 
-use super::action::{format_instructions, parse_instructions};
+use super::action::{format_instructions, parse_lenient};
 use super::matching::{format_match, hex_text, narrow_icmp, normalize, parse_pair};
 use super::print::format_duration;
 use super::{Names, Result, TextError, fail, next_pair, number, parse_uint};
@@ -139,7 +139,8 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
         let Some(actions) = actions else {
             return fail("must specify an action");
         };
-        f.instructions = parse_instructions(actions, &f.matching, names)?;
+        let table = table_given.then_some(f.table);
+        f.instructions = parse_lenient(actions, &f.matching, table, names)?;
     }
     // Every packet of an Ethernet bridge has this type, and it is never printed.
     if f.matching.exact(FieldId::PacketType) == Some(0) {

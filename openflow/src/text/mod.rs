@@ -2,7 +2,7 @@
 //!
 //! * `value` — field values: `10.0.0.0/8`, `+syn-ack`, `0x5/0xff`
 //! * `matching` — `tcp,nw_src=10.0.0.1`, in and out, and normalization
-//! * `action` — `set_field:5->reg0,resubmit(,3),output:2`, in and out
+//! * `action` — `set_field:5->reg0,resubmit(,3),output:2`, in and out; `subfield` — `reg0[0..3]`
 //! * `flow` — whole flows: `priority=500,icmp,actions=drop`; lines of `dump-flows`
 //! * `exact` — one packet's fields, for traces
 //! * `group`, `meter`, `monitor`, `table`, `tlv` — changes of those tables, flow monitors, Geneve options
@@ -21,13 +21,12 @@ mod meter;
 mod monitor;
 mod print;
 mod protocol;
+mod subfield;
 mod table;
 mod tlv;
 mod value;
 
-pub use action::{
-    format_actions, format_instructions, parse_actions, parse_instructions, subfield_text,
-};
+pub use action::{format_actions, format_instructions, parse_actions, parse_instructions};
 pub use exact::{format_difference, format_exact_flow, format_megaflow, parse_exact_flow};
 pub use flow::{
     FlowCommand, FlowLine, Sort, StatsLine, format_flow_mod, format_flow_stats, parse_flow,
@@ -42,6 +41,7 @@ pub use print::{
     version_name,
 };
 pub use protocol::{Protocols, for_actions, for_match, usable_protocols};
+pub use subfield::subfield_text;
 pub use table::{TableChange, parse_table_change};
 pub use tlv::parse_tlv_maps;
 
@@ -67,8 +67,9 @@ pub struct Names {
     pub tables: Vec<(u8, String)>,
     /// Print names where they are known (`--names`).
     pub show: bool,
-    /// Write actions in the words of OpenFlow 1.0 (`mod_dl_src`), whose wire they came over.
-    pub legacy: bool,
+    /// Write actions in the words of this version (wire number), over which they came: OpenFlow 1.0 and 1.1 have one for each
+    /// field that they write (`mod_dl_src`). 0 for no version in particular.
+    pub version: u8,
 }
 
 /// The reserved ports that have names in text.
@@ -232,6 +233,13 @@ pub(crate) fn next_pair<'a>(s: &mut &'a str) -> Result<Option<Pair<'a>>> {
                 depth -= 1;
                 if paren && depth == 0 {
                     *s = &rest[i + 1..];
+                    // `check_pkt_larger(1400)->reg0[0]` is one value, parenthesis and all.
+                    if s.starts_with("->") {
+                        let end = s.find(separator).unwrap_or(s.len());
+                        *s = &s[end..];
+                        let value = &rest[..i + 1 + end];
+                        return Ok(Some(Pair { key, value }));
+                    }
                     if s.chars().next().is_some_and(|c| !separator(c)) {
                         return fail(format!("{key}: unexpected text after \")\""));
                     }

@@ -3,6 +3,7 @@
 //! OpenFlow 1.0 has four of them: with its own match or Nicira's extended one (`NXM`), and with or
 //! without the extension that flow-mods say their table (`+table_id`). Every later version is one.
 
+use super::action::{Fit, fit};
 use super::{Result, fail};
 use crate::action::{Action, Instructions};
 use crate::field::{FieldId, FieldInfo};
@@ -170,6 +171,9 @@ pub fn usable_protocols(f: &FlowMod, table_given: bool) -> Protocols {
     }
     if f.flags.no_packet_counts || f.flags.no_byte_counts {
         usable = usable.and(Protocols::from_version_up(4));
+    }
+    if fit(&f.instructions, &f.matching) == Fit::Unsuited {
+        usable = usable.and(Protocols::OF10_ANY);
     }
     usable.and(for_instructions(&f.instructions))
 }

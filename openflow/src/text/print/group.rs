@@ -112,10 +112,7 @@ fn group(
         if let Some(g) = b.watch_group {
             write!(w, "watch_group:{g},")?;
         }
-        let actions = match format_actions(&b.actions, names) {
-            a if a.is_empty() => "drop".into(),
-            a => a,
-        };
+        let actions = format_actions(&b.actions, names);
         write!(w, "actions={actions}")?;
     }
     Ok(())

@@ -112,9 +112,9 @@ impl<'a> Style<'a> {
 
     /// What follows the colon: blank and text, or a newline and lines.
     fn body(&self, m: &Message, version: u8) -> String {
-        if version == wire::OF10 && !self.names.legacy {
+        if version != self.names.version {
             let names = Names {
-                legacy: true,
+                version,
                 ..self.names.clone()
             };
             return Style {

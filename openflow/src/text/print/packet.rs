@@ -49,10 +49,7 @@ pub(super) fn packet_in(w: &mut String, p: &PacketIn, _version: u8, style: &Styl
 
 pub(super) fn packet_out(w: &mut String, p: &PacketOut, style: &Style<'_>) -> Result {
     let names = style.names;
-    let actions = match format_actions(&p.actions, names) {
-        a if a.is_empty() => "drop".into(),
-        a => a,
-    };
+    let actions = format_actions(&p.actions, names);
     write!(w, " in_port={}", names.port_text(p.in_port))?;
     let mut fields = p.fields.clone();
     fields.set_masked(FieldId::InPort, 0, 0);

@@ -1,0 +1,645 @@
+//! Reading lists of actions and instructions.
+
+use super::order::{Place, check};
+use super::{Item, Names, Result, TextError, conntrack, encap, fail, learn, spread};
+use crate::action::{Action, MAX_NESTING, PacketInReason, Sample, SampleDirection, StatTrigger};
+use crate::field::FieldId;
+use crate::message::PortNo;
+use crate::text::matching::field;
+use crate::text::subfield::{parse as subfield, parse_prefix};
+use crate::text::{Pair, next_pair, number, parse_uint, value};
+use bytes::Bytes;
+
+/// Actions without arguments; what is given is passed over.
+const PLAIN: &[(&str, Action)] = &[
+    ("strip_vlan", Action::PopVlan),
+    ("pop_vlan", Action::PopVlan),
+    ("dec_mpls_ttl", Action::DecMplsTtl),
+    ("dec_nsh_ttl", Action::DecNshTtl),
+    ("copy_ttl_out", Action::CopyTtlOut),
+    ("copy_ttl_in", Action::CopyTtlIn),
+    ("pop_pbb", Action::PopPbb),
+    ("pop_queue", Action::PopQueue),
+    ("exit", Action::Exit),
+    ("ct_clear", Action::CtClear),
+];
+
+/// Actions whose argument is a number that goes into a field: name, field, what messages call it.
+const NUMBERS: &[(&str, FieldId, &str)] = &[
+    ("mod_nw_ecn", FieldId::IpEcn, "ECN"),
+    ("mod_nw_ttl", FieldId::NwTtl, "TTL"),
+    ("set_nw_ttl", FieldId::NwTtl, "TTL"),
+    ("mod_tp_src", FieldId::TcpSrc, "source port"),
+    ("mod_tp_dst", FieldId::TcpDst, "destination port"),
+    ("set_mpls_tc", FieldId::MplsTc, "MPLS TC"),
+    ("set_mpls_ttl", FieldId::MplsTtl, "MPLS TTL"),
+];
+
+/// The reasons for packet-ins by their names.
+pub(super) const REASONS: &[(&str, PacketInReason)] = &[
+    ("no_match", PacketInReason::NoMatch),
+    ("action", PacketInReason::Action),
+    ("invalid_ttl", PacketInReason::InvalidTtl),
+    ("action_set", PacketInReason::ActionSet),
+    ("group", PacketInReason::Group),
+    ("packet_out", PacketInReason::PacketOut),
+];
+
+/// Bytes of an Ethernet header: the least that an output may be cut to.
+const ETH_HEADER_LEN: u32 = 14;
+
+/// Reads a list that stands in `place`.
+pub(super) fn list(s: &str, names: &Names, place: Place) -> Result<Vec<Item>> {
+    nested(s, names, place, 0)
+}
+
+/// Reads actions that stand inside of `depth` others.
+pub(super) fn actions(s: &str, names: &Names, place: Place, depth: usize) -> Result<Vec<Action>> {
+    let items = nested(s, names, place, depth)?;
+    let actions = items.into_iter().filter_map(|i| match i {
+        Item::Action(a, _) => Some(a),
+        Item::Meter(n) => Some(Action::Meter(n)),
+        _ => None,
+    });
+    Ok(actions.collect())
+}
+
+fn nested(s: &str, names: &Names, place: Place, depth: usize) -> Result<Vec<Item>> {
+    if depth >= MAX_NESTING {
+        return fail("Action nested too deeply");
+    }
+    let parser = Parser { names, depth };
+    let (mut items, mut dropped, mut rest) = (Vec::new(), false, s);
+    while let Some(pair) = next_pair(&mut rest)? {
+        let key = pair.key.to_ascii_lowercase();
+        match key.as_str() {
+            "drop" => dropped = true,
+            "apply_actions" => return fail("apply_actions is the default instruction"),
+            _ => items.push(parser.item(&key, pair)?),
+        }
+    }
+    if dropped && !items.is_empty() {
+        return fail("\"drop\" must not be accompanied by any other action or instruction");
+    }
+    check(&items, place)?;
+    Ok(items)
+}
+
+/// A number as C's `atoi` reads it: what is none is zero.
+pub(super) fn atoi(s: &str) -> i64 {
+    let s = s.trim_start();
+    let end = s
+        .char_indices()
+        .find(|(i, c)| !(c.is_ascii_digit() || *i == 0 && matches!(c, '-' | '+')))
+        .map_or(s.len(), |(i, _)| i);
+    s[..end].parse().unwrap_or(0)
+}
+
+/// A number of 16 bits, called `what` in messages.
+pub(super) fn u16_arg(s: &str, what: &str) -> Result<u16> {
+    number(s, what)
+}
+
+/// A number of 32 or 64 bits.
+fn wide<T: TryFrom<u128>>(s: &str) -> Result<T> {
+    if s.is_empty() {
+        return fail("missing required numeric argument");
+    }
+    parse_uint(s)
+        .and_then(|n| T::try_from(n).ok())
+        .ok_or_else(|| TextError(format!("invalid numeric format {s}")))
+}
+
+/// Value and target of a load, a set_field and the like.
+pub(super) fn load_parts(s: &str) -> Option<(&str, &str)> {
+    s.split_once("->")
+}
+
+fn arrow(s: &str) -> Result<(&str, &str)> {
+    match load_parts(s) {
+        None => fail(format!("{s}: missing `->'")),
+        Some((_, "")) => fail(format!("{s}: missing field name following `->'")),
+        Some(parts) => Ok(parts),
+    }
+}
+
+struct Parser<'a> {
+    names: &'a Names,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    /// One item: `key` is the pair's in small letters.
+    fn item(&self, key: &str, pair: Pair<'_>) -> Result<Item> {
+        let v = pair.value;
+        Ok(match key {
+            "meter" => Item::Meter(wide(v)?),
+            "clear_actions" => Item::ClearActions,
+            "write_actions" => Item::WriteActions(actions(
+                v,
+                self.names,
+                Place::Inside("write_actions"),
+                self.depth + 1,
+            )?),
+            "write_metadata" => {
+                let (value, mask) = v.split_once('/').map_or((v, None), |(v, m)| (v, Some(m)));
+                let mask = mask.map_or(Ok(u64::MAX), wide)?;
+                Item::WriteMetadata(wide(value)?, mask)
+            }
+            "goto_table" => match self.names.table(v) {
+                Some(t) => Item::GotoTable(t),
+                None => return fail(format!("unknown table \"{v}\"")),
+            },
+            "stat_trigger" => Item::StatTrigger(Box::new(stat_trigger(v)?)),
+            "set_field" => Item::Action(self.set_field(v)?, true),
+            _ => match self.action(key, v)? {
+                Some(a) => Item::Action(a, false),
+                // A port by itself is an output to it.
+                None => match self.names.port(pair.key) {
+                    Some(port) => Item::Action(output(port), false),
+                    None => return fail(format!("unknown action {}", pair.key)),
+                },
+            },
+        })
+    }
+
+    /// An action by its word; none if there is no such word.
+    fn action(&self, key: &str, v: &str) -> Result<Option<Action>> {
+        if let Some((_, a)) = PLAIN.iter().find(|p| p.0 == key) {
+            return Ok(Some(a.clone()));
+        }
+        if let Some((_, field, what)) = NUMBERS.iter().find(|p| p.0 == key) {
+            return number_field(key, *field, what, v).map(Some);
+        }
+        Ok(Some(match key {
+            "output" | "output_reg" => self.output(v)?,
+            "output_trunc" => return fail(format!("unknown action {v}")),
+            "controller" => self.controller(v)?,
+            "enqueue" => self.enqueue(v)?,
+            "set_queue" => Action::SetQueue(wide(v)?),
+            "group" => Action::Group(wide(v)?),
+            "bundle" | "bundle_load" => spread::parse_bundle(v, key == "bundle_load", self.names)?,
+            "multipath" => Action::Multipath(Box::new(spread::parse_multipath(v)?)),
+            "mod_vlan_vid" | "set_vlan_vid" => match number::<u16>(v, "VLAN VID")? {
+                vid @ 0..=0xfff if key == "mod_vlan_vid" => Action::SetVlanVid(vid),
+                vid @ 0..=0xfff => set(FieldId::VlanVid, u128::from(vid) | 0x1000),
+                _ => return fail(format!("{v}: not a valid VLAN VID")),
+            },
+            "mod_vlan_pcp" | "set_vlan_pcp" => match number::<u8>(v, "VLAN PCP")? {
+                pcp @ 0..=7 if key == "mod_vlan_pcp" => Action::SetVlanPcp(pcp),
+                pcp @ 0..=7 => set(FieldId::VlanPcp, pcp.into()),
+                _ => return fail(format!("{v}: not a valid VLAN PCP")),
+            },
+            "mod_dl_src" | "mod_dl_dst" => {
+                let field = match key {
+                    "mod_dl_src" => FieldId::EthSrc,
+                    _ => FieldId::EthDst,
+                };
+                match v.parse::<crate::message::MacAddr>() {
+                    Ok(mac) => set(field, mac.to_u64().into()),
+                    Err(_) => return fail(format!("invalid mac address {v}")),
+                }
+            }
+            "mod_nw_src" | "mod_nw_dst" => {
+                let field = match key {
+                    "mod_nw_src" => FieldId::Ipv4Src,
+                    _ => FieldId::Ipv4Dst,
+                };
+                match v.parse::<std::net::Ipv4Addr>() {
+                    Ok(a) => set(field, u32::from(a).into()),
+                    Err(_) => return fail(format!("{v}: could not convert to IP address")),
+                }
+            }
+            "mod_nw_tos" => match number::<u8>(v, "TOS")? {
+                tos if tos & 3 == 0 => set(FieldId::IpDscp, u128::from(tos >> 2)),
+                _ => return fail(format!("{v}: not a valid TOS")),
+            },
+            "set_mpls_label" if v.is_empty() => return fail("set_mpls_label: expected label."),
+            "set_mpls_label" => match wide::<u32>(v)? {
+                label @ 0..=0xf_ffff => set(FieldId::MplsLabel, label.into()),
+                _ => return fail(format!("{v}: not a valid MPLS label")),
+            },
+            "set_tunnel" | "set_tunnel64" => {
+                let id: u64 = wide(v)?;
+                let wide = key == "set_tunnel64" || id > u32::MAX.into();
+                Action::SetTunnel { id, wide }
+            }
+            "push_vlan" => match number::<u16>(v, "ethertype")? {
+                t @ (0x8100 | 0x88a8) => Action::PushVlan(t),
+                _ => return fail(format!("{v}: not a valid VLAN ethertype")),
+            },
+            "push_mpls" => match number::<u16>(v, "push_mpls")? {
+                t @ (0x8847 | 0x8848) => Action::PushMpls(t),
+                _ => return fail(format!("{v}: not a valid MPLS ethertype")),
+            },
+            "pop_mpls" => Action::PopMpls(number(v, "pop_mpls")?),
+            "push_pbb" => match number::<u16>(v, "ethertype")? {
+                0x88e7 => Action::PushPbb(0x88e7),
+                _ => return fail(format!("{v}: not a valid PBB ethertype")),
+            },
+            "dec_ttl" if v.is_empty() => Action::DecTtl(Vec::new()),
+            "dec_ttl" => {
+                let ids = v.split([',', ' ']).filter(|s| !s.is_empty());
+                let ids: Vec<u16> = ids.map(|s| atoi(s) as u16).collect();
+                if ids.is_empty() {
+                    return fail("dec_ttl_cnt_ids: expected at least one controller id.");
+                }
+                Action::DecTtl(ids)
+            }
+            "resubmit" => self.resubmit(v)?,
+            "note" => Action::Note(note(v)?),
+            "load" => return self.load(v).map(Some),
+            "move" => {
+                let (source, rest) = parse_prefix(v)?;
+                let Some(to) = rest.strip_prefix("->") else {
+                    return fail(format!("{v}: missing `->' following source"));
+                };
+                let target = subfield(to)?;
+                if source.bits != target.bits {
+                    return fail(format!(
+                        "{v}: source field is {} bits wide but destination is {} bits wide",
+                        source.bits, target.bits
+                    ));
+                }
+                Action::Move { source, target }
+            }
+            "push" | "pop" => {
+                let (s, rest) = parse_prefix(v)?;
+                if !rest.is_empty() {
+                    return fail(format!("{rest}: trailing garbage following push or pop"));
+                }
+                if key == "push" {
+                    Action::Push(s)
+                } else {
+                    Action::Pop(s)
+                }
+            }
+            "fin_timeout" => fin_timeout(v)?,
+            "learn" => Action::Learn(Box::new(learn::parse(v, self.names)?)),
+            "conjunction" => conjunction(v)?,
+            "sample" => self.sample(v)?,
+            "ct" => Action::Ct(Box::new(conntrack::parse(v, self.names, self.depth)?)),
+            "nat" => Action::Nat(Box::new(conntrack::parse_nat(v)?)),
+            "clone" => Action::Clone(actions(
+                v,
+                self.names,
+                Place::Inside("clone"),
+                self.depth + 1,
+            )?),
+            "check_pkt_larger" => {
+                let (len, to) = arrow(v)?;
+                let target = subfield(to)?;
+                if target.bits != 1 {
+                    return fail("Only 1-bit destination field is allowed");
+                }
+                let len = number(len.strip_suffix(')').unwrap_or(len), "(null)")?;
+                Action::CheckPktLarger { len, target }
+            }
+            "delete_field" => match field(v) {
+                Some(f) => Action::DeleteField(f),
+                None => return fail(format!("unknown field `{v}'")),
+            },
+            "encap" => Action::Encap(Box::new(encap::parse(v)?)),
+            "decap" => Action::Decap(encap::parse_decap(v)?),
+            "unroll_xlate" => {
+                return fail("UNROLL is an internal action that shouldn't be used via OpenFlow");
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    fn enqueue(&self, v: &str) -> Result<Action> {
+        let parts = v
+            .split_once([':', 'q', ','])
+            .filter(|p| !p.0.is_empty() && !p.1.is_empty());
+        let Some((port, queue)) = parts else {
+            return fail("\"enqueue\" syntax is \"enqueue:PORT:QUEUE\" or \"enqueue(PORT,QUEUE)\"");
+        };
+        let Some(port) = self.names.port(port.trim()) else {
+            return fail(format!("{port}: enqueue to unknown port"));
+        };
+        let queue = wide(queue.trim())?;
+        Ok(Action::Enqueue { port, queue })
+    }
+
+    fn output(&self, v: &str) -> Result<Action> {
+        if v.contains("port") && v.contains("max_len") {
+            return self.output_trunc(v);
+        }
+        if let Some(port) = self.names.port(v) {
+            return Ok(output(port));
+        }
+        match subfield(v) {
+            Ok(source) => Ok(Action::OutputReg {
+                source,
+                max_len: u16::MAX,
+            }),
+            Err(_) => fail(format!("{v}: output to unknown port")),
+        }
+    }
+
+    fn output_trunc(&self, v: &str) -> Result<Action> {
+        let (mut port, mut max_len, mut rest) = (PortNo(0), 0, v);
+        while let Some(p) = next_pair(&mut rest)? {
+            match p.key {
+                "port" => {
+                    port = self.names.port(p.value).ok_or_else(|| {
+                        TextError(format!("output to unknown truncate port: {}", p.value))
+                    })?;
+                    let usable = matches!(port, PortNo::LOCAL | PortNo::IN_PORT);
+                    if port.0 > 0xff00 && !usable {
+                        return fail(format!("output to unsupported truncate port: {}", p.value));
+                    }
+                }
+                "max_len" => {
+                    max_len = wide(p.value)?;
+                    if max_len < ETH_HEADER_LEN {
+                        return fail(format!(
+                            "max_len {max_len} is less than the minimum value {ETH_HEADER_LEN}"
+                        ));
+                    }
+                }
+                k => return fail(format!("invalid key '{k}' in output_trunc argument")),
+            }
+        }
+        Ok(Action::OutputTrunc { port, max_len })
+    }
+
+    fn controller(&self, v: &str) -> Result<Action> {
+        let (mut max_len, mut id, mut reason) = (u16::MAX, 0, PacketInReason::Action);
+        let (mut userdata, mut pause, mut meter) = (None, false, None);
+        if v.bytes().all(|b| b.is_ascii_digit()) {
+            if !v.is_empty() {
+                max_len = number(v, "max_len")?;
+            }
+        } else {
+            let mut rest = v;
+            while let Some(p) = next_pair(&mut rest)? {
+                match p.key {
+                    "max_len" => max_len = number(p.value, "max_len")?,
+                    "id" => id = number(p.value, "id")?,
+                    "reason" => {
+                        let r = REASONS.iter().find(|r| r.0 == p.value);
+                        reason = r
+                            .ok_or_else(|| TextError(format!("unknown reason \"{}\"", p.value)))?
+                            .1;
+                    }
+                    "userdata" => {
+                        userdata = Some(hex_bytes(p.value).ok_or_else(|| {
+                            TextError("bad hex digit in `controller' action `userdata'".into())
+                        })?);
+                    }
+                    "pause" => pause = true,
+                    "meter_id" => meter = Some(wide(p.value)?),
+                    k => return fail(format!("unknown key \"{k}\" parsing controller action")),
+                }
+            }
+        }
+        let plain = reason == PacketInReason::Action && id == 0 && meter.is_none();
+        if plain && userdata.is_none() && !pause {
+            let port = PortNo::CONTROLLER;
+            return Ok(Action::Output { port, max_len });
+        }
+        Ok(Action::Controller {
+            max_len,
+            reason,
+            id,
+            userdata: userdata.unwrap_or_default().into(),
+            pause,
+            meter,
+        })
+    }
+
+    fn resubmit(&self, v: &str) -> Result<Action> {
+        let mut parts = v.split(',').map(str::trim);
+        let mut part = || parts.next().unwrap_or("");
+        let (port, table, ct) = (part(), part(), part());
+        let in_port = match port {
+            "" => None,
+            p => match self.names.port(p) {
+                Some(port) => Some(port).filter(|p| *p != PortNo::IN_PORT),
+                None => return fail(format!("{p}: resubmit to unknown port")),
+            },
+        };
+        let table = match table {
+            "" => None,
+            t => match self.names.table(t) {
+                Some(table) => Some(table).filter(|t| *t != 255),
+                None => return fail(format!("{t}: resubmit to unknown table")),
+            },
+        };
+        let ct = match ct {
+            "" => false,
+            "ct" => true,
+            other => return fail(format!("{other}: unknown parameter")),
+        };
+        if in_port.is_none() && table.is_none() {
+            return fail("at least one \"in_port\" or \"table\" must be specified on resubmit");
+        }
+        Ok(Action::Resubmit { in_port, table, ct })
+    }
+
+    fn set_field(&self, v: &str) -> Result<Action> {
+        let (text, name) = arrow(v)?;
+        // Of the tag's parts, OpenFlow 1.0's names are of the packet alone.
+        let Some(field) = FieldId::from_name(name) else {
+            return fail(format!("{name} is not a valid OXM field name"));
+        };
+        let info = field.info();
+        if !info.writable {
+            return fail(format!("{name} is read-only"));
+        }
+        let unfit = || TextError(format!("{text} is not a valid value for field {name}"));
+        if let Some(n) = parse_uint(text)
+            && n & !info.full_mask() != 0
+            && n >> (info.bytes() * 8).min(127) == 0
+        {
+            return Err(unfit());
+        }
+        let (value, mask) = value::parse(info, text, self.names)?;
+        // A tag that is there has this bit, whether it was written or not.
+        let (field, value, mask) = match field {
+            FieldId::NwTos if value & 3 != 0 => return Err(unfit()),
+            FieldId::NwTos => (FieldId::IpDscp, value >> 2, mask >> 2),
+            f => (f, value, mask),
+        };
+        if mask == 0 {
+            return fail(format!("{v}: a mask of zero would write nothing"));
+        }
+        Ok(Action::SetField { field, value, mask })
+    }
+
+    fn load(&self, v: &str) -> Result<Action> {
+        let (text, to) = arrow(v)?;
+        let target = subfield(to)?;
+        let Some(n) = parse_uint(text) else {
+            return fail(format!("{v}: cannot parse integer value"));
+        };
+        if target.bits < 128 && n >> target.bits != 0 {
+            return fail(format!(
+                "{v}: value {n:#x} does not fit into {} bits",
+                target.bits
+            ));
+        }
+        if !target.field.info().writable {
+            return fail(format!("{} is read-only", target.field.info().name));
+        }
+        match u64::try_from(n) {
+            Ok(value) if target.bits <= 64 => Ok(Action::Load { target, value }),
+            // More bits than one load writes.
+            _ => {
+                let ones = u128::MAX >> (128 - u32::from(target.bits));
+                Ok(Action::SetField {
+                    field: target.field,
+                    value: n << target.offset,
+                    mask: ones << target.offset,
+                })
+            }
+        }
+    }
+
+    fn sample(&self, v: &str) -> Result<Action> {
+        let mut s = Sample {
+            probability: 0,
+            collector_set: 0,
+            obs_domain: 0,
+            obs_point: 0,
+            sampling_port: None,
+            direction: SampleDirection::Default,
+        };
+        let mut rest = v;
+        while let Some(p) = next_pair(&mut rest)? {
+            let v = p.value;
+            match p.key {
+                "probability" => {
+                    s.probability = number(v, "probability")?;
+                    if s.probability == 0 {
+                        return fail(format!("invalid probability value \"{v}\""));
+                    }
+                }
+                "collector_set_id" => s.collector_set = wide(v)?,
+                "obs_domain_id" => s.obs_domain = wide(v)?,
+                "obs_point_id" => s.obs_point = wide(v)?,
+                "sampling_port" => match self.names.port(v) {
+                    Some(p) => s.sampling_port = Some(p).filter(|p| *p != PortNo::ANY),
+                    None => return fail(format!("{v}: unknown port")),
+                },
+                "ingress" => s.direction = SampleDirection::Ingress,
+                "egress" => s.direction = SampleDirection::Egress,
+                k => return fail(format!("invalid key \"{k}\" in \"sample\" argument")),
+            }
+        }
+        if s.probability == 0 {
+            return fail("non-zero \"probability\" must be specified on sample");
+        }
+        Ok(Action::Sample(s))
+    }
+}
+
+fn set(field: FieldId, value: u128) -> Action {
+    let mask = field.info().full_mask();
+    Action::SetField { field, value, mask }
+}
+
+fn number_field(key: &str, field: FieldId, what: &str, v: &str) -> Result<Action> {
+    if v.is_empty() && key.starts_with("set_mpls") {
+        let last = if field == FieldId::MplsTc {
+            "tc"
+        } else {
+            "ttl"
+        };
+        return fail(format!("{key}: expected {last}."));
+    }
+    let n: u128 = if field.info().bits <= 8 {
+        number::<u8>(v, what)?.into()
+    } else {
+        number::<u16>(v, what)?.into()
+    };
+    if n > field.info().full_mask() {
+        return fail(format!("{v}: not a valid {what}"));
+    }
+    Ok(set(field, n))
+}
+
+fn output(port: PortNo) -> Action {
+    let max_len = if port == PortNo::CONTROLLER {
+        u16::MAX
+    } else {
+        0
+    };
+    Action::Output { port, max_len }
+}
+
+fn fin_timeout(v: &str) -> Result<Action> {
+    let (mut idle, mut hard, mut rest) = (0, 0, v);
+    while let Some(p) = next_pair(&mut rest)? {
+        match p.key {
+            "idle_timeout" => idle = number(p.value, p.key)?,
+            "hard_timeout" => hard = number(p.value, p.key)?,
+            k => return fail(format!("invalid key '{k}' in 'fin_timeout' argument")),
+        }
+    }
+    Ok(Action::FinTimeout { idle, hard })
+}
+
+fn conjunction(v: &str) -> Result<Action> {
+    let parts = || {
+        let (id, of) = v.split_once(',')?;
+        let (clause, clauses) = of.split_once('/')?;
+        let small = |s: &str| s.trim().parse::<u8>().ok();
+        let id = u32::try_from(parse_uint(id.trim())?).ok()?;
+        Some((id, small(clause)?, small(clauses)?))
+    };
+    match parts() {
+        None => fail("\"conjunction\" syntax is \"conjunction(id,i/n)\""),
+        Some((_, _, 0..2)) => fail("conjunction must have at least 2 clauses"),
+        Some((_, _, 65..)) => fail("conjunction must have at most 64 clauses"),
+        Some((_, 0, _)) => fail("clause index must be positive"),
+        Some((_, i, n)) if i > n => {
+            fail("clause index must be less than or equal to number of clauses")
+        }
+        Some((id, i, clauses)) => Ok(Action::Conjunction {
+            id,
+            clause: i - 1,
+            clauses,
+        }),
+    }
+}
+
+/// `stat_trigger(periodic,only_first,duration=N,idle=N,packets=N,bytes=N)`.
+fn stat_trigger(v: &str) -> Result<StatTrigger> {
+    let (mut t, mut rest) = (StatTrigger::default(), v);
+    while let Some(p) = next_pair(&mut rest)? {
+        match p.key {
+            "periodic" => t.periodic = true,
+            "only_first" => t.only_first = true,
+            "duration" => t.duration = wide(p.value)?,
+            "idle" => t.idle = wide(p.value)?,
+            "packets" => t.packets = wide(p.value)?,
+            "bytes" => t.bytes = wide(p.value)?,
+            k => return fail(format!("invalid key \"{k}\" in \"stat_trigger\" argument")),
+        }
+    }
+    Ok(t)
+}
+
+/// Pairs of hex digits, which may have dots or blanks between them.
+fn hex_bytes(s: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = s
+        .chars()
+        .filter(|c| !matches!(c, '.' | ' ' | '\t'))
+        .map(|c| c.to_digit(16).map(|d| d as u8))
+        .collect::<Option<_>>()?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    Some(digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect())
+}
+
+/// A note's bytes, filled up as they will be on the wire.
+fn note(s: &str) -> Result<Bytes> {
+    let mut bytes =
+        hex_bytes(s).ok_or_else(|| TextError("bad hex digit in `note' argument".into()))?;
+    bytes.resize((bytes.len().max(6) + 10).next_multiple_of(8) - 10, 0);
+    Ok(Bytes::from(bytes))
+}
