@@ -205,7 +205,7 @@ pub fn diff_flows(o: &Options, a: &[&str]) -> Result<()> {
             }
         }
     }
-    names.legacy = version == wire::OF10;
+    names.version = version;
     let mut differ = false;
     for ((table, priority, _), versions) in &entries.0 {
         if let [Some(left), Some(right)] = versions

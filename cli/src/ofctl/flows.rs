@@ -160,7 +160,7 @@ pub fn dump_flows(o: &Options, a: &[&str]) -> Result<()> {
         return show(o, &mut conn, a[0], &q);
     }
     let mut names = names::shown(o, a[0])?;
-    names.legacy = conn.version == wire::OF10;
+    names.version = conn.version;
     let mut flows = fetch(&mut conn, filter)?;
     sort_flows(&mut flows, &o.sort);
     let line = if o.stats {
