@@ -164,6 +164,7 @@ impl Bridge {
         let mut tables = Tables::default();
         // Table 0 counts its lookups from the start.
         tables.table_mut(0);
+        tables.configure(&config.tables, Default::default(), &mut Default::default());
         Bridge {
             id,
             name: name.to_string(),

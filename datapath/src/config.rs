@@ -5,6 +5,7 @@ pub use crate::engine::balance::Placing;
 use crate::port::InterfaceConfig;
 use openflow::{
     FlowMod, FlowRemoved, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo, PortReason,
+    Subfield,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -70,6 +71,21 @@ pub struct BridgeConfig {
     pub miss: Miss,
     /// Tables, 1 to 255.
     pub max_tables: u8,
+    /// How single tables are set up.
+    pub tables: BTreeMap<u8, TableSpec>,
+}
+
+/// A flow table as the database wants it (`Flow_Table`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableSpec {
+    /// Its name, empty for none.
+    pub name: String,
+    /// How many flows it takes.
+    pub flow_limit: Option<u32>,
+    /// Whether it evicts when it is full (`overflow_policy=evict`).
+    pub evict: bool,
+    /// Fields by which the flows are grouped to evict from the largest group.
+    pub groups: Vec<Subfield>,
 }
 
 impl Default for BridgeConfig {
@@ -83,6 +99,7 @@ impl Default for BridgeConfig {
             forward_bpdu: false,
             miss: Miss::Drop,
             max_tables: 255,
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -148,6 +165,13 @@ pub struct PortSpec {
 pub enum Change {
     /// Of its flows.
     Flow(FlowMod),
+    /// A modify of OpenFlow 1.0 or 1.1, which adds where there is nothing to modify, unless it selects by cookie.
+    ModifyOrAdd {
+        /// The modify.
+        flow_mod: FlowMod,
+        /// Whether flows get its cookie, as in 1.0.
+        cookie: bool,
+    },
     /// Of its groups.
     Group(GroupMod),
 }

@@ -548,6 +548,13 @@ impl Datum {
             .filter_map(|(k, v)| Some((k.as_str()?, v.as_str()?)))
     }
 
+    /// The pairs of a map from integers to references.
+    pub fn int_uuid_pairs(&self) -> impl Iterator<Item = (i64, Uuid)> + '_ {
+        self.pairs()
+            .iter()
+            .filter_map(|(k, v)| Some((k.as_int()?, v.as_uuid()?)))
+    }
+
     /// True where a set holds `atom`.
     pub fn contains(&self, atom: &Atom) -> bool {
         self.atoms().binary_search(atom).is_ok()

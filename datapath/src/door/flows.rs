@@ -9,7 +9,7 @@ use crate::engine::thread::Message;
 use crate::flow::{FlowKey, format_key};
 use crate::table::{Effects, Limits, Removed};
 use openflow::error::ErrorKind;
-use openflow::{AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PortReason, TableStats};
+use openflow::{AggregateStats, FlowFilter, FlowMod, FlowStats, OfError, PortReason};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Datapath {
         // What packets so far counted must not arrive after the counters were reset. (A rule that is added anew has new
         // counters.)
         if list.any(|c| {
-            matches!(c, Change::Flow(m)
+            matches!(c, Change::Flow(m) | Change::ModifyOrAdd { flow_mod: m, .. }
                 if m.flags.reset_counts && matches!(m.command, Modify | ModifyStrict))
         }) {
             self.flush();
@@ -175,31 +175,6 @@ impl Datapath {
             sum.flows += 1;
         }
         sum
-    }
-
-    /// Every table's counters.
-    pub fn table_stats(&self, bridge: BridgeId) -> Vec<TableStats> {
-        let Some(b) = self.bridge(bridge) else {
-            return Vec::new();
-        };
-        self.flush();
-        let state = b.state.load();
-        (0..state.config.max_tables)
-            .map(|n| {
-                let t = state.tables.get(n);
-                let (matched, missed) = t.map_or((0, 0), |t| {
-                    (t.counters.matched.get().0, t.counters.missed.get().0)
-                });
-                TableStats {
-                    legacy: None,
-                    table: n,
-                    active: t.map_or(0, |t| t.classifier.len() as u32),
-                    lookups: matched + missed,
-                    matched,
-                    name: String::new(),
-                }
-            })
-            .collect()
     }
 
     /// Learned addresses, by port, VLAN and address.
@@ -334,5 +309,8 @@ fn apply(
     match change {
         Change::Flow(m) => s.tables.apply(m, limits, now, effects),
         Change::Group(m) => s.tables.apply_group(m, limits, now, effects),
+        Change::ModifyOrAdd { flow_mod, cookie } => s
+            .tables
+            .modify_or_add(flow_mod, *cookie, limits, now, effects),
     }
 }

@@ -9,6 +9,7 @@ mod groups;
 mod meters;
 mod packets;
 mod ports;
+mod tables;
 mod threads;
 mod trace;
 
@@ -250,7 +251,9 @@ impl Datapath {
         let b = self
             .bridge(bridge)
             .ok_or_else(|| DatapathError::Bridge(format!("There is no bridge {}", bridge.0)))?;
-        b.update(|s| {
+        let now = self.now();
+        self.update_telling(&b, now, |s, effects| {
+            s.tables.configure(&config.tables, now, effects);
             s.config = Arc::new(config);
             Ok(())
         })

@@ -17,7 +17,7 @@ use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask};
 use crate::table::{Cells, Rule};
 use openflow::action::PacketInReason;
-use openflow::{Action, Instructions, PortNo, Slot};
+use openflow::{Action, Instructions, PortNo, Slot, TableMiss};
 use std::sync::Arc;
 
 /// One translation in progress.
@@ -299,7 +299,13 @@ impl<'a> Xlate<'a> {
             self.sync_tags();
             self.tell_end(depth);
             let Some(t) = here.1.tables.get(table) else {
-                return self.missed(here, (table, onward), miss);
+                match self.next_on_miss(here, table, miss) {
+                    Some(next) => {
+                        (table, onward) = (next, true);
+                        continue;
+                    }
+                    None => return self.missed(here, (table, onward), miss),
+                }
             };
             // What the table looks at counts only where the bits are the packet's own.
             let mut cells = Cells::default();
@@ -325,7 +331,13 @@ impl<'a> Xlate<'a> {
                 .credits
                 .push(Credit::Table(t.counters.clone(), rule.is_some()));
             let Some(rule) = rule else {
-                return self.missed(here, (table, onward), miss);
+                match self.next_on_miss(here, table, miss) {
+                    Some(next) => {
+                        (table, onward) = (next, true);
+                        continue;
+                    }
+                    None => return self.missed(here, (table, onward), miss),
+                }
             };
             self.tell_table((table, onward), &t.classifier, rule);
             self.out.credits.push(credit_of(rule));
@@ -389,13 +401,24 @@ impl<'a> Xlate<'a> {
         i.goto_table
     }
 
+    /// The table in which a packet goes on that no rule of `table` matches (`OFPTC11_TABLE_MISS_CONTINUE`).
+    fn next_on_miss(&self, here: Here, table: u8, miss: bool) -> Option<u8> {
+        let goes_on = miss && here.1.tables.settings().miss(table) == Some(TableMiss::Continue);
+        (goes_on && table + 1 < here.1.config.max_tables).then_some(table + 1)
+    }
+
     fn missed(&mut self, here: Here, (table, onward): (u8, bool), miss: bool) {
-        let to_controller = miss && here.1.config.miss == Miss::Controller;
+        let fate = match here.1.tables.settings().miss(table) {
+            None => here.1.config.miss,
+            Some(TableMiss::Controller) => Miss::Controller,
+            Some(TableMiss::Drop | TableMiss::Continue) => Miss::Drop,
+        };
+        let to_controller = miss && fate == Miss::Controller;
         self.tell_miss((table, onward), here.1.tables.get(table), to_controller);
         if !miss {
             return;
         }
-        match here.1.config.miss {
+        match fate {
             Miss::Drop => self.dropped(DropReason::NoMatch),
             Miss::Controller => {
                 self.table = table;

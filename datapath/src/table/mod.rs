@@ -6,33 +6,44 @@
 
 mod check;
 mod classifier;
+mod eviction;
+pub(crate) mod features;
 mod learned;
 mod objects;
 mod rule;
+mod settings;
 mod shared;
+mod timed;
 mod users;
 
 pub use check::Limits;
 pub use classifier::{CELLS_MAX, Cells, Changes, Classifier, Pattern};
 pub(crate) use rule::shorter;
 pub use rule::{Counters, Rule};
+pub use settings::{Asked, Settings};
 pub(crate) use users::each_action;
 pub use users::{Object, PLACES};
 
 use crate::clock::Now;
+use crate::config::TableSpec;
 use crate::group::Groups;
 use crate::meter::Meters;
+use eviction::Evictable;
 use openflow::error::ErrorKind;
 use openflow::{
     FlowFilter, FlowMod, FlowModCommand, FlowRemoved, FlowRemovedReason, FlowUpdate, Match,
     MonitoredFlow, OfError, PortNo, TABLE_ALL,
 };
 use shared::Shared;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use timed::Timed;
 
 /// Most rules of a bridge, over all tables: a bound on memory, about 1 GB.
 pub const RULES_MAX: usize = 1_000_000;
+
+/// Flows looked at to evict one: those that were used since their timeouts were last looked at are passed over so often.
+const EVICTION_TRIES: usize = 64;
 
 /// Lookups of a table.
 #[derive(Debug, Default)]
@@ -48,6 +59,8 @@ pub struct TableCounters {
 pub struct Table {
     /// Its rules.
     pub classifier: Classifier,
+    /// Those that may go when it is full, if it evicts.
+    evictable: Option<Evictable>,
     /// Its lookups.
     pub counters: Arc<TableCounters>,
 }
@@ -113,9 +126,9 @@ pub struct Tables {
     tables: Vec<Option<Arc<Table>>>,
     next_id: u64,
     len: usize,
-    /// Rules with timeouts, by when these are looked at next (in nanoseconds) and id.
-    timed: imbl::OrdMap<(u64, u64), Arc<Rule>>,
+    timed: Timed,
     shared: Shared,
+    settings: Settings,
     /// Tables changed since the last publication, a bit each.
     changed: [u64; 4],
     /// Whether a table came since.
@@ -176,17 +189,27 @@ impl Tables {
         }
     }
 
-    /// Has a rule's timeouts looked at at `due`.
+    /// Has the timeouts of a rule looked at at `due`, which were not to be looked at yet.
     fn time(&mut self, rule: Arc<Rule>, due: Now) {
-        let due = due.as_nanos() as u64;
-        rule.counters.set_due(due);
-        self.timed.insert((due, rule.id), rule);
+        if let Some(e) = self.evictable(rule.table) {
+            e.add(&rule, due);
+        }
+        self.timed.set(rule, due);
     }
 
     fn untime(&mut self, rule: &Rule) {
-        if rule.is_timed() {
-            self.timed.remove(&(rule.counters.due(), rule.id));
+        if rule.is_timed()
+            && let Some(due) = self.timed.remove(rule.id)
+            && let Some(e) = self.evictable(rule.table)
+        {
+            e.remove(rule, due);
         }
+    }
+
+    /// A table's rules that may go, if it evicts.
+    fn evictable(&mut self, table: u8) -> Option<&mut Evictable> {
+        self.get(table)?.evictable.as_ref()?;
+        self.table_mut(table).evictable.as_mut()
     }
 
     fn take(&mut self, rule: &Rule) {
@@ -253,6 +276,47 @@ impl Tables {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), OfError> {
+        self.check(m, limits)?;
+        match m.command {
+            FlowModCommand::Add => self.add(m, now, effects),
+            FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
+                self.modify(m, false, now, effects);
+                Ok(())
+            }
+            FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
+                self.delete(m, effects);
+                Ok(())
+            }
+        }?;
+        self.forget_orphans(effects);
+        Ok(())
+    }
+
+    /// Carries out a modify as OpenFlow 1.0 and 1.1 have it: where there is nothing to modify and cookies do not
+    /// matter, it adds; `cookie` says whether rules get its cookie, as in 1.0.
+    pub fn modify_or_add(
+        &mut self,
+        m: &FlowMod,
+        cookie: bool,
+        limits: &Limits,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Result<(), OfError> {
+        let add = FlowMod {
+            command: FlowModCommand::Add,
+            table: if m.table == TABLE_ALL { 0 } else { m.table },
+            ..m.clone()
+        };
+        self.check(&add, limits)?;
+        if !self.modify(m, cookie, now, effects) && m.cookie_mask == 0 {
+            self.add(&add, now, effects)?;
+        }
+        self.forget_orphans(effects);
+        Ok(())
+    }
+
+    /// Whether a flow-mod can be carried out, apart from what rules there are.
+    fn check(&self, m: &FlowMod, limits: &Limits) -> Result<(), OfError> {
         let deletes = matches!(
             m.command,
             FlowModCommand::Delete | FlowModCommand::DeleteStrict
@@ -273,18 +337,6 @@ impl Tables {
         if !deletes {
             check::instructions(m, limits, &self.groups, &self.meters)?;
         }
-        match m.command {
-            FlowModCommand::Add => self.add(m, now, effects),
-            FlowModCommand::Modify | FlowModCommand::ModifyStrict => {
-                self.modify(m, false, now, effects);
-                Ok(())
-            }
-            FlowModCommand::Delete | FlowModCommand::DeleteStrict => {
-                self.delete(m, effects);
-                Ok(())
-            }
-        }?;
-        self.forget_orphans(effects);
         Ok(())
     }
 
@@ -307,7 +359,20 @@ impl Tables {
                     format!("The bridge has {RULES_MAX} flows, as many as it takes"),
                 ));
             }
+            if let Some(limit) = self.settings.limit(m.table)
+                && table.map_or(0, |t| t.classifier.len()) >= limit as usize
+                && !self.evict(m.table, now, effects)
+            {
+                return Err(OfError::new(
+                    ErrorKind::TableFull,
+                    format!("Table {} has {limit} flows, as many as it takes", m.table),
+                ));
+            }
         }
+        // It may have been looked up before another went.
+        let old = self
+            .get(m.table)
+            .and_then(|t| t.classifier.find(&pattern, m.priority));
         let replaces = old.is_some();
         // An add in place of a rule keeps its counters unless asked not to (7.3.4.2), and its id.
         let (id, counters) = match old {
@@ -494,18 +559,103 @@ impl Tables {
         rules
     }
 
+    /// Takes out the flow of a table that is the first to go, if there is one.
+    fn evict(&mut self, table: u8, now: Now, effects: &mut Effects) -> bool {
+        for tries in 0.. {
+            let Some(rule) = self.evictable(table).and_then(|e| e.first().cloned()) else {
+                return false;
+            };
+            match rule.end() {
+                // It was used meanwhile: perhaps another goes first.
+                Some((end, _))
+                    if tries < EVICTION_TRIES
+                        && self.timed.due(rule.id) < Some(end)
+                        && end > now =>
+                {
+                    self.untime(&rule);
+                    self.time(rule, end);
+                }
+                _ => {
+                    self.take(&rule);
+                    effects.gone(rule, FlowRemovedReason::Eviction);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// How tables are set up.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sets tables up as the database says. Those that evict and have more flows than they take lose some.
+    pub(crate) fn configure(
+        &mut self,
+        tables: &BTreeMap<u8, TableSpec>,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let before: Vec<u8> = self.settings.tables().collect();
+        if self.settings.set_database(tables) {
+            let after: Vec<u8> = self.settings.tables().collect();
+            for table in before.into_iter().chain(after) {
+                self.arrange(table, now, effects);
+            }
+        }
+    }
+
+    /// Sets a table up as a controller asks.
+    pub(crate) fn ask(
+        &mut self,
+        table: u8,
+        change: impl FnOnce(&mut Asked),
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        self.settings.ask(table, change);
+        self.came = true;
+        self.arrange(table, now, effects);
+    }
+
+    /// Brings a table in line with its settings.
+    fn arrange(&mut self, table: u8, now: Now, effects: &mut Effects) {
+        let by = self.settings.spec(table).map(|s| s.groups.clone());
+        let evictable = self.settings.evicts(table).then(|| {
+            let mut e = Evictable::new(by.unwrap_or_default());
+            let rules = self.get(table).map(|t| t.classifier.rules());
+            for rule in rules.into_iter().flatten() {
+                if let Some(due) = self.timed.due(rule.id) {
+                    e.add(rule, due);
+                }
+            }
+            e
+        });
+        let old = self.get(table).is_some_and(|t| t.evictable.is_some());
+        if evictable.is_some() || old {
+            self.table_mut(table).evictable = evictable;
+        }
+        if let Some(limit) = self.settings.limit(table) {
+            while self
+                .get(table)
+                .is_some_and(|t| t.classifier.len() > limit as usize)
+                && self.evict(table, now, effects)
+            {}
+        }
+    }
+
     /// When some rule's timeouts are to be looked at next.
     pub fn next_expiry(&self) -> Option<Now> {
-        let ((due, _), _) = self.timed.get_min()?;
-        Some(Duration::from_nanos(*due))
+        self.timed.first().map(|(due, _)| due)
     }
 
     /// Takes out the rules whose time is over; says whether anything changed. Counters must have been
     /// flushed.
     pub fn expire(&mut self, now: Now, effects: &mut Effects) -> bool {
         let mut any = false;
-        while let Some((_, rule)) = self.timed.get_min()
-            && self.next_expiry().is_some_and(|due| due <= now)
+        while let Some((due, rule)) = self.timed.first()
+            && due <= now
         {
             any = true;
             let rule = rule.clone();
@@ -571,6 +721,8 @@ impl Tables {
     }
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod precise_tests;
 #[cfg(test)]

@@ -15,8 +15,6 @@ pub struct Counters {
     bytes: AtomicU64,
     /// Nanoseconds of [`Now`] at the last packet.
     used: AtomicU64,
-    /// When the rule's timeouts are looked at next: its place among those of the tables. For who changes them alone.
-    due: AtomicU64,
 }
 
 impl Counters {
@@ -45,14 +43,6 @@ impl Counters {
     /// When it last saw a packet (or was made).
     pub fn used(&self) -> Now {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn due(&self) -> u64 {
-        self.due.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_due(&self, due: u64) {
-        self.due.store(due, Ordering::Relaxed);
     }
 
     fn reset(&self) {

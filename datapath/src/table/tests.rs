@@ -1,5 +1,6 @@
 use super::*;
 use openflow::{Action, FieldId, Instructions};
+use std::time::Duration;
 
 fn output(port: u32) -> Instructions {
     Instructions::apply(vec![Action::Output {

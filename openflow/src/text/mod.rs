@@ -41,7 +41,7 @@ pub use print::{
     version_name,
 };
 pub use protocol::{Protocols, for_actions, for_match, usable_protocols};
-pub use subfield::subfield_text;
+pub use subfield::{parse as parse_subfield, subfield_text};
 pub use table::{TableChange, parse_table_change};
 pub use tlv::parse_tlv_maps;
 

@@ -6,7 +6,10 @@ use crate::action::Subfield;
 use crate::field::FieldId;
 
 /// Reads a run of bits, all of `s`.
-pub(super) fn parse(s: &str) -> Result<Subfield> {
+///
+/// # Errors
+/// No such field, or no such bits.
+pub fn parse(s: &str) -> Result<Subfield> {
     match parse_prefix(s)? {
         (f, "") => Ok(f),
         _ => fail("unexpected input following field syntax"),

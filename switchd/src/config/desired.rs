@@ -6,13 +6,13 @@
 
 use super::threads;
 use super::value::Columns;
-use crate::agent::DEFAULT_BUNDLE_IDLE;
 use crate::agent::buffers::MAX_BUFFERS;
 use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
 use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
-use datapath::{PriorityTags, ThreadSettings, VlanConfig, VlanMode};
+use crate::agent::{DEFAULT_BUNDLE_IDLE, TABLES};
+use datapath::{PriorityTags, TableSpec, ThreadSettings, VlanConfig, VlanMode};
 use openflow::MacAddr;
 use ovsdb::{Replica, TlsOptions, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +81,8 @@ pub struct BridgeConf {
     pub controllers: BTreeMap<String, ControllerConf>,
     /// Ports by name.
     pub ports: BTreeMap<String, PortConf>,
+    /// Flow tables that are set up (`flow_tables`), by number.
+    pub tables: BTreeMap<u8, TableSpec>,
     /// Values that are not obeyed, and why.
     pub notes: Vec<String>,
 }
@@ -276,9 +278,6 @@ fn bridge(
             notes.push(format!("{column} is not supported yet"));
         }
     }
-    if !row.is_empty("flow_tables") {
-        notes.push("flow_tables is not supported yet".to_owned());
-    }
     for column in ["stp_enable", "rstp_enable", "mcast_snooping_enable"] {
         if row.bool(column) == Some(true) {
             notes.push(format!("{column} is not supported yet"));
@@ -349,6 +348,7 @@ fn bridge(
             ports.entry(conf.name.clone()).or_insert(conf);
         }
     }
+    let tables = tables(db, row, &mut notes);
     BridgeConf {
         uuid: row.uuid(),
         datapath_type: row.string("datapath_type"),
@@ -369,6 +369,7 @@ fn bridge(
         bundle_idle: DEFAULT_BUNDLE_IDLE,
         controllers,
         ports,
+        tables,
         notes,
         name,
     }
@@ -385,6 +386,38 @@ pub fn parse_dpid(s: &str) -> Option<u64> {
 
 /// DSCP of controllers' connections where it is not set: class selector 6, internetwork control.
 const DEFAULT_DSCP: u8 = 48;
+
+/// A bridge's flow tables. Prefixes are taken and reported: the classifier finds prefixes of every field by itself.
+fn tables(db: &Replica, row: &Columns<'_>, notes: &mut Vec<String>) -> BTreeMap<u8, TableSpec> {
+    let number = |n: i64| u8::try_from(n).ok().filter(|n| *n < TABLES);
+    let mut tables = BTreeMap::new();
+    for (n, uuid) in row.int_uuids("flow_tables") {
+        let (Some(n), Some(row)) = (number(n), Columns::row(db, "Flow_Table", &uuid)) else {
+            notes.push(format!(
+                "flow_tables: there is no table {n}, only 0 to {}",
+                TABLES - 1
+            ));
+            continue;
+        };
+        let mut groups = Vec::new();
+        for text in row.strings("groups") {
+            match openflow::text::parse_subfield(&text) {
+                Ok(s) => groups.push(s),
+                Err(e) => notes.push(format!("flow table {n}: groups: {e}")),
+            }
+        }
+        let spec = TableSpec {
+            name: row.string("name"),
+            flow_limit: row
+                .int("flow_limit")
+                .map(|n| n.clamp(0, i64::from(u32::MAX)) as u32),
+            evict: row.string("overflow_policy") == "evict",
+            groups,
+        };
+        tables.insert(n, spec);
+    }
+    tables
+}
 
 fn controller(row: &Columns<'_>) -> ControllerConf {
     let millis = |n: i64| Duration::from_millis(n.max(0) as u64);

@@ -163,6 +163,7 @@ pub fn bridge_params(conf: &BridgeConf, is: Option<&ActualBridge>) -> BridgePara
         } else {
             Miss::Drop
         },
+        tables: conf.tables.clone(),
     }
 }
 
@@ -287,6 +288,7 @@ pub(crate) mod tests {
             bundle_idle: crate::agent::DEFAULT_BUNDLE_IDLE,
             controllers: BTreeMap::new(),
             ports,
+            tables: BTreeMap::new(),
             notes: Vec::new(),
         }
     }

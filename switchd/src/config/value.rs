@@ -76,6 +76,11 @@ impl<'a> Columns<'a> {
             .collect()
     }
 
+    /// A map of integers to references.
+    pub fn int_uuids(&self, column: &str) -> Vec<(i64, Uuid)> {
+        self.0.get(column).int_uuid_pairs().collect()
+    }
+
     /// Whether a set or map has nothing in it.
     pub fn is_empty(&self, column: &str) -> bool {
         self.0.get(column).is_empty()

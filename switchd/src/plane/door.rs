@@ -113,6 +113,7 @@ fn bridge_config(p: &BridgeParams, legacy: bool) -> BridgeConfig {
         forward_bpdu: p.forward_bpdu,
         miss: if legacy { Miss::Controller } else { p.miss },
         max_tables: crate::agent::TABLES,
+        tables: p.tables.clone(),
     }
 }
 
@@ -335,28 +336,28 @@ impl Plane for Door {
         }
     }
 
-    fn table_mod(&self, _: &str, _: &TableConfig) -> Result<(), OfError> {
-        Err(later(
-            ErrorKind::TableModEperm,
-            "tables cannot be configured",
-        ))
+    fn table_mod(&self, bridge: &str, change: &TableConfig) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.table_mod(id, change)
     }
 
-    fn table_desc(&self, _: &str) -> Vec<TableConfig> {
-        Vec::new()
+    fn table_desc(&self, bridge: &str) -> Vec<TableConfig> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.table_desc(id),
+            None => Vec::new(),
+        }
     }
 
-    fn table_features(&self, _: &str) -> Vec<TableFeatures> {
-        (0..crate::agent::TABLES)
-            .map(features::table_features)
-            .collect()
+    fn table_features(&self, bridge: &str) -> Vec<TableFeatures> {
+        match self.id(bridge) {
+            Some(id) => self.datapath.table_features(id),
+            None => Vec::new(),
+        }
     }
 
-    fn set_table_features(&self, _: &str, _: &[TableFeatures]) -> Result<(), OfError> {
-        Err(later(
-            ErrorKind::TableFeaturesEperm,
-            "table features cannot be changed",
-        ))
+    fn set_table_features(&self, bridge: &str, tables: &[TableFeatures]) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.set_table_features(id, tables)
     }
 
     fn group_stats(&self, bridge: &str, group: u32) -> Vec<GroupStats> {

@@ -52,6 +52,27 @@ impl FakeBridge {
         Ok(())
     }
 
+    /// Modifies by match and priority, and adds if there is nothing.
+    fn modify_or_add(&mut self, m: &FlowMod, cookie: bool) -> Result<(), OfError> {
+        let mut any = false;
+        for f in self.flows.iter_mut().filter(|f| f.matching == m.matching) {
+            any = true;
+            f.instructions = m.instructions.clone();
+            f.cookie = if cookie { m.cookie } else { f.cookie };
+        }
+        if !any && m.cookie_mask == 0 {
+            self.flows.push(FlowMod {
+                table: if m.table == openflow::TABLE_ALL {
+                    0
+                } else {
+                    m.table
+                },
+                ..m.clone()
+            });
+        }
+        Ok(())
+    }
+
     fn group_mod(&mut self, g: &GroupMod) -> Result<(), OfError> {
         match g.command {
             GroupModCommand::Add if self.groups.contains_key(&g.group) => {
@@ -214,6 +235,7 @@ impl Plane for Fake {
         for (i, c) in changes.iter().enumerate() {
             let done = match c {
                 Change::Flow(m) => b.flow_mod(m),
+                Change::ModifyOrAdd { flow_mod, cookie } => b.modify_or_add(flow_mod, *cookie),
                 Change::Group(g) => b.group_mod(g),
             };
             if let Err(e) = done {

@@ -4,10 +4,11 @@
 pub mod door;
 #[cfg(test)]
 pub(crate) mod fake;
+#[cfg(test)]
 mod features;
 
 pub use datapath::{
-    CacheStats, Change, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, ThreadLoad,
+    CacheStats, Change, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec, ThreadLoad,
     ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
 use openflow::{
@@ -35,6 +36,8 @@ pub struct BridgeParams {
     pub forward_bpdu: bool,
     /// Unmatched packets.
     pub miss: Miss,
+    /// Single tables.
+    pub tables: BTreeMap<u8, TableSpec>,
 }
 
 /// A port's settings.

@@ -262,12 +262,11 @@ impl Peer {
         let mut after = Vec::new();
         for (xid, entry) in b.entries {
             match entry {
-                Entry::Flow(m) => match self.own_flows(bridge, m) {
-                    // One of OpenFlow 1.0 may become several.
-                    Ok(mods) => changes.extend(mods.into_iter().map(|m| {
+                Entry::Flow(m) => match self.own_change(bridge, m) {
+                    Ok(change) => {
+                        changes.push(change);
                         xids.push(xid);
-                        Change::Flow(m)
-                    })),
+                    }
                     Err((m, e)) => return Err((xid, Message::FlowMod(*m), e)),
                 },
                 Entry::Group(g) => {
@@ -291,7 +290,9 @@ impl Peer {
         }
         if let Err((i, e)) = bridge.change(&changes, origin(self.id, request.xid)) {
             let m = match changes.into_iter().nth(i) {
-                Some(Change::Flow(m)) => Message::FlowMod(m),
+                Some(Change::Flow(m) | Change::ModifyOrAdd { flow_mod: m, .. }) => {
+                    Message::FlowMod(m)
+                }
                 Some(Change::Group(g)) => Message::GroupMod(g),
                 None => Message::BarrierRequest,
             };

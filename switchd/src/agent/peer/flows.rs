@@ -5,12 +5,11 @@ use crate::agent::rconn::Now;
 use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES, origin};
 use crate::plane::Change;
 use openflow::error::ErrorKind;
-use openflow::wire::OF10;
+use openflow::wire::{OF10, OF11};
 use openflow::{
-    Action, AggregateStats, FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, OfError,
-    PacketOut, PortNo, TABLE_ALL,
+    Action, AggregateStats, FlowFilter, FlowMod, FlowModCommand, FlowStats, OfError, PacketOut,
+    PortNo, TABLE_ALL,
 };
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How OpenFlow 1.0's controllers want flows written (Nicira's extensions of it).
@@ -53,14 +52,9 @@ impl Peer {
         now: Now,
     ) -> Result<(), OfError> {
         let buffer = m.buffer;
-        let changes: Vec<Change> = self
-            .own_flows(bridge, m)
-            .map_err(|(_, e)| e)?
-            .into_iter()
-            .map(Change::Flow)
-            .collect();
+        let change = self.own_change(bridge, m).map_err(|(_, e)| e)?;
         bridge
-            .change(&changes, origin(self.id, xid))
+            .change(&[change], origin(self.id, xid))
             .map_err(|(_, e)| e)?;
         // The flow stays though the packet may be gone (OpenFlow 1.3.5 A.4.4).
         if let Some(id) = buffer {
@@ -82,13 +76,14 @@ impl Peer {
     }
 
     /// A flow-mod as the tables take it, in which versions do not differ any more: an add to "all
-    /// tables" goes to the first, as in Open vSwitch; filters count for deletes alone.
-    /// A refused one comes back with the reason.
-    pub(super) fn own_flows(
+    /// tables" goes to the first, as in Open vSwitch; filters count for deletes alone. In 1.0 and 1.1 a modify of flows
+    /// that are not there adds one; in 1.0 a flow-mod without a table goes to table 0 or speaks of all, a modify changes
+    /// cookies too, and an add counts anew. A refused one comes back with the reason.
+    pub(super) fn own_change(
         &self,
         bridge: &Bridge,
-        m: FlowMod,
-    ) -> Result<Vec<FlowMod>, (Box<FlowMod>, OfError)> {
+        mut m: FlowMod,
+    ) -> Result<Change, (Box<FlowMod>, OfError)> {
         if !matches!(
             m.command,
             FlowModCommand::Delete | FlowModCommand::DeleteStrict
@@ -96,21 +91,7 @@ impl Peer {
         {
             return Err((Box::new(m), e));
         }
-        match self.version {
-            OF10 => self.flows_10(bridge, m),
-            2 => Ok(adding_modify(bridge, m, false)),
-            _ => Ok(vec![own(m)]),
-        }
-    }
-
-    /// A flow-mod of OpenFlow 1.0: without a table it goes to table 0 or speaks of all, a change of
-    /// flows that are not there adds one, and an add counts anew.
-    fn flows_10(
-        &self,
-        bridge: &Bridge,
-        mut m: FlowMod,
-    ) -> Result<Vec<FlowMod>, (Box<FlowMod>, OfError)> {
-        if !self.flows.table_ids {
+        if self.version == OF10 && !self.flows.table_ids {
             if m.table != 0 {
                 let why = format!(
                     "a table ({}) in the command, which NXT_FLOW_MOD_TABLE_ID did not allow",
@@ -120,66 +101,21 @@ impl Peer {
             }
             m.table = TABLE_ALL;
         }
-        if !matches!(
+        let modifies = matches!(
             m.command,
             FlowModCommand::Modify | FlowModCommand::ModifyStrict
-        ) {
+        );
+        if self.version == OF10 && !modifies {
             m.flags.reset_counts = m.command == FlowModCommand::Add;
         }
-        Ok(adding_modify(bridge, m, true))
-    }
-}
-
-/// A modify that adds where there is nothing to modify, as OpenFlow 1.0 and 1.1 have it. In 1.0 it
-/// changes cookies too (`cookies`).
-fn adding_modify(bridge: &Bridge, mut m: FlowMod, cookies: bool) -> Vec<FlowMod> {
-    let strict = m.command == FlowModCommand::ModifyStrict;
-    if !strict && m.command != FlowModCommand::Modify {
-        return vec![own(m)];
-    }
-    let filter = FlowFilter {
-        table: m.table,
-        cookie: m.cookie & m.cookie_mask,
-        cookie_mask: m.cookie_mask,
-        matching: m.matching.clone(),
-        ..FlowFilter::default()
-    };
-    let flows: Vec<FlowStats> = bridge
-        .plane()
-        .flow_stats(bridge.name(), &filter)
-        .into_iter()
-        .filter(is_visible)
-        .filter(|f| !strict || f.matching == m.matching && f.priority == m.priority)
-        .collect();
-    if flows.is_empty() {
-        if m.cookie_mask != 0 {
-            return Vec::new();
-        }
-        m.command = FlowModCommand::Add;
-        return vec![own(m)];
-    }
-    // Later versions have a rule keep its cookie: such a flow is put in place anew, with its counters.
-    if cookies && m.cookie_mask == 0 && flows.iter().any(|f| f.cookie != m.cookie) {
-        let anew = |f: FlowStats| FlowMod {
-            command: FlowModCommand::Add,
-            table: f.table,
-            priority: f.priority,
-            idle_timeout: f.idle_timeout,
-            hard_timeout: f.hard_timeout,
-            importance: f.importance,
-            flags: FlowFlags {
-                check_overlap: false,
-                reset_counts: false,
-                ..f.flags
+        Ok(match self.version {
+            OF10 | OF11 if modifies => Change::ModifyOrAdd {
+                cookie: self.version == OF10 && m.cookie_mask == 0,
+                flow_mod: own(m),
             },
-            matching: f.matching,
-            ..own(m.clone())
-        };
-        return flows.into_iter().map(anew).collect();
+            _ => Change::Flow(own(m)),
+        })
     }
-    let tables: BTreeSet<u8> = flows.iter().map(|f| f.table).collect();
-    let in_table = |table| own(FlowMod { table, ..m.clone() });
-    tables.into_iter().map(in_table).collect()
 }
 
 /// What versions from 1.2 on mean alike.

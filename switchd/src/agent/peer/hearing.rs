@@ -8,7 +8,9 @@ use bytes::Bytes;
 use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF13};
-use openflow::{AsyncChange, AsyncConfig, FieldId, Message, OfError, PacketIn, PortReason, Role, SwitchConfig};
+use openflow::{
+    AsyncChange, AsyncConfig, FieldId, Message, OfError, PacketIn, PortReason, Role, SwitchConfig,
+};
 
 /// Wire version of OpenFlow 1.4.
 const OF14: u8 = 5;
