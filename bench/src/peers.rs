@@ -170,6 +170,25 @@ pub fn run(program: &str, args: &[&str], env: &[(&str, &Path)]) -> Result<String
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
+/// Bytes of memory in use by a process.
+pub fn resident(pid: u32) -> Result<f64> {
+    memory_line(pid, "VmRSS:")
+}
+
+/// A line of `/proc/PID/status` that gives memory, in bytes.
+pub fn memory_line(pid: u32, name: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kib = |l: &str| {
+        l.strip_prefix(name)?
+            .trim()
+            .strip_suffix(" kB")?
+            .parse::<f64>()
+            .ok()
+    };
+    let found = status.lines().find_map(kib);
+    Ok(found.with_context(|| format!("{name} in /proc"))? * 1024.0)
+}
+
 /// Waits for a condition, a deadline long.
 pub fn wait_for(what: &str, limit: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + limit;
@@ -486,6 +505,11 @@ impl Switch {
             .iter()
             .flat_map(|p| machine::thread_times(p.id()))
             .collect()
+    }
+
+    /// Bytes of memory in use by it.
+    pub fn memory(&self) -> Result<f64> {
+        resident(self.pid())
     }
 
     /// Where its bridge speaks OpenFlow.

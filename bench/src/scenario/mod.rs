@@ -8,6 +8,7 @@ mod attack;
 mod bare;
 mod changes;
 mod database;
+mod flowmods;
 mod generator;
 mod idle;
 mod kernel;
@@ -72,6 +73,7 @@ pub fn all() -> Vec<Scenario> {
     list.extend(tso::scenarios());
     list.extend(attack::scenarios());
     list.extend(changes::scenarios());
+    list.extend(flowmods::scenarios());
     list.extend(latency::scenarios());
     list.extend(idle::scenarios());
     list.extend(kernel::scenarios());

@@ -111,20 +111,8 @@ impl Server {
 
     /// Bytes of memory in use, and the most there ever were.
     pub fn memory(&self) -> Result<(f64, f64)> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let kib = |name: &str| {
-            status
-                .lines()
-                .find_map(|l| {
-                    l.strip_prefix(name)?
-                        .trim()
-                        .strip_suffix(" kB")?
-                        .parse::<f64>()
-                        .ok()
-                })
-                .with_context(|| format!("{name} in /proc"))
-        };
-        Ok((kib("VmRSS:")? * 1024.0, kib("VmHWM:")? * 1024.0))
+        let line = |name| peers::memory_line(self.process.id(), name);
+        Ok((line("VmRSS:")?, line("VmHWM:")?))
     }
 }
 
