@@ -4,17 +4,16 @@
 //! already are checked one by one and become visible together, which costs the tables a fraction. Whatever else it asks comes
 //! after all of them.
 
-use super::{Answer, Bridge, Peer, error, flows};
-use crate::agent::{origin, tlv};
-use crate::plane::Change;
+use super::{Answer, Bridge, Peer, error};
+use crate::agent::origin;
 use bytes::Bytes;
 use openflow::error::ErrorKind;
 use openflow::{FlowMod, OfError, Role};
 
 impl Peer {
-    /// Whether a flow-mod may be one of several: in OpenFlow 1.0 and 1.1 what it means depends on the flows that are there.
+    /// Whether a flow-mod may be one of several: a packet that waits for it has to see it by itself.
     pub fn batches(&self, m: &FlowMod) -> bool {
-        self.version > 2 && m.buffer.is_none() && !tlv::uses_options(m)
+        m.buffer.is_none()
     }
 
     /// Carries out flow-mods, each with its transaction id and its bytes; the answers to those that failed.
@@ -24,24 +23,38 @@ impl Peer {
         mods: Vec<(u32, Bytes, FlowMod)>,
     ) -> Vec<Answer> {
         let secondary = bridge.with_roles(|r| r.role(self.id)) == Role::Secondary;
+        let mut refused = Vec::new();
         let mut sources = Vec::with_capacity(mods.len());
         let mut changes = Vec::with_capacity(mods.len());
         for (xid, raw, m) in mods {
-            sources.push((xid, raw));
-            changes.push((origin(self.id, xid), Change::Flow(flows::own(m))));
+            let change = if secondary {
+                Err(OfError::new(
+                    ErrorKind::IsSlave,
+                    "a secondary controller may only read",
+                ))
+            } else {
+                self.own_change(bridge, m).map_err(|(_, e)| e)
+            };
+            match change {
+                Ok(change) => {
+                    sources.push((xid, raw));
+                    changes.push((origin(self.id, xid), change));
+                }
+                Err(e) => refused.push((xid, raw, e)),
+            }
         }
-        let failed = if secondary {
-            let error = || OfError::new(ErrorKind::IsSlave, "a secondary controller may only read");
-            (0..changes.len()).map(|i| (i, error())).collect()
-        } else {
-            bridge.plane().changes(bridge.name(), &changes)
-        };
-        failed
-            .into_iter()
-            .map(|(i, e)| {
-                tracing::debug!("{}: refused: {e}", bridge.name());
+        if !changes.is_empty() {
+            let failed = bridge.plane().changes(bridge.name(), &changes);
+            refused.extend(failed.into_iter().map(|(i, e)| {
                 let (xid, raw) = &sources[i];
-                (*xid, error(&e, raw))
+                (*xid, raw.clone(), e)
+            }));
+        }
+        refused
+            .into_iter()
+            .map(|(xid, raw, e)| {
+                tracing::debug!("{}: refused: {e}", bridge.name());
+                (xid, error(&e, &raw))
             })
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use super::Peer;
 use crate::agent::rconn::Now;
-use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES, origin};
+use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES, origin, tlv};
 use crate::plane::Change;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF11};
@@ -87,7 +87,8 @@ impl Peer {
         if !matches!(
             m.command,
             FlowModCommand::Delete | FlowModCommand::DeleteStrict
-        ) && let Err(e) = bridge.check_options(&m)
+        ) && tlv::uses_options(&m)
+            && let Err(e) = bridge.check_options(&m)
         {
             return Err((Box::new(m), e));
         }
