@@ -132,11 +132,6 @@ pub fn actions(version: u8) -> BoxedStrategy<Vec<Action>> {
             table: Some(table),
             ct: false,
         }),
-        (any::<u32>(), 0u8..2).prop_map(|(id, clause)| Action::Conjunction {
-            id,
-            clause,
-            clauses: 2,
-        }),
         (any::<u16>(), any::<u16>(), bytes(9)).prop_map(|(max_len, id, userdata)| {
             Action::Controller {
                 max_len,
@@ -153,14 +148,20 @@ pub fn actions(version: u8) -> BoxedStrategy<Vec<Action>> {
     }
     few(prop_oneof![
         3 => common,
-        1 => any::<u32>().prop_map(Action::Group),
-        1 => Just(Action::PushVlan(0x88a8)),
-        1 => Just(Action::PushMpls(0x8847)),
-        1 => any::<u16>().prop_map(Action::PopMpls),
-        1 => Just(Action::CopyTtlIn),
-        1 => Just(Action::DecMplsTtl),
+        1 => (0..0xffff_ff00u32).prop_map(Action::Group),
+        1 => Just(Action::PushVlan(0x8100)),
     ])
     .boxed()
+}
+
+/// Actions that an action set can hold.
+fn in_a_set() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        (port(), any::<u16>()).prop_map(|(port, max_len)| Action::Output { port, max_len }),
+        any::<u32>().prop_map(Action::SetQueue),
+        (0..0xffff_ff00u32).prop_map(Action::Group),
+        Just(Action::PushVlan(0x8100)),
+    ]
 }
 
 /// What a flow of the version can do.
@@ -180,11 +181,12 @@ pub fn instructions(version: u8) -> BoxedStrategy<Instructions> {
     });
     (
         actions(version),
-        actions(version),
+        few(in_a_set()),
         any::<bool>(),
         proptest::option::of((any::<u64>(), any::<u64>())),
-        proptest::option::of(0u8..255),
-        proptest::option::of(any::<u32>()),
+        // Beyond the table of any flow.
+        proptest::option::of(200u8..255),
+        proptest::option::of(1..0xffff_0000u32),
         proptest::option::of(trigger),
     )
         .prop_map(
@@ -243,7 +245,7 @@ pub fn flow_mod(version: u8) -> BoxedStrategy<FlowMod> {
                 command,
                 cookie,
                 cookie_mask: if later { mask } else { 0 },
-                table,
+                table: table / 2,
                 priority,
                 idle_timeout,
                 hard_timeout,

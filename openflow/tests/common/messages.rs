@@ -28,7 +28,7 @@ pub fn message(version: u8) -> BoxedStrategy<Message> {
         )
         .boxed(),
         features(version),
-        any::<(u16, u16)>()
+        (0u16..3, any::<u16>())
             .prop_map(|(flags, miss_send_len)| {
                 Message::SetConfig(SwitchConfig {
                     flags,
@@ -56,7 +56,7 @@ pub fn message(version: u8) -> BoxedStrategy<Message> {
             .prop_map(Message::MultipartReply)
             .boxed(),
         any::<bool>().prop_map(Message::FlowModTableId).boxed(),
-        any::<u32>().prop_map(Message::SetPacketInFormat).boxed(),
+        (0u32..3).prop_map(Message::SetPacketInFormat).boxed(),
         any::<u16>().prop_map(Message::SetControllerId).boxed(),
         any::<u16>().prop_map(Message::CtFlushZone).boxed(),
         (
@@ -99,7 +99,11 @@ pub fn message(version: u8) -> BoxedStrategy<Message> {
                 Message::QueueGetConfigReply(port, queues)
             });
         all.push(queues.boxed());
-        all.push(any_port().prop_map(Message::QueueGetConfigRequest).boxed());
+        all.push(
+            (1u32..0xff00)
+                .prop_map(|p| Message::QueueGetConfigRequest(PortNo(p)))
+                .boxed(),
+        );
     }
     if version >= OF11 {
         let config = multipart::table_config(version);
@@ -344,16 +348,23 @@ fn packet_in2(version: u8) -> BoxedStrategy<PacketIn> {
         proptest::option::of(bytes(40)),
         any::<u8>(),
     )
-        .prop_map(
-            |(p, (table, cookie), userdata, continuation, more)| PacketIn {
+        .prop_map(|(p, (table, cookie), userdata, continuation, more)| {
+            // Open vSwitch takes none for not there.
+            let data = if p.data.is_empty() {
+                vec![1].into()
+            } else {
+                p.data
+            };
+            PacketIn {
                 table,
                 cookie,
-                total_len: p.data.len() as u16 + u16::from(more),
+                total_len: data.len() as u16 + u16::from(more),
                 userdata,
                 continuation,
+                data,
                 ..p
-            },
-        )
+            }
+        })
         .boxed()
 }
 
@@ -405,6 +416,9 @@ pub fn buckets(version: u8, kind: GroupType) -> BoxedStrategy<Vec<Bucket>> {
                 if kind != GroupType::Select {
                     b.weight = 0;
                 }
+                if matches!(kind, GroupType::All | GroupType::Indirect) {
+                    (b.watch_port, b.watch_group) = (PortNo::ANY, None);
+                }
             }
             buckets
         })
@@ -422,13 +436,13 @@ pub fn group_kind() -> impl Strategy<Value = GroupType> {
     )
 }
 
-pub fn selection(version: u8) -> BoxedStrategy<Selection> {
-    if (OF11..OF15).contains(&version) {
+pub fn selection(version: u8, kind: GroupType) -> BoxedStrategy<Selection> {
+    if (OF11..OF15).contains(&version) || kind != GroupType::Select {
         return Just(Selection::default()).boxed();
     }
-    (name(16), any::<u64>(), any::<u32>())
-        .prop_map(|(method, param, mask)| Selection {
-            method,
+    (any::<u64>(), any::<u32>())
+        .prop_map(|(param, mask)| Selection {
+            method: "hash".into(),
             param,
             fields: vec![
                 (FieldId::Ipv4Src, mask.into()),
@@ -453,21 +467,28 @@ fn group_mod(version: u8) -> BoxedStrategy<GroupMod> {
         Just(BucketPosition::Last),
         (0..0xffff_ff00u32).prop_map(BucketPosition::Id)
     ];
-    (select(commands), group_kind(), any::<u32>(), position)
+    (select(commands), group_kind(), 0..0xffff_ff00u32, position)
         .prop_flat_map(move |(command, kind, group, position)| {
-            (buckets(version, kind), selection(version)).prop_map(move |(buckets, selection)| {
-                GroupMod {
-                    command,
-                    kind,
-                    group,
-                    buckets,
-                    position: match command {
-                        InsertBucket | RemoveBucket => position,
-                        _ => BucketPosition::default(),
-                    },
-                    selection,
-                }
-            })
+            (buckets(version, kind), selection(version, kind)).prop_map(
+                move |(buckets, selection)| {
+                    let removes = command == RemoveBucket;
+                    GroupMod {
+                        command,
+                        kind,
+                        group,
+                        buckets: if removes { Vec::new() } else { buckets },
+                        position: match command {
+                            InsertBucket | RemoveBucket => position,
+                            _ => BucketPosition::default(),
+                        },
+                        selection: if removes {
+                            Selection::default()
+                        } else {
+                            selection
+                        },
+                    }
+                },
+            )
         })
         .boxed()
 }
@@ -480,11 +501,16 @@ pub fn meter_config() -> impl Strategy<Value = MeterConfig> {
             burst,
         },
     );
-    (any::<(u32, u16)>(), few(band)).prop_map(|((meter, flags), bands)| MeterConfig {
-        meter,
-        flags,
-        bands,
-    })
+    (
+        1..0xffff_0000u32,
+        select(&[1u16, 2, 5, 6, 9, 14][..]),
+        few(band),
+    )
+        .prop_map(|(meter, flags, bands)| MeterConfig {
+            meter,
+            flags,
+            bands,
+        })
 }
 
 fn meter_mod() -> impl Strategy<Value = MeterMod> {
@@ -529,8 +555,10 @@ fn async_config(version: u8) -> BoxedStrategy<AsyncConfig> {
                 OF14 => 6,
                 _ => 8,
             };
-            for (to, mask) in c.all_mut().into_iter().zip(m).take(kinds) {
-                *to = mask;
+            // Bits of reasons that there are.
+            let reasons = [7, 7, 0xf, 7, 0x18, 3, 3, 0x7f];
+            for ((to, mask), known) in c.all_mut().into_iter().zip(m).zip(reasons).take(kinds) {
+                *to = mask.map(|m| m & known);
             }
             c
         })
@@ -585,10 +613,10 @@ fn bundle(version: u8) -> BoxedStrategy<Message> {
 }
 
 fn tlv() -> impl Strategy<Value = TlvMap> {
-    any::<(u16, u8, u8, u16)>().prop_map(|(class, kind, len, index)| TlvMap {
+    (any::<(u16, u8)>(), 1u8..31, 0u16..64).prop_map(|((class, kind), len, index)| TlvMap {
         class,
         kind,
-        len,
+        len: len * 4,
         index,
     })
 }

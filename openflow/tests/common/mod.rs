@@ -6,7 +6,9 @@ mod flows;
 mod messages;
 mod multipart;
 
-pub use messages::{message, nicira};
+pub use messages::message;
+#[allow(unused_imports, reason = "each test uses the part it needs")]
+pub use messages::nicira;
 
 use openflow::{MacAddr, PortNo};
 use proptest::prelude::*;

@@ -334,14 +334,14 @@ fn group_stats(version: u8) -> BoxedStrategy<GroupStats> {
 fn group_desc(version: u8) -> BoxedStrategy<GroupDesc> {
     (any::<u32>(), group_kind())
         .prop_flat_map(move |(group, kind)| {
-            (buckets(version, kind), selection(version)).prop_map(move |(buckets, selection)| {
-                GroupDesc {
+            (buckets(version, kind), selection(version, kind)).prop_map(
+                move |(buckets, selection)| GroupDesc {
                     group,
                     kind,
                     buckets,
                     selection,
-                }
-            })
+                },
+            )
         })
         .boxed()
 }

@@ -127,7 +127,8 @@ pub(super) fn read_features(r: &mut Reader<'_>, version: u8) -> Result<MeterFeat
         features: 0,
     };
     r.skip(2)?;
-    if version >= OF15 {
+    // Open vSwitch has the older form in 1.5 too.
+    if version >= OF15 && !r.is_empty() {
         f.features = r.u32()?;
         r.skip(4)?;
     }
