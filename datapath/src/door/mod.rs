@@ -136,6 +136,7 @@ impl Datapath {
             context: PortContext {
                 run_dir: config.run_dir,
                 threads: max,
+                epoch: epoch.clone(),
             },
             clock: config.clock,
             world,

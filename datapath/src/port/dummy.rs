@@ -26,7 +26,7 @@ struct Shared {
     /// Offloads the test wants to see undone: software checksum and segmentation on the way out.
     plain: AtomicBool,
     up: AtomicBool,
-    resets: AtomicU64,
+    resets: LinkResets,
     config: Mutex<InterfaceConfig>,
     wake: OwnedFd,
 }
@@ -75,12 +75,12 @@ impl DummyHandle {
     /// Sets the link up or down, as `netdev-dummy/set-admin-state` does.
     pub fn set_up(&self, up: bool) {
         if self.0.up.swap(up, Ordering::Relaxed) != up {
-            self.0.resets.fetch_add(1, Ordering::Relaxed);
+            self.0.resets.add();
         }
     }
 }
 
-pub(crate) fn open(config: &InterfaceConfig) -> Result<OpenPort, PortError> {
+pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     if let Some(option) = config.options.keys().next() {
         return Err(PortError::Option {
             name: config.name.clone(),
@@ -102,7 +102,7 @@ pub(crate) fn open(config: &InterfaceConfig) -> Result<OpenPort, PortError> {
         sent: Mutex::default(),
         plain: AtomicBool::new(false),
         up: AtomicBool::new(true),
-        resets: AtomicU64::new(0),
+        resets: LinkResets::new(context),
         config: Mutex::new(config.clone()),
         wake,
     });
@@ -145,7 +145,7 @@ impl Port for Control {
     }
 
     fn link_resets(&self) -> u64 {
-        self.0.resets.load(Ordering::Relaxed)
+        self.0.resets.get()
     }
 
     fn set_admin_up(&self, up: bool) -> Result<(), PortError> {

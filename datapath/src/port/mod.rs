@@ -10,12 +10,14 @@ pub mod system;
 pub mod tap;
 pub mod vhost_user;
 
+use crate::bridge::Epoch;
 use crate::packet::{Batch, OwnedPacket};
 use openflow::MacAddr;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where packets come in.
 pub trait RxQueue: Send {
@@ -148,6 +150,34 @@ pub struct InterfaceConfig {
     pub n_rxq: Option<u16>,
 }
 
+/// How often a port's link went up or down. Cached flows that depend on the link look again at every change.
+#[derive(Debug)]
+pub struct LinkResets {
+    count: AtomicU64,
+    epoch: Arc<Epoch>,
+}
+
+impl LinkResets {
+    /// None so far.
+    pub fn new(context: &PortContext) -> LinkResets {
+        LinkResets {
+            count: AtomicU64::new(0),
+            epoch: context.epoch.clone(),
+        }
+    }
+
+    /// So many.
+    pub fn get(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// One more.
+    pub fn add(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        self.epoch.bump();
+    }
+}
+
 /// What a port's constructor needs to know of the datapath.
 #[derive(Clone, Debug)]
 pub struct PortContext {
@@ -155,6 +185,8 @@ pub struct PortContext {
     pub run_dir: PathBuf,
     /// How many forwarding threads there are: the number of transmit queues that saves sharing.
     pub threads: usize,
+    /// Counted up when links change.
+    pub epoch: Arc<Epoch>,
 }
 
 /// A port that was opened.
@@ -227,7 +259,7 @@ pub const KINDS: &str =
 /// Opens a port of any kind but `patch`, which has no queues and lives in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     match config.kind.as_str() {
-        "dummy" => dummy::open(config),
+        "dummy" => dummy::open(config, context),
         "internal" | "tap" => tap::open(config, context),
         "system" | "" => system::open(config, context),
         "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 
 use super::tap::{FRAME_EXTRA, Patience};
 use super::{
-    InterfaceConfig, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue, TxOutcome,
-    TxQueue,
+    InterfaceConfig, LinkResets, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue,
+    TxOutcome, TxQueue,
 };
 use crate::packet::{Batch, OwnedPacket};
 use crate::sys::event::Epoll;
@@ -50,7 +50,7 @@ struct Shared {
     generation: AtomicU64,
     max_frame: AtomicUsize,
     bad: AtomicU64,
-    resets: AtomicU64,
+    resets: LinkResets,
     changes: AtomicU64,
     /// Address and MTU to put back when closing.
     original: Mutex<(Option<[u8; 6]>, Option<u32>)>,
@@ -104,7 +104,7 @@ impl Shared {
         if device.state != now {
             let running = |s: &Option<LinkState>| s.is_some_and(|s| s.running);
             if running(&device.state) != running(&now) {
-                self.resets.fetch_add(1, Ordering::Relaxed);
+                self.resets.add();
             }
             if let Some(state) = now {
                 self.max_frame
@@ -187,7 +187,7 @@ fn check_options(config: &InterfaceConfig) -> Result<(), PortError> {
 /// Opens a port of type `system` or of no type.
 pub(crate) fn open(
     config: &InterfaceConfig,
-    _context: &PortContext,
+    context: &PortContext,
 ) -> Result<OpenPort, PortError> {
     check_options(config)?;
     let error = |what: &'static str| {
@@ -219,7 +219,7 @@ pub(crate) fn open(
         generation: AtomicU64::new(0),
         max_frame: AtomicUsize::new(state.mtu as usize + FRAME_EXTRA),
         bad: AtomicU64::new(0),
-        resets: AtomicU64::new(0),
+        resets: LinkResets::new(context),
         changes: AtomicU64::new(0),
         original: Mutex::new((None, None)),
     });
@@ -280,11 +280,11 @@ impl Port for Control {
 
     fn link_resets(&self) -> u64 {
         self.0.refresh();
-        self.0.resets.load(Ordering::Relaxed)
+        self.0.resets.get()
     }
 
     fn link_resets_seen(&self) -> u64 {
-        self.0.resets.load(Ordering::Relaxed)
+        self.0.resets.get()
     }
 
     fn change_count(&self) -> u64 {

@@ -17,8 +17,8 @@ use openflow::MacAddr;
 use parking_lot::Mutex;
 
 use super::{
-    InterfaceConfig, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue, TxOutcome,
-    TxQueue,
+    InterfaceConfig, LinkResets, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue,
+    TxOutcome, TxQueue,
 };
 use crate::packet::{Batch, OwnedPacket, VNET_HEADER};
 use crate::sys::frames::{FrameReader, FrameWriter};
@@ -72,7 +72,7 @@ struct Shared {
     gone: AtomicBool,
     max_frame: AtomicUsize,
     bad: AtomicU64,
-    resets: AtomicU64,
+    resets: LinkResets,
     changes: AtomicU64,
     last: Mutex<Option<LinkState>>,
     driver: Option<Driver>,
@@ -94,7 +94,7 @@ impl Shared {
         if *last != now {
             let running = |s: &Option<LinkState>| s.is_some_and(|s| s.running);
             if running(&last) != running(&now) {
-                self.resets.fetch_add(1, Ordering::Relaxed);
+                self.resets.add();
             }
             if let Some(state) = now {
                 self.max_frame
@@ -144,7 +144,7 @@ fn check_options(config: &InterfaceConfig) -> Result<(), PortError> {
 /// Opens a port of type `internal` or `tap`.
 pub(crate) fn open(
     config: &InterfaceConfig,
-    _context: &PortContext,
+    context: &PortContext,
 ) -> Result<OpenPort, PortError> {
     check_options(config)?;
     let error = |what: &'static str| {
@@ -173,7 +173,7 @@ pub(crate) fn open(
         gone: AtomicBool::new(false),
         max_frame: AtomicUsize::new(1500 + FRAME_EXTRA),
         bad: AtomicU64::new(0),
-        resets: AtomicU64::new(0),
+        resets: LinkResets::new(context),
         changes: AtomicU64::new(0),
         last: Mutex::new(None),
         driver,
@@ -234,11 +234,11 @@ impl Port for Control {
 
     fn link_resets(&self) -> u64 {
         self.0.refresh();
-        self.0.resets.load(Ordering::Relaxed)
+        self.0.resets.get()
     }
 
     fn link_resets_seen(&self) -> u64 {
-        self.0.resets.load(Ordering::Relaxed)
+        self.0.resets.get()
     }
 
     fn change_count(&self) -> u64 {

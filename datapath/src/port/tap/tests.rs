@@ -20,6 +20,7 @@ fn context() -> PortContext {
     PortContext {
         run_dir: std::env::temp_dir(),
         threads: 1,
+        epoch: Default::default(),
     }
 }
 

@@ -33,8 +33,8 @@ use parking_lot::Mutex;
 use self::connection::Endpoint;
 use self::session::{MAX_PAIRS, MAX_QUEUES, Queues, Summary};
 use super::{
-    InterfaceConfig, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue, TxOutcome,
-    TxQueue,
+    InterfaceConfig, LinkResets, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue,
+    TxOutcome, TxQueue,
 };
 use crate::memory::GuestMemory;
 use crate::packet::{Batch, OwnedPacket};
@@ -136,7 +136,7 @@ struct Shared {
     admin_up: AtomicBool,
     max_frame: AtomicUsize,
     link_up: AtomicBool,
-    resets: AtomicU64,
+    resets: LinkResets,
     changes: AtomicU64,
     known: Mutex<Known>,
     stop: EventFd,
@@ -220,7 +220,7 @@ impl Shared {
         let up = self.rx_active.load(Ordering::Relaxed) != 0
             && self.tx_active.load(Ordering::Relaxed) != 0;
         if self.link_up.swap(up, Ordering::Relaxed) != up {
-            self.resets.fetch_add(1, Ordering::Relaxed);
+            self.resets.add();
             self.changes.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -315,7 +315,7 @@ pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<Op
         admin_up: AtomicBool::new(true),
         max_frame: AtomicUsize::new(0),
         link_up: AtomicBool::new(false),
-        resets: AtomicU64::new(0),
+        resets: LinkResets::new(context),
         changes: AtomicU64::new(0),
         known: Mutex::default(),
         stop: EventFd::new().map_err(system("eventfd"))?,
@@ -504,7 +504,7 @@ impl Port for Control {
     }
 
     fn link_resets(&self) -> u64 {
-        self.shared.resets.load(Ordering::Relaxed)
+        self.shared.resets.get()
     }
 
     fn change_count(&self) -> u64 {

@@ -165,6 +165,7 @@ fn context(dir: &Path) -> PortContext {
     PortContext {
         run_dir: dir.to_owned(),
         threads: 1,
+        epoch: Default::default(),
     }
 }
 
