@@ -185,10 +185,7 @@ fn check_options(config: &InterfaceConfig) -> Result<(), PortError> {
 }
 
 /// Opens a port of type `system` or of no type.
-pub(crate) fn open(
-    config: &InterfaceConfig,
-    context: &PortContext,
-) -> Result<OpenPort, PortError> {
+pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     check_options(config)?;
     let error = |what: &'static str| {
         |source| PortError::System {

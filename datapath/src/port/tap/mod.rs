@@ -142,10 +142,7 @@ fn check_options(config: &InterfaceConfig) -> Result<(), PortError> {
 }
 
 /// Opens a port of type `internal` or `tap`.
-pub(crate) fn open(
-    config: &InterfaceConfig,
-    context: &PortContext,
-) -> Result<OpenPort, PortError> {
+pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     check_options(config)?;
     let error = |what: &'static str| {
         |source| PortError::System {
