@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod appctl;
+mod check;
 mod controller;
 mod daemon;
 mod demo;
@@ -113,6 +114,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "what a bridge would do with a packet, and why",
         run: trace::run,
+    },
+    Command {
+        name: "check",
+        alias: None,
+        help: "what is wrong with a bridge's flow tables",
+        run: check::run,
     },
     Command {
         name: "ovsdb-client",

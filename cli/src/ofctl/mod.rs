@@ -14,7 +14,7 @@
 mod bundle;
 mod commands;
 mod compare;
-mod conn;
+pub mod conn;
 mod flows;
 mod groups;
 mod meters;
@@ -60,6 +60,26 @@ pub struct Options {
 }
 
 impl Options {
+    /// As if none was given.
+    pub fn new() -> Options {
+        Options {
+            allowed: Protocols::ANY,
+            strict: false,
+            more: 0,
+            timestamp: false,
+            names: None,
+            stats: true,
+            sort: Vec::new(),
+            readd: false,
+            bundle: false,
+            may_create: false,
+            read_only: false,
+            packet_in: None,
+            tls: TlsOptions::default(),
+            daemon: Settings::new("ovs-ofctl", crate::paths::run_dir(None)),
+        }
+    }
+
     /// Whether to print names of ports and tables: as told, else if a person is looking.
     fn show_names(&self) -> bool {
         self.names
@@ -140,22 +160,7 @@ struct Ended(u8);
 /// Exit codes: 0 done; 1 refused or impossible; 2 flows differ (`diff-flows`); 142 out of time
 /// (`--timeout`).
 pub fn run(args: Vec<OsString>) -> ExitCode {
-    let mut o = Options {
-        allowed: Protocols::ANY,
-        strict: false,
-        more: 0,
-        timestamp: false,
-        names: None,
-        stats: true,
-        sort: Vec::new(),
-        readd: false,
-        bundle: false,
-        may_create: false,
-        read_only: false,
-        packet_in: None,
-        tls: TlsOptions::default(),
-        daemon: Settings::new("ovs-ofctl", crate::paths::run_dir(None)),
-    };
+    let mut o = Options::new();
     let outcome = parse_options(args, &mut o).and_then(|words| match words {
         None => Ok(ExitCode::SUCCESS),
         Some(words) => command(&o, &words),
