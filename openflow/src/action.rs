@@ -466,6 +466,11 @@ pub(crate) fn loads(field: FieldId, value: u128, mask: u128) -> Vec<Action> {
     if info.is_option() || named.is_some_and(|c| c.experimenter != 0) {
         return vec![Action::SetField { field, value, mask }];
     }
+    // Of a port number, Nicira's in_port has the low half.
+    let mask = match field {
+        FieldId::InPort => mask & 0xffff,
+        _ => mask,
+    };
     let mut out = Vec::new();
     let mut at = 0;
     while at < 128 && mask >> at != 0 {

@@ -388,15 +388,15 @@ fields! {
     TunDst "tun_dst" [] 32 TunDst >> 0 Ipv4 Any None rw nxm (0x0001/32) oxm (-) since 1;
     TunIpv6Src "tun_ipv6_src" [] 128 TunIpv6Src >> 0 Ipv6 Any None rw nxm (0x0001/109) oxm (-) since 1;
     TunIpv6Dst "tun_ipv6_dst" [] 128 TunIpv6Dst >> 0 Ipv6 Any None rw nxm (0x0001/110) oxm (-) since 1;
-    TunFlags "tun_flags" [] 16 TunFlags >> 0 TunnelFlags Any None rw nxm (0x0001/104) oxm (-) since 1;
+    TunFlags "tun_flags" [] 1 TunFlags >> 0 TunnelFlags Any None rw nxm (0x0001/104) oxm (-) since 1;
     TunGbpId "tun_gbp_id" [] 16 TunGbpId >> 0 Decimal Any None rw nxm (0x0001/38) oxm (-) since 1;
     TunGbpFlags "tun_gbp_flags" [] 8 TunGbpFlags >> 0 Hex Any None rw nxm (0x0001/39) oxm (-) since 1;
     TunErspanIdx "tun_erspan_idx" [] 20 ErspanIdx >> 0 Hex Any None rw nxm (exp 0x0000_2320/11) oxm (-) since 1;
     TunErspanVer "tun_erspan_ver" [] 4 ErspanVer >> 0 Decimal Any None rw nxm (exp 0x0000_2320/12) oxm (-) since 1;
     TunErspanDir "tun_erspan_dir" [] 1 ErspanDir >> 0 Decimal Any None rw nxm (exp 0x0000_2320/13) oxm (-) since 1;
     TunErspanHwid "tun_erspan_hwid" [] 6 ErspanHwid >> 0 Hex Any None rw nxm (exp 0x0000_2320/14) oxm (-) since 1;
-    TunGtpuFlags "tun_gtpu_flags" [] 8 GtpuFlags >> 0 Hex Any None ro nxm (exp 0x0000_2320/15) oxm (-) since 1;
-    TunGtpuMsgtype "tun_gtpu_msgtype" [] 8 GtpuMsgtype >> 0 Decimal Any None ro nxm (exp 0x0000_2320/16) oxm (-) since 1;
+    TunGtpuFlags "tun_gtpu_flags" ["gtpu_flags"] 8 GtpuFlags >> 0 Hex Any None ro nxm (exp 0x0000_2320/15) oxm (-) since 1;
+    TunGtpuMsgtype "tun_gtpu_msgtype" ["gtpu_msgtype"] 8 GtpuMsgtype >> 0 Decimal Any None ro nxm (exp 0x0000_2320/16) oxm (-) since 1;
     TunMetadata0 "tun_metadata0" [] 128 TunOption(0) >> 0 Hex Any None rw nxm (0x0001/40) oxm (-) since 1;
     TunMetadata1 "tun_metadata1" [] 128 TunOption(1) >> 0 Hex Any None rw nxm (0x0001/41) oxm (-) since 1;
     TunMetadata2 "tun_metadata2" [] 128 TunOption(2) >> 0 Hex Any None rw nxm (0x0001/42) oxm (-) since 1;
@@ -718,10 +718,22 @@ impl FieldInfo {
         }
     }
 
+    /// All the bits that a match or an action can hold of the field. Of Nicira's whole TOS byte these are the DSCP's; of
+    /// the standard's two bytes of an ARP opcode, those that the key has.
+    pub const fn exact_mask(&self) -> u128 {
+        match self.id {
+            FieldId::NwTos => 0xfc,
+            FieldId::ArpOp => 0xff,
+            _ => self.full_mask(),
+        }
+    }
+
     /// Bytes on the wire: the width rounded up to 8, 16, 24 (PBB's I-SID alone), 32, 48, 64 or 128
     /// bits.
     pub const fn bytes(&self) -> usize {
         match self.bits {
+            // Tunnel flags are 16 bits, of which one is known.
+            1 if matches!(self.format, Format::TunnelFlags) => 2,
             17..=23 => 4,
             // NSH's path id has 32 bits on the wire, PBB's I-SID 24.
             24 if self.oxm.is_none() => 4,

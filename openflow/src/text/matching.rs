@@ -1,7 +1,7 @@
 //! Matches in text.
 
 use super::value::{decimal_masked, format, hex_masked, parse};
-use super::{Names, Result, fail};
+use super::{Names, Result, fail, parse_uint, subfield};
 use crate::field::{FIELDS, FieldId, Prereq, Slot};
 use crate::matching::Match;
 use std::fmt::Write;
@@ -54,7 +54,10 @@ pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -
         }
         return Ok(true);
     }
-    let Some(field) = field(key) else {
+    if key.contains('[') {
+        return parse_bits(m, key, value).map(|()| true);
+    }
+    let Some(field) = FieldId::from_name(key) else {
         return Ok(false);
     };
     if value.is_empty() {
@@ -75,6 +78,25 @@ pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -
         _ => m.set_masked(field, v, mask),
     }
     Ok(true)
+}
+
+/// Wants a run of bits: `reg0[0..3]=5`.
+fn parse_bits(m: &mut Match, key: &str, value: &str) -> Result<()> {
+    let s = subfield::parse(key)?;
+    let Some(v) = parse_uint(value) else {
+        return fail(format!("{key}: cannot parse integer value"));
+    };
+    if s.bits < 128 && v >> s.bits != 0 {
+        return fail(format!(
+            "{key}: value {v:#x} does not fit into {} bits",
+            s.bits
+        ));
+    }
+    let info = s.field.info();
+    let shift = u32::from(s.offset) + u32::from(info.shift);
+    let bits = u128::MAX >> (128 - u32::from(s.bits)) << shift;
+    m.set_slot(info.slot, v << shift, bits, bits);
+    Ok(())
 }
 
 /// Types and codes of ICMP have eight bits, whichever name they were given by.
@@ -175,6 +197,12 @@ const TUNNEL: &[(&str, FieldId)] = &[
     ("tun_ipv6_dst", FieldId::TunIpv6Dst),
     ("tun_gbp_id", FieldId::TunGbpId),
     ("tun_gbp_flags", FieldId::TunGbpFlags),
+    ("tun_erspan_ver", FieldId::TunErspanVer),
+    ("tun_erspan_idx", FieldId::TunErspanIdx),
+    ("tun_erspan_dir", FieldId::TunErspanDir),
+    ("tun_erspan_hwid", FieldId::TunErspanHwid),
+    ("gtpu_flags", FieldId::TunGtpuFlags),
+    ("gtpu_msgtype", FieldId::TunGtpuMsgtype),
     ("tun_flags", FieldId::TunFlags),
     ("metadata", FieldId::Metadata),
     ("in_port", FieldId::InPort),
@@ -184,6 +212,12 @@ const TUNNEL: &[(&str, FieldId)] = &[
 const NETWORK: &[(&str, FieldId)] = &[
     ("ipv6_src", FieldId::Ipv6Src),
     ("ipv6_dst", FieldId::Ipv6Dst),
+];
+
+/// The network service header, behind everything else.
+const NSH: &[(&str, FieldId)] = &[
+    ("nsh_flags", FieldId::NshFlags),
+    ("nsh_ttl", FieldId::NshTtl),
 ];
 
 /// Writes a match as `dump-flows` does; `priority` unless it is the default 32768.
@@ -218,7 +252,18 @@ pub fn format_match(m: &Match, priority: Option<u16>, names: &Names) -> String {
     for info in &FIELDS[FieldId::Reg0 as usize..=FieldId::Reg15 as usize] {
         out.field(info.name, info.id);
     }
-    TUNNEL.iter().for_each(|(n, f)| out.field(n, *f));
+    for (name, field) in TUNNEL {
+        out.field(name, *field);
+        if *field == FieldId::TunFlags {
+            let options = FieldId::TunMetadata0 as usize..=FieldId::TunMetadata63 as usize;
+            if m.entries()
+                .iter()
+                .any(|e| matches!(e.slot, Slot::TunOption(_)))
+            {
+                FIELDS[options].iter().for_each(|f| out.field(f.name, f.id));
+            }
+        }
+    }
     out.vlan();
     out.field("dl_src", FieldId::EthSrc);
     out.field("dl_dst", FieldId::EthDst);
@@ -263,7 +308,8 @@ pub fn format_match(m: &Match, priority: Option<u16>, names: &Names) -> String {
     out.port("tp_src", FieldId::TcpSrc);
     out.port("tp_dst", FieldId::TcpDst);
     out.field("tcp_flags", FieldId::TcpFlags);
-    // What Open vSwitch has no place for, under its own name.
+    NSH.iter().for_each(|(n, f)| out.field(n, *f));
+    // What has no place of its own, in the table's order.
     for info in FIELDS {
         if info.id != FieldId::VlanTci {
             out.field(info.name, info.id);

@@ -180,9 +180,20 @@ pub fn usable_protocols(f: &FlowMod, table_given: bool) -> Protocols {
 
 /// The formats that can say a match.
 pub fn for_match(m: &Match) -> Protocols {
+    // In IPv6 packets, the fields that IPv4 has too are for the extended formats only.
+    let shared = [
+        FieldId::IpProto,
+        FieldId::NwTos,
+        FieldId::TcpSrc,
+        FieldId::TcpDst,
+    ];
+    let ipv6 = m.eth_type() == Some(0x86dd) && shared.iter().any(|f| m.get(*f).1 != 0);
     let plain = Message::FlowMod(FlowMod::add(m.clone(), Instructions::default()));
     let nicira = Message::Nicira(Box::new(plain.clone()));
     Protocols::of(|p, version| {
+        if ipv6 && !Protocols::NXM_ANY.contains(p) && version < 3 {
+            return false;
+        }
         let message = if Protocols::NXM_ANY.contains(p) {
             &nicira
         } else {
@@ -200,50 +211,53 @@ pub fn for_actions(actions: &[Action]) -> Protocols {
 }
 
 fn for_instructions(i: &Instructions) -> Protocols {
-    let all = for_actions(&i.apply).and(for_actions(&i.write));
-    if i.meter.is_some() {
-        all.and(Protocols::from_version_up(4))
-    } else {
-        all
+    let mut all = for_actions(&i.apply).and(for_actions(&i.write));
+    if i.metadata.is_some() {
+        all = all.and(Protocols::NXM_ANY.or(Protocols::from_version_up(2)));
     }
+    // Open vSwitch leaves these out of what it sends in 1.0; a flow is not changed into another here.
+    if i.clear_actions || !i.write.is_empty() {
+        all = all.and(Protocols::from_version_up(2));
+    }
+    if i.meter.is_some() {
+        all = all.and(Protocols::from_version_up(4));
+    }
+    if i.stat_trigger.is_some() {
+        all = all.and(Protocols::from_version_up(6));
+    }
+    all
 }
 
 fn for_action(a: &Action) -> Protocols {
     match a {
         // What can be set is what can be matched; the simple headers have actions of their own.
         Action::SetField { field, .. } => for_setting(field.info()),
-        Action::Meter(_) => Protocols::from_version_up(4),
         Action::Clone(actions) => for_actions(actions),
+        Action::Ct(c) => for_actions(&c.actions),
+        Action::PushVlan(_) | Action::CopyTtlIn | Action::CopyTtlOut => {
+            Protocols::from_version_up(2)
+        }
+        Action::Meter(_) | Action::Encap(_) | Action::Decap(_) | Action::DecNshTtl => {
+            Protocols::from_version_up(4)
+        }
+        Action::PushPbb(_) | Action::PopPbb => Protocols::from_version_up(4),
         _ => Protocols::ANY,
     }
 }
 
 fn for_setting(info: &FieldInfo) -> Protocols {
+    use FieldId::*;
     // These can be set in any version, by actions of the standard or by Nicira's.
     const ANYWHERE: &[FieldId] = &[
-        FieldId::EthSrc,
-        FieldId::EthDst,
-        FieldId::Ipv4Src,
-        FieldId::Ipv4Dst,
-        FieldId::IpDscp,
-        FieldId::IpEcn,
-        FieldId::NwTtl,
-        FieldId::TcpSrc,
-        FieldId::TcpDst,
-        FieldId::UdpSrc,
-        FieldId::UdpDst,
-        FieldId::SctpSrc,
-        FieldId::SctpDst,
-        FieldId::MplsLabel,
-        FieldId::MplsTc,
-        FieldId::MplsTtl,
+        InPort, EthSrc, EthDst, VlanTci, VlanVid, VlanPcp, Ipv4Src, Ipv4Dst, NwTos, IpDscp, IpEcn,
+        NwTtl, ArpOp, ArpSpa, ArpTpa, TcpSrc, TcpDst, UdpSrc, UdpDst, SctpSrc, SctpDst, Icmpv4Type,
+        Icmpv4Code, MplsLabel, MplsTc, MplsTtl,
     ];
-    if ANYWHERE.contains(&info.id) {
-        return Protocols::ANY;
+    match info.id {
+        f if ANYWHERE.contains(&f) => Protocols::ANY,
+        Metadata => Protocols::NXM_ANY.or(Protocols::from_version_up(2)),
+        _ => Protocols::NXM_ANY.or(Protocols::from_version_up(3)),
     }
-    let mut m = Match::new();
-    m.set_masked(info.id, 1, info.full_mask());
-    for_match(&m)
 }
 
 #[cfg(test)]

@@ -49,8 +49,15 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
         _ if info.id == FieldId::PacketType => packet_type(s)
             .map(|v| (v, full))
             .ok_or_else(|| format!("{s}: packet_type should be written (NS,TYPE)")),
-        _ => masked(s, |v| if v == "-1" { Some(full) } else { parse_uint(v) })
-            .ok_or_else(|| format!("{s}: bad syntax for {}", info.name)),
+        _ => masked(s, |v| if v == "-1" { Some(full) } else { parse_uint(v) }).ok_or_else(|| {
+            let value = s.split('/').next().unwrap_or(s);
+            let part = if parse_uint(value).is_some() {
+                "mask"
+            } else {
+                "value"
+            };
+            format!("{s}: bad syntax for {} {part}", info.name)
+        }),
     };
     let (value, mask) = parsed.map_err(TextError)?;
     // An alias of four bits and the like takes no more than its own width.

@@ -227,7 +227,8 @@ fn set_field(b: &mut Reader<'_>, version: u8) -> Result<Action, OfError> {
             "set_field has more behind its field than zero padding",
         );
     }
-    if mask != field.info().full_mask() && version < 6 {
+    let exact = field.info().exact_mask();
+    if mask & exact != exact && version < 6 {
         return err(
             ErrorKind::BadSetMask,
             "set_field takes no mask before OpenFlow 1.5",
@@ -398,8 +399,11 @@ fn put_set_field(
             format!("{} can not be written", info.name),
         );
     }
+    if field == FieldId::NwTos && version == 2 {
+        return put_set_field(w, FieldId::IpDscp, value >> 2, mask >> 2, version);
+    }
     let start = w.len();
-    let full = mask == info.full_mask();
+    let full = mask & info.exact_mask() == info.exact_mask();
     let own = |f: FieldId| WRITES.iter().find(|w| w.1 == f);
     let lone = match field {
         // These have an action of their own in all versions.

@@ -39,7 +39,10 @@ impl Code {
     /// experimenter's, else the standard's of a later version. Version 0 prefers Nicira's.
     fn of(field: FieldId, version: u8) -> Code {
         let info = field.info();
-        let onf = info.onf().filter(|_| (4..6).contains(&version));
+        // Where Nicira has no code either, the ONF's does for the versions before.
+        let onf = info
+            .onf()
+            .filter(|_| (4..6).contains(&version) || info.nxm.is_none() && version < 6);
         let standard = info.oxm.filter(|_| version >= 3 && info.since <= version);
         let code = onf.or(standard).or(info.nxm).or(info.oxm);
         Code::new(info, code.expect("every row has a code; a test checks it"))
@@ -218,11 +221,7 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
                 format!("{} takes no mask, {wire:#x} was given", info.name),
             ));
         }
-        mask = if info.is_option() && wire == all {
-            info.full_mask()
-        } else {
-            wire & info.full_mask()
-        };
+        mask = wire & info.full_mask();
     }
     if id == FieldId::InPort && bytes == 2 {
         value = port_from_nxm(value);
@@ -259,6 +258,10 @@ pub(crate) fn read_fields(r: &mut Reader<'_>) -> Result<Match, OfError> {
                 ),
             ));
         }
+        // A tunnel option is as long as the bytes that are sent of it.
+        let bits = 128 - mask.leading_zeros();
+        let whole = info.is_option() && bits % 8 == 0 && mask.count_ones() == bits;
+        let mask = if whole { info.full_mask() } else { mask };
         // An empty mask says nothing; the standard allows it as a field left out.
         if mask == 0 {
             continue;
@@ -295,8 +298,14 @@ pub(crate) fn read_match(r: &mut Reader<'_>) -> Result<Match, OfError> {
     read_fields(&mut body)
 }
 
-fn put_entry(w: &mut Writer, mut code: Code, field: FieldId, value: u128, mask: u128) {
-    let masked = mask != effective_mask(field);
+fn put_entry(
+    w: &mut Writer,
+    mut code: Code,
+    field: FieldId,
+    value: u128,
+    mask: u128,
+    masked: bool,
+) {
     if field.info().is_option() {
         let all = if masked { value | mask } else { value };
         code.bytes = (128 - all.leading_zeros()).div_ceil(8).max(1) as usize;
@@ -306,18 +315,6 @@ fn put_entry(w: &mut Writer, mut code: Code, field: FieldId, value: u128, mask: 
     if masked {
         w.uint(mask, code.bytes);
     }
-}
-
-/// All the bits a match can hold of a field.
-fn effective_mask(field: FieldId) -> u128 {
-    let info = field.info();
-    let slot = info.slot.bits();
-    let slot = if slot == 128 {
-        u128::MAX
-    } else {
-        (1 << slot) - 1
-    };
-    info.full_mask() & (slot >> info.shift)
 }
 
 /// The order in which a match's fields are written: prerequisites before what needs them, and else as Open vSwitch does
@@ -417,11 +414,13 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
     let mut put = |rest: &mut Match, id: FieldId| {
         let info = id.info();
         let (value, mask) = rest.get(id);
-        let exact = mask == effective_mask(id);
+        let exact = mask == info.exact_mask();
         if mask == 0 || !m.meets(info.prereq) || (info.mask == MaskRule::Exact && !exact) {
             return;
         }
-        put_entry(w, Code::of(id, version), id, value, mask);
+        // A match on the known flags is none on those that come later.
+        let masked = !exact || id == TunFlags;
+        put_entry(w, Code::of(id, version), id, value, mask, masked);
         rest.set_masked(id, 0, 0);
     };
     // Priority bits that vlan_pcp cannot say, be it for its prerequisite or for half a mask, go
@@ -437,7 +436,7 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
             VlanPcp if whole_tag => {}
             IpDscp if legacy && rest.get(IpDscp).1 == 0x3f => {
                 let value = rest.get(IpDscp).0 << 2;
-                rest.set_masked(NwTos, value, 0xff);
+                rest.set_masked(NwTos, value, NwTos.info().exact_mask());
                 put(&mut rest, NwTos);
                 rest.set_masked(IpEcn, m.get(IpEcn).0, m.get(IpEcn).1);
             }
@@ -497,7 +496,19 @@ pub(crate) fn put_match(w: &mut Writer, m: &Match, version: u8) -> Result<(), Of
 
 /// Writes one field with its value, as set_field and reg_load2 carry it.
 pub(crate) fn put_value(w: &mut Writer, field: FieldId, value: u128, mask: u128, version: u8) {
-    put_entry(w, Code::of(field, version), field, value & mask, mask);
+    let exact = field.info().exact_mask();
+    // The standard's in_port cannot be set; Nicira's, of 16 bits, can.
+    let (exact, version) = match field {
+        FieldId::InPort => (0xffff, 0),
+        _ => (exact, version),
+    };
+    let (value, masked) = (value & mask, mask & exact != exact);
+    let value = if field == FieldId::InPort {
+        value & exact
+    } else {
+        value
+    };
+    put_entry(w, Code::of(field, version), field, value, mask, masked);
 }
 
 /// Reads one field with its value, as set_field and reg_load2 carry it: actions answer with their

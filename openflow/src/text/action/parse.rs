@@ -2,7 +2,9 @@
 
 use super::order::{Place, check};
 use super::{Item, Names, Result, TextError, conntrack, encap, fail, learn, spread};
-use crate::action::{Action, MAX_NESTING, PacketInReason, Sample, SampleDirection, StatTrigger};
+use crate::action::{
+    Action, MAX_NESTING, PacketInReason, Sample, SampleDirection, StatTrigger, loads,
+};
 use crate::field::FieldId;
 use crate::message::PortNo;
 use crate::text::matching::field;
@@ -75,6 +77,11 @@ fn nested(s: &str, names: &Names, place: Place, depth: usize) -> Result<Vec<Item
         match key.as_str() {
             "drop" => dropped = true,
             "apply_actions" => return fail("apply_actions is the default instruction"),
+            "load" => items.extend(
+                load(pair.value)?
+                    .into_iter()
+                    .map(|a| Item::Action(a, false)),
+            ),
             _ => items.push(parser.item(&key, pair)?),
         }
     }
@@ -248,7 +255,6 @@ impl Parser<'_> {
             }
             "resubmit" => self.resubmit(v)?,
             "note" => Action::Note(note(v)?),
-            "load" => return self.load(v).map(Some),
             "move" => {
                 let (source, rest) = parse_prefix(v)?;
                 let Some(to) = rest.strip_prefix("->") else {
@@ -457,45 +463,18 @@ impl Parser<'_> {
             return Err(unfit());
         }
         let (value, mask) = value::parse(info, text, self.names)?;
-        // A tag that is there has this bit, whether it was written or not.
-        let (field, value, mask) = match field {
-            FieldId::NwTos if value & 3 != 0 => return Err(unfit()),
-            FieldId::NwTos => (FieldId::IpDscp, value >> 2, mask >> 2),
-            f => (f, value, mask),
+        if field == FieldId::NwTos && value & 3 != 0 {
+            return Err(unfit());
+        }
+        // Of a whole TOS byte, the DSCP.
+        let mask = match field {
+            FieldId::NwTos => mask & info.exact_mask(),
+            _ => mask,
         };
         if mask == 0 {
             return fail(format!("{v}: a mask of zero would write nothing"));
         }
         Ok(Action::SetField { field, value, mask })
-    }
-
-    fn load(&self, v: &str) -> Result<Action> {
-        let (text, to) = arrow(v)?;
-        let target = subfield(to)?;
-        let Some(n) = parse_uint(text) else {
-            return fail(format!("{v}: cannot parse integer value"));
-        };
-        if target.bits < 128 && n >> target.bits != 0 {
-            return fail(format!(
-                "{v}: value {n:#x} does not fit into {} bits",
-                target.bits
-            ));
-        }
-        if !target.field.info().writable {
-            return fail(format!("{} is read-only", target.field.info().name));
-        }
-        match u64::try_from(n) {
-            Ok(value) if target.bits <= 64 => Ok(Action::Load { target, value }),
-            // More bits than one load writes.
-            _ => {
-                let ones = u128::MAX >> (128 - u32::from(target.bits));
-                Ok(Action::SetField {
-                    field: target.field,
-                    value: n << target.offset,
-                    mask: ones << target.offset,
-                })
-            }
-        }
     }
 
     fn sample(&self, v: &str) -> Result<Action> {
@@ -604,6 +583,29 @@ fn conjunction(v: &str) -> Result<Action> {
             clauses,
         }),
     }
+}
+
+/// A load of a number into a run of bits, by pieces that one load can write.
+fn load(v: &str) -> Result<Vec<Action>> {
+    let (text, to) = arrow(v)?;
+    let target = subfield(to)?;
+    let Some(n) = parse_uint(text) else {
+        return fail(format!("{v}: cannot parse integer value"));
+    };
+    if target.bits < 128 && n >> target.bits != 0 {
+        return fail(format!(
+            "{v}: value {n:#x} does not fit into {} bits",
+            target.bits
+        ));
+    }
+    if !target.field.info().writable {
+        return fail(format!("{} is read-only", target.field.info().name));
+    }
+    if let (0..=64, Ok(value)) = (target.bits, u64::try_from(n)) {
+        return Ok(vec![Action::Load { target, value }]);
+    }
+    let mask = u128::MAX >> (128 - u32::from(target.bits)) << target.offset;
+    Ok(loads(target.field, n << target.offset, mask))
 }
 
 /// `stat_trigger(periodic,only_first,duration=N,idle=N,packets=N,bytes=N)`.

@@ -74,16 +74,22 @@ fn one(a: &Action, names: &Names) -> String {
         Action::Meter(n) => format!("meter:{n}"),
         Action::SetField { field, value, mask } => {
             let info = field.info();
-            let full = *mask == info.full_mask();
+            let full = *mask & info.exact_mask() == info.exact_mask();
+            let mask = if full { info.full_mask() } else { *mask };
             let old = old_word(*field, *value, names.version)
                 .filter(|_| full && matches!(names.version, 1 | 2));
             match field {
                 _ if old.is_some() => old.unwrap_or_default(),
+                FieldId::TunFlags => format!(
+                    "set_field:{}->{}",
+                    if value & 1 == 1 { "oam" } else { "0" },
+                    info.name
+                ),
                 FieldId::NwTtl if full => format!("mod_nw_ttl:{value}"),
                 FieldId::MplsTtl if full => format!("set_mpls_ttl({value})"),
                 _ => format!(
                     "set_field:{}->{}",
-                    value::format(info, *value, *mask, names),
+                    value::format(info, *value, mask, names),
                     info.name
                 ),
             }

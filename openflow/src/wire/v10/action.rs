@@ -31,8 +31,10 @@ const WRITES: &[(u16, FieldId, usize, usize)] = &[
 fn settle(field: FieldId, value: u128, mask: u128, m: &Match) -> Vec<Action> {
     use FieldId::*;
     let same = |field| vec![Action::SetField { field, value, mask }];
-    if mask == field.info().full_mask() {
+    let exact = field.info().exact_mask();
+    if mask & exact == exact {
         match field {
+            NwTos => return settle(IpDscp, value >> 2, 0x3f, m),
             EthSrc | EthDst | Ipv4Src | Ipv4Dst | IpDscp => return same(field),
             MplsLabel | MplsTc | MplsTtl => return same(field),
             TcpSrc | UdpSrc | SctpSrc => return same(matching::tp_field(m, false)),

@@ -154,8 +154,8 @@ pub(super) fn put_lossy(w: &mut Writer, m: &Match) -> Result<(), OfError> {
     let (tci, mask) = (tci as u16, mask as u16);
     let (mut vid, mut pcp) = (0, 0);
     if mask & TAGGED != 0 && tci & TAGGED == 0 {
+        // Of no tag, no priority is left out either.
         vid = VLAN_NONE;
-        wild |= WILD_PCP;
     } else {
         if mask & 0xfff == 0xfff {
             vid = tci & 0xfff;

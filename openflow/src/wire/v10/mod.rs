@@ -299,11 +299,9 @@ fn put_flow_mod(w: &mut Writer, f: &FlowMod, nicira: bool) -> Result<(), OfError
             );
         }
     }
-    if f.out_group.is_some() || f.importance != 0 {
-        return err(
-            ErrorKind::BadField,
-            "OpenFlow 1.0 has neither groups nor importance",
-        );
+    // The importance is a hint for full tables, which no version before 1.4 has.
+    if f.out_group.is_some() {
+        return err(ErrorKind::BadField, "OpenFlow 1.0 has no groups");
     }
     // How it counts is a matter of later versions; 1.0 always counts, and resets on adding.
     if f.flags.no_packet_counts || f.flags.no_byte_counts {

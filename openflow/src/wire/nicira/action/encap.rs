@@ -3,9 +3,8 @@
 use super::{Action, Bytes, ErrorKind, OfError, Reader, Writer, err, head};
 use crate::action::Encap;
 
-/// Packet types that a header can be put on for: Ethernet, and the network service header.
-const ETHERNET: u32 = 0;
-const NSH: u32 = 0x0001_894f;
+/// Packet types that a header can be put on for: Ethernet, the network service header, MPLS and its multicast.
+const HEADERS: &[u32] = &[0, 0x0001_894f, 0x0001_8847, 0x0001_8848];
 /// "What the header says comes next": the packet type of a decap that names none.
 const USE_NEXT_PROTO: u32 = 0x0000_fffe;
 /// `OFPPPC_NSH` and its properties: the kind of metadata, and an option of kind 2.
@@ -15,10 +14,10 @@ const TLV: u8 = 2;
 
 pub(super) fn read(mut b: Reader<'_>) -> Result<Action, OfError> {
     let (header_size, packet_type) = (b.u16()?, b.u32()?);
-    if !matches!(packet_type, ETHERNET | NSH) {
+    if !HEADERS.contains(&packet_type) {
         return err(
             ErrorKind::BadHeaderType,
-            format!("encap of packet type {packet_type:#010x}; Ethernet and NSH are known"),
+            format!("encap of packet type {packet_type:#010x}; {HEADERS:x?} are known"),
         );
     }
     let mut properties = Vec::new();

@@ -307,7 +307,6 @@ pub(in crate::wire) fn read_action(
         }
         31 => write_field(FieldId::MplsTc, b.u8()?.into())?,
         33 => {
-            b.skip(6)?;
             let (field, value, mask) = oxm::read_value(&mut b)?;
             if b.len() >= 8 || b.all().iter().any(|z| *z != 0) || mask == 0 {
                 return err(
@@ -489,7 +488,6 @@ pub(in crate::wire) fn put_action(w: &mut Writer, a: &Action, version: u8) -> Re
         }
         Action::SetField { field, value, mask } => {
             head(w, 33);
-            w.zeros(6);
             oxm::put_value(w, *field, *value, *mask, 0);
             w.pad8(start);
         }
