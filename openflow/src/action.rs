@@ -1,6 +1,7 @@
 //! Actions and instructions, independent of any protocol version.
 
 use crate::field::FieldId;
+use crate::matching::Match;
 use crate::message::PortNo;
 use bytes::Bytes;
 
@@ -449,6 +450,26 @@ impl Instructions {
             .iter()
             .chain(&self.write)
             .any(|a| *a == Action::Group(group))
+    }
+}
+
+/// Makes writes of TCP's ports writes of the ports that packets of `m` have: the actions before set_field name no protocol.
+pub(crate) fn fit_ports(actions: &mut [Action], m: &Match) {
+    use crate::field::Prereq;
+    for a in actions {
+        match a {
+            Action::SetField { field, .. } => {
+                *field = match *field {
+                    FieldId::TcpSrc if m.meets(Prereq::Udp) => FieldId::UdpSrc,
+                    FieldId::TcpDst if m.meets(Prereq::Udp) => FieldId::UdpDst,
+                    FieldId::TcpSrc if m.meets(Prereq::Sctp) => FieldId::SctpSrc,
+                    FieldId::TcpDst if m.meets(Prereq::Sctp) => FieldId::SctpDst,
+                    f => f,
+                };
+            }
+            Action::Clone(inside) => fit_ports(inside, m),
+            _ => {}
+        }
     }
 }
 

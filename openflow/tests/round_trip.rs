@@ -9,7 +9,7 @@ fn flows() -> Vec<openflow::FlowMod> {
     include_str!("flows.txt")
         .lines()
         .filter_map(|l| parse_flow(l, FlowCommand::Add, &Names::default()).ok())
-        .map(|l| l.for_version(wire::OF13))
+        .map(|l| l.flow_mod)
         .collect()
 }
 
@@ -25,6 +25,7 @@ fn flows_survive_the_wire_and_text() {
         assert_eq!(first, wire::decode(&again).unwrap());
     }
     include_str!("flows.txt").lines().for_each(fuzz_text);
+    include_str!("actions.txt").lines().for_each(fuzz_text);
 }
 
 /// The flows as OpenFlow 1.0 can say them, in its own form or else in Nicira's.

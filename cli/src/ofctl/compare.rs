@@ -112,7 +112,7 @@ fn words(i: &Instructions) -> String {
 
 /// A flow as the switch would tell of it: in its own spelling, which going over the wire once gives.
 fn as_answered(line: &FlowLine, version: u8) -> FlowMod {
-    let f = line.for_version(version);
+    let f = line.flow_mod.clone();
     let mut message = Message::FlowMod(f.clone());
     if version == wire::OF10 {
         message = Message::Nicira(Box::new(message));

@@ -84,7 +84,7 @@ pub fn message(conn: &Conn, line: &FlowLine) -> Message {
 /// A flow-mod in a format, and the format's version.
 pub fn message_in(protocol: Protocols, line: &FlowLine) -> (u8, Message) {
     let version = protocol.versions().first().copied().unwrap_or(wire::OF10);
-    let mut f = line.for_version(version);
+    let mut f = line.flow_mod.clone();
     let delete = matches!(
         f.command,
         FlowModCommand::Delete | FlowModCommand::DeleteStrict

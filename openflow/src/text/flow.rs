@@ -196,14 +196,6 @@ fn cookie(v: &str) -> Result<(u64, Option<u64>)> {
     }
 }
 
-impl FlowLine {
-    /// The change as Open vSwitch's tool puts it on a connection of `version`.
-    #[must_use]
-    pub fn for_version(&self, _version: u8) -> FlowMod {
-        self.flow_mod.clone()
-    }
-}
-
 fn flags_text(f: FlowFlags) -> String {
     let mut f = f;
     let mut s = String::new();

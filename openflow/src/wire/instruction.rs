@@ -1,8 +1,9 @@
 //! Instructions of OpenFlow 1.1 and later (1.3.5 7.2.4, 1.5.1 7.2.5).
 
+use super::OF11;
 use super::action::{EXPERIMENTER, put_actions, read_actions};
 use super::cursor::{Reader, Writer};
-use crate::action::{Action, Instructions, StatTrigger};
+use crate::action::{Action, Instructions, StatTrigger, fit_ports};
 use crate::error::{ErrorKind, OfError};
 use crate::matching::Match;
 
@@ -22,8 +23,12 @@ fn err<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
     Err(OfError::new(kind, detail))
 }
 
-/// Reads instructions to the end of `r`.
-pub(super) fn read_instructions(r: &mut Reader<'_>, version: u8) -> Result<Instructions, OfError> {
+/// Reads the instructions of a flow that matches `m`, to the end of `r`.
+pub(super) fn read_instructions(
+    r: &mut Reader<'_>,
+    m: &Match,
+    version: u8,
+) -> Result<Instructions, OfError> {
     let mut r = Reader::new(r.all(), ErrorKind::BadInstLen);
     let mut out = Instructions::default();
     let mut seen = 0u32;
@@ -73,7 +78,10 @@ pub(super) fn read_instructions(r: &mut Reader<'_>, version: u8) -> Result<Instr
             }
             3 | 4 => {
                 b.skip(4)?;
-                let actions = read_actions(&mut b, version)?;
+                let mut actions = read_actions(&mut b, version)?;
+                if version == OF11 {
+                    fit_ports(&mut actions, m);
+                }
                 *(if kind == 3 {
                     &mut out.write
                 } else {

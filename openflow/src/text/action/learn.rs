@@ -116,7 +116,7 @@ fn plain(all: &str, name: &str, s: Subfield) -> Result<Subfield> {
 fn matching(all: &str, key: &str, v: &str, names: &Names) -> Result<LearnSpec> {
     let own = FieldId::from_name(key);
     let target = match own {
-        Some(f) if f == FieldId::InPort => parse_subfield(key)?,
+        Some(FieldId::InPort) => parse_subfield(key)?,
         Some(f) => Subfield::whole(f),
         None if key.contains('[') => parse_subfield(key)?,
         None if key == "dl_vlan" => {

@@ -19,7 +19,7 @@ pub(super) use print::reason_name;
 pub use print::{format_actions, format_instructions};
 
 use super::{Names, Result, TextError, fail};
-use crate::action::{Action, Instructions};
+use crate::action::{Action, Instructions, fit_ports};
 use crate::error::ErrorKind;
 use crate::matching::Match;
 
@@ -43,7 +43,7 @@ enum Item {
 /// What is wrong with which action, as Open vSwitch says it.
 pub fn parse_actions(s: &str, m: &Match, names: &Names) -> Result<Vec<Action>> {
     let items = parse::list(s, names, order::Place::Actions)?;
-    let i = collect(items.into_iter().map(|i| fit_ports(i, m)));
+    let i = collect(items.into_iter().map(|i| fitted(i, m)));
     Ok(i.meter
         .map(Action::Meter)
         .into_iter()
@@ -78,7 +78,7 @@ fn instructions(
     table: Option<u8>,
     strict: bool,
 ) -> Result<Instructions> {
-    let items: Vec<Item> = items.into_iter().map(|i| fit_ports(i, m)).collect();
+    let items: Vec<Item> = items.into_iter().map(|i| fitted(i, m)).collect();
     let invalid = |kind: ErrorKind| {
         TextError(format!(
             "actions are invalid with specified match ({})",
@@ -110,27 +110,9 @@ fn collect(items: impl Iterator<Item = Item>) -> Instructions {
 }
 
 /// `mod_tp_src` writes the port of whatever protocol the packets have.
-fn fit_ports(item: Item, m: &Match) -> Item {
-    use crate::field::{FieldId, Prereq};
-    let field = |f: FieldId| match f {
-        FieldId::TcpSrc if m.meets(Prereq::Udp) => FieldId::UdpSrc,
-        FieldId::TcpDst if m.meets(Prereq::Udp) => FieldId::UdpDst,
-        FieldId::TcpSrc if m.meets(Prereq::Sctp) => FieldId::SctpSrc,
-        FieldId::TcpDst if m.meets(Prereq::Sctp) => FieldId::SctpDst,
-        f => f,
-    };
-    match item {
-        Item::Action(
-            Action::SetField {
-                field: f,
-                value,
-                mask,
-            },
-            false,
-        ) => {
-            let field = field(f);
-            Item::Action(Action::SetField { field, value, mask }, false)
-        }
-        item => item,
+fn fitted(mut item: Item, m: &Match) -> Item {
+    if let Item::Action(a, false) = &mut item {
+        fit_ports(std::slice::from_mut(a), m);
     }
+    item
 }

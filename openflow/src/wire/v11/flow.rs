@@ -76,6 +76,8 @@ pub(super) fn read_mod(r: &mut Reader<'_>, version: u8) -> Result<FlowMod, OfErr
     let (buffer, port, out_group) = (r.u32()?, r.u32()?, r.u32()?);
     let (flags, importance) = (r.u16()?, r.u16()?);
     let flags = read_flags(flags, version, ErrorKind::BadFlowModFlags)?;
+    let out_port = out_port(port)?;
+    let matching = matching::read(r, version)?;
     Ok(FlowMod {
         command,
         cookie,
@@ -86,11 +88,11 @@ pub(super) fn read_mod(r: &mut Reader<'_>, version: u8) -> Result<FlowMod, OfErr
         hard_timeout,
         importance: if version >= OF14 { importance } else { 0 },
         buffer: (buffer != NO_BUFFER).then_some(buffer),
-        out_port: out_port(port)?,
+        out_port,
         out_group: group(out_group),
         flags,
-        matching: matching::read(r, version)?,
-        instructions: instruction::read_instructions(r, version)?,
+        instructions: instruction::read_instructions(r, &matching, version)?,
+        matching,
     })
 }
 
@@ -209,7 +211,7 @@ pub(super) fn read(r: &mut Reader<'_>, version: u8) -> Result<FlowStats, OfError
         (f.cookie, f.packets, f.bytes) = (r.u64()?, r.u64()?, r.u64()?);
         f.matching = matching::read(r, version)?;
     }
-    f.instructions = instruction::read_instructions(r, version)?;
+    f.instructions = instruction::read_instructions(r, &f.matching, version)?;
     Ok(f)
 }
 

@@ -169,7 +169,7 @@ fn read_instructions(
     Ok(Some(match version {
         OF10 => v10::read_instructions(r, m)?,
         OF11..OF13 => Instructions::apply(action::read_actions(r, version)?),
-        _ => instruction::read_instructions(r, version)?,
+        _ => instruction::read_instructions(r, m, version)?,
     }))
 }
 

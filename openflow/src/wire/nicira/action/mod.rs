@@ -235,6 +235,12 @@ pub(in crate::wire) fn read_action(
                     target.bits
                 ));
             }
+            if target.field.info().is_option() {
+                // Options are written as set_fields.
+                let (value, mask) = Action::load_as_masked(target, value);
+                let field = target.field;
+                return Ok(Action::SetField { field, value, mask });
+            }
             Action::Load { target, value }
         }
         8 => Action::Note(Bytes::copy_from_slice(b.all())),
