@@ -18,6 +18,22 @@ impl Datapath {
     /// # Errors
     /// What the specification has for it; then nothing is done.
     pub fn packet_out(&self, bridge: BridgeId, m: &PacketOut) -> Result<(), OfError> {
+        self.check_packet_out(bridge, m)?;
+        self.inject(Injected {
+            packet: OwnedPacket::new(m.data.to_vec()),
+            bridge: bridge.0,
+            in_port: m.in_port,
+            fields: m.fields.clone(),
+            work: Work::Actions(m.actions.clone()),
+        });
+        Ok(())
+    }
+
+    /// Whether a packet-out would be accepted.
+    ///
+    /// # Errors
+    /// As [`Datapath::packet_out`].
+    pub fn check_packet_out(&self, bridge: BridgeId, m: &PacketOut) -> Result<(), OfError> {
         let b = self
             .bridge(bridge)
             .ok_or_else(|| no_bridge(ErrorKind::BadPort, bridge))?;
@@ -50,15 +66,7 @@ impl Datapath {
         };
         // Which fields the packet has is seen from the packet.
         let matching = crate::pipeline::match_of(&m.data);
-        state.tables.check_actions(&m.actions, &matching, &limits)?;
-        self.inject(Injected {
-            packet: OwnedPacket::new(m.data.to_vec()),
-            bridge: bridge.0,
-            in_port: m.in_port,
-            fields: m.fields.clone(),
-            work: Work::Actions(m.actions.clone()),
-        });
-        Ok(())
+        state.tables.check_actions(&m.actions, &matching, &limits)
     }
 
     /// Has a paused packet go on (NXT_RESUME), as the controller made it: its bytes and metadata are those of `m`, what is

@@ -1,10 +1,16 @@
-//! A bridge's own flows: what its fail mode asks for.
+//! A bridge's own flows: what its fail mode and in-band control ask for. They outlive whatever controllers
+//! delete.
 
 use super::failmode::{FAIL_OPEN_PRIORITY, FlowChange};
+use super::in_band::{self, Remote};
 use super::rconn::DEFAULT_PROBE;
-use super::{Bridge, HIDDEN_COOKIE};
+use super::{Bridge, HIDDEN_COOKIE, target};
 use crate::plane::Change;
 use openflow::{Action, FlowMod, FlowModCommand, Instructions, Match, PortNo, TABLE_ALL};
+use ovsdb::Target;
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -39,6 +45,7 @@ impl Bridge {
         });
         drop(inner);
         self.change_flows(change);
+        self.refresh_in_band();
     }
 
     pub(super) fn change_flows(&self, change: Option<FlowChange>) {
@@ -75,10 +82,101 @@ impl Bridge {
                 vec![delete(Some(HIDDEN_COOKIE))]
             }
         };
-        self.lock().hidden = change == FlowChange::FailOpen;
+        self.lock().fail_open = match change {
+            FlowChange::FailOpen => mods.last().cloned(),
+            _ => None,
+        };
         let changes: Vec<Change> = mods.into_iter().map(Change::Flow).collect();
         if let Err((i, e)) = self.change(&changes, 0) {
             tracing::error!("{}: {change:?}: step {i} failed: {e}", self.name);
         }
     }
+
+    /// Puts the switch's own rules in again where changes deleted flows.
+    pub(super) fn restore_hidden<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) {
+        let deletes = changes.into_iter().any(|c| {
+            matches!(c, Change::Flow(m) if matches!(
+                m.command,
+                FlowModCommand::Delete | FlowModCommand::DeleteStrict
+            ))
+        });
+        let own: Vec<Change> = {
+            let inner = self.lock();
+            if !deletes || inner.in_band.is_empty() && inner.fail_open.is_none() {
+                return;
+            }
+            let own = inner.in_band.iter().chain(&inner.fail_open);
+            own.cloned().map(Change::Flow).collect()
+        };
+        self.put_own(&own);
+    }
+
+    fn put_own(&self, own: &[Change]) {
+        if let Err((i, e)) = self.plane.changes_atomic(&self.name, own, 0) {
+            tracing::error!("{}: the switch's own rule {i}: {e}", self.name);
+        }
+    }
+
+    /// Makes the rules of in-band control be what the way to the controllers asks for; to be called about
+    /// once a second.
+    pub(super) fn refresh_in_band(&self) {
+        let (mut remotes, queue) = {
+            let inner = self.lock();
+            let wanted = inner.controllers.values().filter(|c| c.conf.in_band);
+            let remotes = wanted.filter_map(|c| remote(&c.conf.target));
+            (remotes.collect::<BTreeSet<Remote>>(), inner.in_band_queue)
+        };
+        let mut local = None;
+        if !remotes.is_empty() {
+            let table = |name| std::fs::read_to_string(name).unwrap_or_default();
+            let routes = table("/proc/net/route");
+            let neighbours = table("/proc/net/arp");
+            remotes = remotes
+                .into_iter()
+                .map(|r| Remote {
+                    next_hop: in_band::next_hop(r.ip, &routes, &neighbours),
+                    ..r
+                })
+                .collect();
+            let state = self.plane.port_state(&self.name, PortNo::LOCAL);
+            local = state.and_then(|s| s.mac);
+        }
+        let rules = in_band::rules(local, &remotes, queue);
+        let mut inner = self.lock();
+        if inner.in_band == rules {
+            return;
+        }
+        let gone = |old: &&FlowMod| !rules.contains(old);
+        let delete = |old: &FlowMod| FlowMod {
+            command: FlowModCommand::DeleteStrict,
+            instructions: Instructions::default(),
+            ..old.clone()
+        };
+        let changes: Vec<Change> = inner
+            .in_band
+            .iter()
+            .filter(gone)
+            .map(delete)
+            .chain(rules.iter().cloned())
+            .map(Change::Flow)
+            .collect();
+        inner.in_band = rules;
+        drop(inner);
+        self.put_own(&changes);
+    }
+}
+
+/// A controller that is called by an IPv4 address beyond this host.
+fn remote(target: &str) -> Option<Remote> {
+    let (Target::Tcp { host, port } | Target::Ssl { host, port }) =
+        target::parse(target, Path::new("")).ok()?
+    else {
+        return None;
+    };
+    let ip: Ipv4Addr = host.parse().ok()?;
+    (!ip.is_loopback()).then_some(Remote {
+        ip,
+        port,
+        next_hop: None,
+    })
 }

@@ -10,6 +10,7 @@ pub mod conversation;
 mod fail;
 pub mod failmode;
 pub mod fair;
+pub mod in_band;
 pub mod io;
 pub mod peer;
 pub mod rconn;
@@ -48,8 +49,16 @@ pub const MAX_SERVICE_CONNECTIONS: usize = 128;
 pub const DEFAULT_BUNDLE_IDLE: Duration = Duration::from_secs(10);
 /// Messages kept for a slow snooper before it misses some.
 const SNOOP_QUEUE: usize = 1024;
-/// Cookie of the switch's own rules, by which they are kept out of controllers' sight.
+/// The first cookie of the switch's own rules, by which they are kept out of controllers' sight: that of the
+/// fail-open rule.
 pub const HIDDEN_COOKIE: u64 = 0xfa11_09e4_0000_0001;
+/// Cookies that agree with [`HIDDEN_COOKIE`] under this mask are the switch's own.
+pub const HIDDEN_MASK: u64 = 0xffff_ffff_ffff_0000;
+
+/// Whether a cookie is that of a rule of the switch's own.
+pub fn is_hidden(cookie: u64) -> bool {
+    (cookie ^ HIDDEN_COOKIE) & HIDDEN_MASK == 0
+}
 
 /// What controllers are told without having asked.
 #[derive(Clone, Debug, PartialEq)]
@@ -212,8 +221,11 @@ struct Inner {
     fragments: u16,
     /// Connections with flow monitors.
     watchers: usize,
-    /// Whether the switch has put rules of its own into the tables.
-    hidden: bool,
+    /// The rules of the switch's own that are to be in the tables: those of in-band control...
+    in_band: Vec<FlowMod>,
+    /// ...and that of a bridge that failed open.
+    fail_open: Option<FlowMod>,
+    in_band_queue: Option<u32>,
 }
 
 /// A bridge's OpenFlow side.
@@ -250,7 +262,9 @@ impl Bridge {
                 tlv: TlvTable::default(),
                 fragments: 0,
                 watchers: 0,
-                hidden: false,
+                in_band: Vec::new(),
+                fail_open: None,
+                in_band_queue: None,
             }),
             snoop: broadcast::channel(SNOOP_QUEUE).0,
             closed: watch::Sender::new(false),
@@ -298,6 +312,7 @@ impl Bridge {
         };
         let mut inner = self.lock();
         inner.bundle_idle = conf.bundle_idle;
+        inner.in_band_queue = conf.in_band_queue;
         inner.buffers.set_limit(conf.packet_buffers);
         let renamed = inner.identity != Identity::default() && inner.identity != identity;
         inner.identity = identity;
@@ -344,6 +359,7 @@ impl Bridge {
         let change = inner.fail.configure(conf.fail_mode, primary);
         drop(inner);
         self.change_flows(change);
+        self.refresh_in_band();
         if renamed {
             self.reconnect();
         }
@@ -520,10 +536,19 @@ impl Bridge {
     /// # Errors
     /// Which one failed and why.
     pub fn change(&self, changes: &[Change], origin: u64) -> Result<(), (usize, OfError)> {
-        match changes {
-            [] => Ok(()),
-            _ => self.plane.changes_atomic(&self.name, changes, origin),
+        if changes.is_empty() {
+            return Ok(());
         }
+        self.plane.changes_atomic(&self.name, changes, origin)?;
+        self.restore_hidden(changes);
+        Ok(())
+    }
+
+    /// Makes changes one by one, visible together, each with who asks for it; those that failed and why.
+    pub fn change_each(&self, changes: &[(u64, Change)]) -> Vec<(usize, OfError)> {
+        let failed = self.plane.changes(&self.name, changes);
+        self.restore_hidden(changes.iter().map(|(_, c)| c));
+        failed
     }
 
     /// How fragments are treated, `OFPC_FRAG_*`.
@@ -531,17 +556,16 @@ impl Bridge {
         self.lock().fragments
     }
 
-    /// Treats fragments so.
-    ///
-    /// # Errors
-    /// The plane cannot.
-    pub fn set_fragments(&self, mode: u16) -> Result<(), OfError> {
+    /// Treats fragments so. As in Open vSwitch a way that there is not leaves things as they are: the answer
+    /// to a later question tells.
+    pub fn set_fragments(&self, mode: u16) {
         let mut inner = self.lock();
         if inner.fragments != mode {
-            self.plane.set_fragments(&self.name, mode)?;
-            inner.fragments = mode;
+            match self.plane.set_fragments(&self.name, mode) {
+                Ok(()) => inner.fragments = mode,
+                Err(e) => tracing::warn!("{}: {e}", self.name),
+            }
         }
-        Ok(())
     }
 
     /// How long a bundle may lie untouched.
@@ -682,7 +706,8 @@ impl Bridge {
 
     /// Whether the switch has put rules of its own into the tables.
     pub fn has_hidden_flows(&self) -> bool {
-        self.lock().hidden
+        let inner = self.lock();
+        inner.fail_open.is_some() || !inner.in_band.is_empty()
     }
 
     /// What the rows of the controllers should read.
@@ -754,6 +779,7 @@ mod tests {
                 queue_size: 100,
                 dscp: 48,
                 auxiliary: 0,
+                in_band: false,
                 notes: Vec::new(),
             },
         );

@@ -73,6 +73,8 @@ pub struct BridgeConf {
     pub dp_desc: Option<String>,
     /// `other_config:dp-sn`.
     pub dp_sn: Option<String>,
+    /// `other_config:in-band-queue`: the queue that in-band control's packets use.
+    pub in_band_queue: Option<u32>,
     /// `other_config:packet-buffers`: packets that wait while their beginning is at a controller.
     pub packet_buffers: usize,
     /// `Open_vSwitch.other_config:bundle-idle-timeout`.
@@ -110,6 +112,9 @@ pub struct ControllerConf {
     pub dscp: u8,
     /// `other_config:auxiliary-connections`.
     pub auxiliary: u8,
+    /// Whether the switch keeps the connection up by rules of its own: `connection_mode`, and not
+    /// `Bridge.other_config:disable-in-band`.
+    pub in_band: bool,
     /// Values that are not obeyed, and why.
     pub notes: Vec<String>,
 }
@@ -283,11 +288,12 @@ fn bridge(
             notes.push(format!("{column} is not supported yet"));
         }
     }
-    for key in ["in-band-queue", "mcast-snooping-aging-time"] {
-        if other.contains_key(key) {
-            notes.push(format!("other_config:{key} is not supported yet"));
-        }
+    if other.contains_key("mcast-snooping-aging-time") {
+        notes.push("other_config:mcast-snooping-aging-time is not supported yet".to_owned());
     }
+    let in_band = other.get("disable-in-band").is_none_or(|v| v != "true");
+    // Below zero is the default queue, as in Open vSwitch.
+    let in_band_queue = other.get("in-band-queue").and_then(|v| v.parse().ok());
     let hwaddr = other
         .get("hwaddr")
         .and_then(|v| match v.parse::<MacAddr>() {
@@ -337,7 +343,8 @@ fn bridge(
     let mut controllers = BTreeMap::new();
     for u in row.uuids("controller") {
         if let Some(c) = Columns::row(db, "Controller", &u) {
-            let conf = controller(&c);
+            let mut conf = controller(&c);
+            conf.in_band &= in_band;
             controllers.insert(conf.target.clone(), conf);
         }
     }
@@ -365,6 +372,7 @@ fn bridge(
         forward_bpdu: other.get("forward-bpdu").is_some_and(|v| v == "true"),
         dp_desc: other.get("dp-desc").cloned(),
         dp_sn: other.get("dp-sn").cloned(),
+        in_band_queue,
         packet_buffers,
         bundle_idle: DEFAULT_BUNDLE_IDLE,
         controllers,
@@ -429,9 +437,6 @@ fn controller(row: &Columns<'_>) -> ControllerConf {
             ));
         }
     }
-    if row.string("connection_mode") == "in-band" {
-        notes.push("connection_mode=in-band is not supported yet".to_owned());
-    }
     let other = row.map("other_config");
     let number = |key: &str, default: u8, max: u8, notes: &mut Vec<String>| {
         let Some(v) = other.get(key) else {
@@ -474,6 +479,7 @@ fn controller(row: &Columns<'_>) -> ControllerConf {
             _ => DEFAULT_QUEUE_SIZE,
         },
         dscp: number("dscp", DEFAULT_DSCP, 63, &mut notes),
+        in_band: row.string("connection_mode") != "out-of-band" && row.string("type") != "service",
         auxiliary: number("auxiliary-connections", 0, MAX_AUXILIARY, &mut notes),
         notes,
     }

@@ -284,6 +284,7 @@ pub(crate) mod tests {
             forward_bpdu: false,
             dp_desc: None,
             dp_sn: None,
+            in_band_queue: None,
             packet_buffers: 0,
             bundle_idle: crate::agent::DEFAULT_BUNDLE_IDLE,
             controllers: BTreeMap::new(),

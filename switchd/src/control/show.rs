@@ -1,6 +1,6 @@
 //! The texts of the control socket, as `ovs-appctl` shows them for a userspace datapath.
 
-use crate::agent::TABLES;
+use crate::agent::{TABLES, in_band};
 use crate::switch::{Switch, number};
 use openflow::{FlowFilter, PortNo, PortStats};
 use std::collections::BTreeMap;
@@ -72,7 +72,13 @@ pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
         if f.hard_timeout != 0 {
             let _ = write!(out, "hard_timeout={}, ", f.hard_timeout);
         }
-        let matching = openflow::text::format_match(&f.matching, Some(f.priority), &names);
+        // Those of in-band control are above what OpenFlow can name.
+        let shown = in_band::shown_priority(f.cookie);
+        if let Some(priority) = shown {
+            let _ = write!(out, "priority={priority},");
+        }
+        let priority = Some(f.priority).filter(|_| shown.is_none());
+        let matching = openflow::text::format_match(&f.matching, priority, &names);
         if !matching.is_empty() {
             let _ = write!(out, "{matching},");
         }

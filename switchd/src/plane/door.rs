@@ -403,15 +403,14 @@ impl Plane for Door {
         }
     }
 
-    fn resume(&self, _: &str, _: &PacketIn) -> Result<(), OfError> {
-        Err(later(
-            ErrorKind::RequestEperm,
-            "continuations are not supported yet",
-        ))
+    fn resume(&self, bridge: &str, packet: &PacketIn) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.resume(id, packet)
     }
 
-    fn check_packet_out(&self, _: &str, _: &PacketOut) -> Result<(), OfError> {
-        Ok(())
+    fn check_packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        self.datapath.check_packet_out(id, packet)
     }
 
     fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError> {

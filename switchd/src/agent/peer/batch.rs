@@ -44,7 +44,7 @@ impl Peer {
             }
         }
         if !changes.is_empty() {
-            let failed = bridge.plane().changes(bridge.name(), &changes);
+            let failed = bridge.change_each(&changes);
             refused.extend(failed.into_iter().map(|(i, e)| {
                 let (xid, raw) = &sources[i];
                 (*xid, raw.clone(), e)

@@ -2,7 +2,7 @@
 
 use super::Peer;
 use crate::agent::rconn::Now;
-use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES, origin, tlv};
+use crate::agent::{Bridge, HIDDEN_COOKIE, HIDDEN_MASK, TABLES, is_hidden, origin, tlv};
 use crate::plane::Change;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF11};
@@ -151,7 +151,7 @@ fn check_table(table: u8) -> Result<(), OfError> {
 
 /// Whether controllers get to see a flow.
 pub(super) fn is_visible(flow: &FlowStats) -> bool {
-    flow.cookie != HIDDEN_COOKIE && flow.table < TABLES
+    !is_hidden(flow.cookie) && flow.table < TABLES
 }
 
 /// The flows a controller asked for.
@@ -172,10 +172,10 @@ pub(super) fn aggregate(bridge: &Bridge, filter: &FlowFilter) -> Result<Aggregat
     let mut sum = plane.aggregate_stats(bridge.name(), filter);
     let hidden = FlowFilter {
         cookie: HIDDEN_COOKIE,
-        cookie_mask: u64::MAX,
+        cookie_mask: HIDDEN_MASK,
         ..filter.clone()
     };
-    if filter.cookie_mask == 0 {
+    if filter.cookie_mask == 0 && bridge.has_hidden_flows() {
         let hidden = plane.aggregate_stats(bridge.name(), &hidden);
         sum.packets = sum.packets.saturating_sub(hidden.packets);
         sum.bytes = sum.bytes.saturating_sub(hidden.bytes);

@@ -3,7 +3,7 @@
 use super::{Kind, Peer};
 use crate::agent::fair::{FairQueue, FairStats};
 use crate::agent::rconn::Now;
-use crate::agent::{Async, Bridge, ConnId, HIDDEN_COOKIE};
+use crate::agent::{Async, Bridge, ConnId, is_hidden};
 use bytes::Bytes;
 use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
@@ -222,7 +222,7 @@ impl Peer {
                 h.packet_in(packet, *max_len, *buffer, now)
             }
             Async::FlowRemoved(removed) => {
-                let visible = removed.flow.cookie != HIDDEN_COOKIE;
+                let visible = !is_hidden(removed.flow.cookie);
                 let wanted = visible && wants(&c.flow_removed, removed.reason as u32);
                 let m = wanted.then(|| Message::FlowRemoved(removed.clone()))?;
                 Some(match (self.version, self.flows.nicira) {

@@ -34,11 +34,17 @@ use openflow::{
 };
 use std::sync::{Arc, Mutex};
 
-/// `OFPC_*`: flow, table, port, group and queue statistics.
-const CAPABILITIES: u32 = 0x4f;
-/// The same in OpenFlow 1.0, whose bit 3 is STP: flow, table, port and queue statistics, and
-/// `OFPC_ARP_MATCH_IP`.
-const CAPABILITIES_10: u32 = 0xc7;
+/// `OFPC_*` by wire version: flow, table, port and queue statistics; until 1.1 `OFPC_ARP_MATCH_IP`, from 1.1
+/// on group statistics (whose bit was STP before), from 1.4 on bundles.
+fn capabilities(version: u8) -> u32 {
+    match version {
+        OF10 => 0xc7,
+        2 => 0xcf,
+        3 | 4 => 0x4f,
+        _ => 0x24f,
+    }
+}
+
 /// All actions of OpenFlow 1.0, `OFPAT_OUTPUT` to `OFPAT_ENQUEUE`.
 const ACTIONS_10: u32 = 0xfff;
 /// Ports that fit the features reply of OpenFlow 1.0; the rest is in the port descriptions.
@@ -274,10 +280,7 @@ impl Peer {
             buffers: identity.packet_buffers as u32,
             tables: TABLES,
             auxiliary_id: self.auxiliary,
-            capabilities: match self.version {
-                OF10 => CAPABILITIES_10,
-                _ => CAPABILITIES,
-            },
+            capabilities: capabilities(self.version),
             actions: if self.version == OF10 { ACTIONS_10 } else { 0 },
             ports,
         }

@@ -9,7 +9,7 @@
 
 use super::Peer;
 use super::flows::is_visible;
-use crate::agent::{Bridge, ConnId, HIDDEN_COOKIE, TABLES, who};
+use crate::agent::{Bridge, ConnId, TABLES, is_hidden, who};
 use openflow::error::ErrorKind;
 use openflow::{
     FlowFilter, FlowMonitorCommand, FlowMonitorRequest, FlowRemovedReason, FlowStats, FlowUpdate,
@@ -76,7 +76,10 @@ impl Monitor {
         (r.table == TABLE_ALL || r.table == flow.table)
             && flow.matching.is_within(&r.matching)
             && (r.out_port == PortNo::ANY || instructions.is_some_and(|i| i.outputs_to(r.out_port)))
-            && r.out_group
+            // Stock ovs-ofctl leaves the field 0 where it means any.
+            && r
+                .out_group
+                .filter(|g| *g != 0)
                 .is_none_or(|g| instructions.is_some_and(|i| i.uses_group(g)))
     }
 }
@@ -118,7 +121,7 @@ impl Monitors {
         let Some((flow, kind)) = flow_of(update) else {
             return false;
         };
-        if flow.cookie == HIDDEN_COOKIE || flow.table >= TABLES {
+        if is_hidden(flow.cookie) || flow.table >= TABLES {
             return false;
         }
         let (maker, xid) = who(origin);
@@ -322,7 +325,7 @@ impl Peer {
             let filter = FlowFilter {
                 table: m.request.table,
                 out_port: m.request.out_port,
-                out_group: m.request.out_group,
+                out_group: m.request.out_group.filter(|g| *g != 0),
                 matching: m.request.matching.clone(),
                 ..FlowFilter::default()
             };

@@ -39,7 +39,7 @@ impl Peer {
         // Fragments are everybody's concern, the rest is the controller's own.
         let secondary = bridge.with_roles(|r| r.role(self.id)) == Role::Secondary;
         if !secondary {
-            bridge.set_fragments(c.flags & FRAGMENTS)?;
+            bridge.set_fragments(c.flags & FRAGMENTS);
         }
         self.hearing.set_config(c);
         Ok(())

@@ -1,6 +1,6 @@
 //! The tables' counters and configuration.
 
-use crate::agent::{Bridge, HIDDEN_COOKIE, TABLES};
+use crate::agent::{Bridge, HIDDEN_COOKIE, HIDDEN_MASK, TABLES};
 use openflow::error::ErrorKind;
 use openflow::wire::OF10;
 use openflow::{FlowFilter, LegacyTable, OfError, TABLE_ALL, TableConfig, TableStats};
@@ -35,7 +35,7 @@ pub(super) fn stats(bridge: &Bridge, version: u8) -> Vec<TableStats> {
     let hidden = FlowFilter {
         table: 0,
         cookie: HIDDEN_COOKIE,
-        cookie_mask: u64::MAX,
+        cookie_mask: HIDDEN_MASK,
         ..FlowFilter::default()
     };
     if bridge.has_hidden_flows() {
