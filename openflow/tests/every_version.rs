@@ -139,6 +139,26 @@ fn what_a_version_cannot_say_is_refused() {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+    /// Whatever comes of a message with some bytes changed, nobody panics; and what can still be
+    /// decoded has a form of its own that stays.
+    #[test]
+    fn a_message_with_changed_bytes_is_refused_or_survives(
+        (version, m) in (OF10..=OF15).prop_flat_map(|v| (Just(v), common::message(v))),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = wire::encode(version, 1, &m).unwrap().to_vec();
+        if bytes.len() > 8 {
+            for (at, b) in changes {
+                let at = 8 + at.index(bytes.len() - 8);
+                bytes[at] = b;
+            }
+        }
+        fuzz_decode(&bytes);
+    }
+}
+
 /// Bytes of the version, from what is left of a description: the header is made.
 fn bytes_of(version: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     let len = (8 + body.len() as u16).to_be_bytes();
