@@ -1,6 +1,8 @@
 //! The switch over a pretended plane, driven by Open vSwitch's own tools and database server.
 //! Skipped where they are not installed.
 
+mod sessions;
+
 use crate::plane::Plane;
 use crate::plane::fake::Fake;
 use crate::service::{Options, serve};

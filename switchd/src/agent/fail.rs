@@ -82,14 +82,16 @@ impl Bridge {
                 vec![delete(Some(HIDDEN_COOKIE))]
             }
         };
-        self.lock().fail_open = match change {
-            FlowChange::FailOpen => mods.last().cloned(),
-            _ => None,
-        };
+        let own = mods
+            .last()
+            .filter(|_| change == FlowChange::FailOpen)
+            .cloned();
+        self.lock().fail_open = None;
         let changes: Vec<Change> = mods.into_iter().map(Change::Flow).collect();
         if let Err((i, e)) = self.change(&changes, 0) {
             tracing::error!("{}: {change:?}: step {i} failed: {e}", self.name);
         }
+        self.lock().fail_open = own;
     }
 
     /// Puts the switch's own rules in again where changes deleted flows.

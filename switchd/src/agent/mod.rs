@@ -327,9 +327,16 @@ impl Bridge {
             }
             keep
         });
+        inner.reconnects += 1;
+        let anew = inner.reconnects;
         for (target, new) in &conf.controllers {
             match inner.controllers.get_mut(target) {
                 Some(c) => {
+                    // What a connection was made with cannot be changed under it.
+                    let made_with = |c: &ControllerConf| (c.dscp, c.auxiliary);
+                    if made_with(&c.conf) != made_with(new) {
+                        let _ = c.command.send(Command::Reconnect(anew));
+                    }
                     if c.conf != *new {
                         let mut status = c.status.lock().unwrap_or_else(PoisonError::into_inner);
                         if let Some(r) = &mut status.reconnect {

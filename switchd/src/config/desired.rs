@@ -798,7 +798,7 @@ mod tests {
         let b = bridge_of(&d);
         assert_eq!((b.hwaddr, b.datapath_id), (None, None));
         assert_eq!((b.mac_aging.as_secs(), b.mac_table_size), (15, 8192));
-        assert_eq!(b.notes.len(), 5, "{:?}", b.notes);
+        assert_eq!(b.notes.len(), 4, "{:?}", b.notes);
         let (p, i) = p1(&d);
         assert_eq!((p.notes.len(), i.notes.len(), i.mac), (1, 1, None));
         assert_eq!((i.ofport, i.ofport_requested), (Some(3), false));

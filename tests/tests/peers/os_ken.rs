@@ -42,3 +42,49 @@ fn os_ken_programs_our_switch() {
     );
     assert!(guests[0].pings_all("10.0.0.2", 10));
 }
+
+/// What os-ken is told in answer to all sorts of questions, in every version that it speaks.
+#[test]
+fn os_ken_is_answered_in_every_version() {
+    need!(Root, Ovs, OsKen);
+    let weir = Weir::start(&["--no-controller"]);
+    let t = weir.typed(Tools::Stock);
+    let inside = weir.namespace.as_ref().unwrap();
+    t.ok("ovs-vsctl add-br br0 -- set-fail-mode br0 secure");
+    let all = ["features", "desc", "ports", "barrier"];
+    for (version, more) in [
+        ("1.0", &["flows"][..]),
+        ("1.2", &["groups 1"]),
+        ("1.3", &["groups 1", "meters 1", "port_desc"]),
+        ("1.4", &["groups 1", "meters 1", "port_desc", "tables 254", "monitor"]),
+        ("1.5", &["groups 1", "meters 1", "port_desc", "tables 254", "monitor"]),
+    ] {
+        t.ok("ovs-ofctl -O OpenFlow13 del-groups br0");
+        t.ok("ovs-ofctl -O OpenFlow13 del-meters br0");
+        let app = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/every_version.py");
+        let log = weir.dir().join(format!("os-ken-{version}.log"));
+        let mut c: Command = inside.command(python("os-ken").unwrap());
+        c.arg(app)
+            .args(["6653", version])
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let _manager = Daemon::spawn(c, &log);
+        t.ok("ovs-vsctl set-controller br0 tcp:127.0.0.1:6653");
+        let said = |what: &str| {
+            std::fs::read_to_string(&log)
+                .unwrap_or_default()
+                .lines()
+                .any(|l| l.starts_with(what))
+        };
+        for what in all.iter().chain(more) {
+            wait::until(&format!("{what} in {version}"), || said(what));
+        }
+        t.ok("ovs-ofctl packet-out br0 in_port=LOCAL,packet=ffffffffffff000000000001080045000014,actions=table");
+        wait::until("the packet", || said("packet-in of 20 bytes"));
+        t.ok("ovs-ofctl del-flows br0");
+        if version != "1.0" {
+            wait::until("the flow's end", || said("flow 0x77 removed"));
+        }
+        assert!(!said("error"), "{version}: a request was refused");
+        t.ok("ovs-vsctl del-controller br0");
+    }
+}
