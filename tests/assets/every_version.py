@@ -21,6 +21,7 @@ class Asker(app_manager.OSKenApp):
     def on_features(self, event):
         d = event.msg.datapath
         o, p = d.ofproto, d.ofproto_parser
+        latest = o.OFP_VERSION == ofproto_v1_5.OFP_VERSION
         said(f"features {event.msg.datapath_id:016x} tables {event.msg.n_tables}")
         if o.OFP_VERSION == ofproto_v1_0.OFP_VERSION:
             up = [p.OFPActionOutput(o.OFPP_CONTROLLER, 0xFFFF)]
@@ -32,15 +33,15 @@ class Asker(app_manager.OSKenApp):
             up = [p.OFPActionOutput(o.OFPP_CONTROLLER, o.OFPCML_NO_BUFFER)]
             apply = p.OFPInstructionActions(o.OFPIT_APPLY_ACTIONS, up)
             d.send_msg(p.OFPFlowMod(d, cookie=0x77, priority=1, match=p.OFPMatch(), instructions=[apply], flags=o.OFPFF_SEND_FLOW_REM))
-            bucket = p.OFPBucket(weight=1, actions=[p.OFPActionOutput(1)]) if o.OFP_VERSION < 6 else p.OFPBucket(bucket_id=1, actions=[p.OFPActionOutput(1)])
-            d.send_msg(p.OFPGroupMod(d, o.OFPGC_ADD, o.OFPGT_SELECT if o.OFP_VERSION < 6 else o.OFPGT_ALL, 5, buckets=[bucket]))
+            bucket = p.OFPBucket(bucket_id=1, actions=[p.OFPActionOutput(1)]) if latest else p.OFPBucket(weight=1, actions=[p.OFPActionOutput(1)])
+            d.send_msg(p.OFPGroupMod(d, o.OFPGC_ADD, o.OFPGT_ALL if latest else o.OFPGT_SELECT, 5, buckets=[bucket]))
             d.send_msg(p.OFPDescStatsRequest(d, 0))
-            d.send_msg(p.OFPPortStatsRequest(d, 0, o.OFPP_ANY))
+            d.send_msg(p.OFPPortStatsRequest(d, flags=0, port_no=o.OFPP_ANY))
             d.send_msg(p.OFPGroupDescStatsRequest(d, 0))
-            d.send_msg(p.OFPRoleRequest(d, o.OFPCR_ROLE_MASTER, 7))
+            d.send_msg(p.OFPRoleRequest(d, role=o.OFPCR_ROLE_MASTER, generation_id=7, **({"short_id": 3} if latest else {})))
         if o.OFP_VERSION >= ofproto_v1_3.OFP_VERSION:
             d.send_msg(p.OFPMeterMod(d, o.OFPMC_ADD, o.OFPMF_KBPS, 9, [p.OFPMeterBandDrop(rate=100, burst_size=10)]))
-            d.send_msg(p.OFPMeterConfigStatsRequest(d, 0, o.OFPM_ALL))
+            d.send_msg((p.OFPMeterDescStatsRequest if latest else p.OFPMeterConfigStatsRequest)(d, 0, o.OFPM_ALL))
             d.send_msg(p.OFPPortDescStatsRequest(d, 0))
         if o.OFP_VERSION >= ofproto_v1_4.OFP_VERSION:
             d.send_msg(p.OFPTableDescStatsRequest(d, 0))
@@ -83,7 +84,7 @@ hears("ports", "EventOFPPortStatsReply")
 hears("port_desc", "EventOFPPortDescStatsReply")
 hears("flows", "EventOFPFlowStatsReply")
 hears("groups", "EventOFPGroupDescStatsReply")
-hears("meters", "EventOFPMeterConfigStatsReply")
+hears("meters", "EventOFPMeterConfigStatsReply", "EventOFPMeterDescStatsReply")
 hears("tables", "EventOFPTableDescStatsReply")
 hears("monitor", "EventOFPFlowMonitorReply")
 
