@@ -143,6 +143,12 @@ fn loading(target: Subfield, value: u128) -> Action {
 }
 
 impl Lesson {
+    /// The rule as it is made.
+    #[cfg(test)]
+    pub(super) fn rule(&self) -> &FlowMod {
+        &self.rule
+    }
+
     /// The rule in its place, whatever it does.
     fn known<'t>(&self, tables: &'t Tables) -> Option<&'t Arc<Rule>> {
         let t = tables.get(self.rule.table)?;

@@ -5,7 +5,10 @@ use crate::bridge::{Bridge, Epoch, PortEntry, World};
 use crate::config::{BridgeConfig, PortSpec, VlanConfig, VlanMode};
 use crate::flow::{FlowKey, PACKET_WORDS};
 use crate::table::Limits;
-use openflow::{Action, FieldId, FlowMod, Instructions, Match, PortFlags, PortNo, Slot, Subfield};
+use openflow::{
+    Action, Bucket, FieldId, FlowMod, GroupMod, GroupModCommand, GroupType, Instructions, Match,
+    PortFlags, PortNo, Slot, Subfield,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -16,8 +19,14 @@ fn world(flows: &[FlowMod]) -> World {
     let bridge = Bridge::new(0, "br", BridgeConfig::default(), epoch);
     let _: Result<(), ()> = bridge.update(|s| {
         s.ports = Arc::new((0..PORTS).map(|n| (n + 1, n)).collect());
+        let limits = Limits { tables: 4 };
+        for g in groups() {
+            let r = s
+                .tables
+                .apply_group(&g, &limits, Default::default(), &mut Default::default());
+            assert!(r.is_ok(), "{r:?}");
+        }
         for m in flows {
-            let limits = Limits { tables: 4 };
             let r = s
                 .tables
                 .apply(m, &limits, Default::default(), &mut Default::default());
@@ -64,6 +73,80 @@ fn world(flows: &[FlowMod]) -> World {
     }
 }
 
+/// One group of each kind, by number: some send to others, some to tables.
+fn groups() -> Vec<GroupMod> {
+    let output = |p| Action::Output {
+        port: PortNo(p),
+        max_len: 0,
+    };
+    let again = Action::Resubmit {
+        in_port: None,
+        table: Some(3),
+        ct: false,
+    };
+    let of = |group, kind, lists: Vec<Vec<Action>>| GroupMod {
+        command: GroupModCommand::Add,
+        kind,
+        group,
+        buckets: lists
+            .into_iter()
+            .enumerate()
+            .map(|(n, actions)| Bucket {
+                weight: u16::from(kind == GroupType::Select) * (n as u16 + 1),
+                watch_port: match kind {
+                    GroupType::FastFailover => PortNo(n as u32 * 9 + 9),
+                    _ => PortNo::ANY,
+                },
+                watch_group: (kind == GroupType::FastFailover && n == 1).then_some(1),
+                id: n as u32,
+                actions,
+            })
+            .collect(),
+        position: Default::default(),
+        selection: Default::default(),
+    };
+    vec![
+        of(
+            1,
+            GroupType::Select,
+            vec![vec![output(1)], vec![output(2)], vec![output(3)]],
+        ),
+        of(
+            2,
+            GroupType::All,
+            vec![
+                vec![set(FieldId::EthDst, 1, 3), again],
+                vec![Action::PushVlan(0x8100), Action::Group(1)],
+                vec![set(FieldId::EthSrc, 2, 3), output(4)],
+            ],
+        ),
+        of(
+            3,
+            GroupType::FastFailover,
+            vec![
+                vec![output(1)],
+                vec![set(FieldId::Reg0, 2, 3), Action::Group(1)],
+            ],
+        ),
+        of(
+            4,
+            GroupType::Indirect,
+            vec![vec![Action::PopVlan, output(2)]],
+        ),
+    ]
+}
+
+/// What was to be learned.
+fn lessons_of(t: &Translation) -> Vec<&FlowMod> {
+    t.credits
+        .iter()
+        .filter_map(|c| match c {
+            Credit::Lesson(l) => Some(l.rule()),
+            _ => None,
+        })
+        .collect()
+}
+
 fn translate(w: &World, key: FlowKey, port: u32) -> Translation {
     Xlate::new(w, key, Default::default(), false).run(w.port(port).unwrap())
 }
@@ -73,7 +156,7 @@ fn rules_of(t: &Translation) -> Vec<*const crate::table::Counters> {
     t.credits
         .iter()
         .filter_map(|c| match c {
-            Credit::Rule(r) => Some(Arc::as_ptr(r)),
+            Credit::Rule(r) | Credit::Group(r) => Some(Arc::as_ptr(r)),
             _ => None,
         })
         .collect()
@@ -120,7 +203,89 @@ fn set(field: FieldId, value: u128, mask: u128) -> Action {
     }
 }
 
+/// What steers the pipeline.
+fn steering() -> impl Strategy<Value = Action> {
+    use openflow::action::*;
+    let run = |field, offset, bits| Subfield {
+        field,
+        offset,
+        bits,
+    };
+    let fields = prop_oneof![
+        Just(HashFields::EthSrc),
+        Just(HashFields::SymmetricL4),
+        Just(HashFields::SymmetricL3L4Udp),
+        Just(HashFields::NwDst),
+    ];
+    let algorithm = prop_oneof![
+        Just(MultipathAlgorithm::ModuloN),
+        Just(MultipathAlgorithm::HashThreshold),
+        Just(MultipathAlgorithm::Hrw),
+        Just(MultipathAlgorithm::IterHash),
+    ];
+    let spread = move |load: bool, fields| Spread {
+        fields,
+        basis: 1,
+        active_backup: false,
+        ports: vec![PortNo(1), PortNo(9), PortNo(3), PortNo(4)],
+        target: load.then_some(run(FieldId::Reg0, 0, 16)),
+    };
+    let learn = Learn {
+        idle_timeout: 0,
+        hard_timeout: 0,
+        priority: 1,
+        cookie: 0,
+        send_flow_rem: false,
+        delete_learned: false,
+        table: 3,
+        fin_idle_timeout: 0,
+        fin_hard_timeout: 0,
+        limit: 3,
+        result: Some(run(FieldId::Reg0, 1, 1)),
+        specs: vec![
+            LearnSpec {
+                source: LearnSource::Field(run(FieldId::EthSrc, 0, 48)),
+                target: LearnTarget::Match(run(FieldId::EthDst, 0, 48)),
+            },
+            LearnSpec {
+                source: LearnSource::Field(run(FieldId::Reg0, 0, 16)),
+                target: LearnTarget::Output,
+            },
+        ],
+    };
+    prop_oneof![
+        (1u32..5).prop_map(Action::Group),
+        (1u32..5).prop_map(Action::Group),
+        (fields.clone(), algorithm).prop_map(move |(fields, algorithm)| {
+            Action::Multipath(Box::new(Multipath {
+                fields,
+                basis: 7,
+                algorithm,
+                max_link: 2,
+                arg: 5,
+                target: run(FieldId::Reg0, 0, 2),
+            }))
+        }),
+        (any::<bool>(), fields)
+            .prop_map(move |(load, f)| Action::Bundle(Box::new(spread(load, f)))),
+        Just(Action::Push(run(FieldId::EthDst, 0, 2))),
+        Just(Action::Push(run(FieldId::EthSrc, 0, 2))),
+        Just(Action::Pop(run(FieldId::Reg0, 0, 2))),
+        Just(Action::Pop(run(FieldId::EthDst, 0, 2))),
+        Just(Action::Learn(Box::new(learn))),
+        Just(Action::CheckPktLarger {
+            len: 100,
+            target: run(FieldId::Reg0, 0, 1)
+        }),
+        proptest::collection::vec(plain(), 1..4).prop_map(Action::Clone),
+    ]
+}
+
 fn actions() -> impl Strategy<Value = Action> {
+    prop_oneof![3 => plain(), 1 => steering()]
+}
+
+fn plain() -> impl Strategy<Value = Action> {
     let output = |p| Action::Output {
         port: PortNo(p),
         max_len: 0,
@@ -170,7 +335,7 @@ fn actions() -> impl Strategy<Value = Action> {
 }
 
 fn matches() -> impl Strategy<Value = Match> {
-    (0usize..9, 0u128..4, 0u128..4).prop_map(|(which, v, m)| {
+    (0usize..11, 0u128..4, 0u128..4).prop_map(|(which, v, m)| {
         let mut x = Match::new();
         match which {
             0 => {}
@@ -180,6 +345,8 @@ fn matches() -> impl Strategy<Value = Match> {
             4 => x.set(FieldId::VlanVid, [0, 0x1000, 0x100a, 0x1001][v as usize]),
             5 => x.set_masked(FieldId::VlanVid, 0x1000, 0x1000),
             6 => x.set(FieldId::InPort, v + 1),
+            9 => x.set(FieldId::ConjId, v),
+            10 => x.set(FieldId::ActsetOutput, v),
             7 => {
                 x.set(FieldId::EthType, 0x0800);
                 x.set_masked(FieldId::Ipv4Src, v, m);
@@ -210,6 +377,19 @@ fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
                 if ttl && matching.exact(FieldId::EthType) == Some(0x800) {
                     apply.insert(0, Action::DecTtl(vec![]));
                     apply.push(set(FieldId::Ipv4Dst, 9, 0xff));
+                }
+                if i % 4 == 1 && matching.exact(FieldId::ConjId).is_none() {
+                    // A clause.
+                    let apply = vec![Action::Conjunction {
+                        id: (i / 8) as u32 % 2 + 1,
+                        clause: (i / 4) as u8 % 2,
+                        clauses: 2,
+                    }];
+                    return FlowMod {
+                        table: table % 2,
+                        priority: 30,
+                        ..FlowMod::add(matching, Instructions::apply(apply))
+                    };
                 }
                 FlowMod {
                     table,
@@ -253,8 +433,8 @@ proptest! {
             // By another way of telling apart perhaps, but the same rules.
             prop_assert_eq!(o.drop, t.drop);
             prop_assert_eq!(rules_of(&o), rules_of(&t));
+            prop_assert_eq!(lessons_of(&o), lessons_of(&t));
         }
-        prop_assert!(t.mask.0[PACKET_WORDS..].iter().all(|w| *w == 0) || t.mask.0[26..34].iter().any(|w| *w != 0));
     }
 }
 
