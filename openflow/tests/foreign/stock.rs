@@ -1,8 +1,9 @@
 //! Open vSwitch's decoder, as `ovs-ofctl ofp-parse` shows it.
 
 use crate::{has, messages, skip};
+use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF11, OF12, OF13, OF14, OF15};
-use openflow::{Message, MultipartReply, MultipartRequest, wire};
+use openflow::{ErrorMsg, Message, MultipartReply, MultipartRequest, wire};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -47,6 +48,53 @@ const MEANING: [&str; 5] = [
     "OFPBAC_BAD_TAG",
 ];
 
+/// What it says of some messages.
+fn parsed(bytes: Vec<u8>) -> String {
+    let mut child = Command::new("ovs-ofctl")
+        .args(["ofp-parse", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("ovs-ofctl");
+    let mut input = child.stdin.take().expect("a pipe");
+    let feed = std::thread::spawn(move || input.write_all(&bytes));
+    let out = child.wait_with_output().expect("ovs-ofctl ends");
+    feed.join().expect("the thread ends").expect("all is read");
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Every error of every version has the name there that it has here.
+#[test]
+fn errors_have_open_vswitchs_numbers_and_names() {
+    if !has("ovs-ofctl") {
+        return skip("errors_have_open_vswitchs_numbers_and_names", "ovs-ofctl");
+    }
+    for version in [OF10, OF11, OF12, OF13, OF14, OF15] {
+        let mut bytes = Vec::new();
+        let mut wanted = Vec::new();
+        for kind in ErrorKind::ALL {
+            let Some(numbers) = kind.numbers(version) else {
+                continue;
+            };
+            let xid = wanted.len() as u32;
+            let request = wire::encode(version, xid, &Message::BarrierRequest).expect("a barrier");
+            let data = request.clone();
+            let m = Message::Error(ErrorMsg { kind: *kind, data });
+            bytes.extend(wire::encode(version, xid, &m).expect("an error"));
+            // Where older versions have one number for two, the first name counts.
+            wanted.push(ErrorKind::from_numbers(version, numbers).name());
+        }
+        let text = parsed(bytes);
+        let said: Vec<&str> = text
+            .lines()
+            .filter(|l| l.starts_with("OFPT_ERROR"))
+            .map(|l| l.rsplit(' ').next().expect("a word"))
+            .collect();
+        assert_eq!(said, wanted, "version {version}");
+    }
+}
+
 #[test]
 fn open_vswitch_decodes_our_messages() {
     if !has("ovs-ofctl") {
@@ -70,20 +118,8 @@ fn open_vswitch_decodes_our_messages() {
                 *bytes = wire::encode(version, xid as u32, m).expect("as before");
             }
         }
-        let mut child = Command::new("ovs-ofctl")
-            .args(["ofp-parse", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("ovs-ofctl");
         let known = all.iter().filter(|m| !unknown_there(version, &m.0));
-        let bytes: Vec<u8> = known.flat_map(|m| m.1.to_vec()).collect();
-        let mut input = child.stdin.take().expect("a pipe");
-        let feed = std::thread::spawn(move || input.write_all(&bytes));
-        let out = child.wait_with_output().expect("ovs-ofctl ends");
-        feed.join().expect("the thread ends").expect("all is read");
-        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let text = parsed(known.flat_map(|m| m.1.to_vec()).collect());
         for (xid, (m, bytes)) in all.iter().enumerate() {
             if unknown_there(version, m) {
                 continue;
