@@ -3,13 +3,15 @@
 //! Reading goes in three steps, as in Open vSwitch, whose messages tell which one refused: `parse` reads words and
 //! arguments; `order` sees that instructions come in their order and that nothing stands inside of what cannot hold it;
 //! `check` asks whether the actions make sense for packets of the flow's match. `learn`, `spread` (multipath and bundle),
-//! `conntrack` and `encap` have both directions of the actions with a syntax of their own; `print` has the others'.
+//! `conntrack` and `encap` have both directions of the actions with a syntax of their own, `output` reads those that send
+//! packets on; `print` writes all others.
 
 mod check;
 mod conntrack;
 mod encap;
 mod learn;
 mod order;
+mod output;
 mod parse;
 mod print;
 mod spread;

@@ -1,10 +1,9 @@
 //! Reading lists of actions and instructions.
 
 use super::order::{Place, check};
-use super::{Item, Names, Result, TextError, conntrack, encap, fail, learn, spread};
-use crate::action::{
-    Action, MAX_NESTING, PacketInReason, Sample, SampleDirection, StatTrigger, loads,
-};
+use super::output::{hex_bytes, to_port};
+use super::{Item, Names, Result, TextError, conntrack, encap, fail, learn, output, spread};
+use crate::action::{Action, MAX_NESTING, Sample, SampleDirection, StatTrigger, loads};
 use crate::field::FieldId;
 use crate::message::PortNo;
 use crate::text::matching::field;
@@ -36,19 +35,6 @@ const NUMBERS: &[(&str, FieldId, &str)] = &[
     ("set_mpls_tc", FieldId::MplsTc, "MPLS TC"),
     ("set_mpls_ttl", FieldId::MplsTtl, "MPLS TTL"),
 ];
-
-/// The reasons for packet-ins by their names.
-pub(super) const REASONS: &[(&str, PacketInReason)] = &[
-    ("no_match", PacketInReason::NoMatch),
-    ("action", PacketInReason::Action),
-    ("invalid_ttl", PacketInReason::InvalidTtl),
-    ("action_set", PacketInReason::ActionSet),
-    ("group", PacketInReason::Group),
-    ("packet_out", PacketInReason::PacketOut),
-];
-
-/// Bytes of an Ethernet header: the least that an output may be cut to.
-const ETH_HEADER_LEN: u32 = 14;
 
 /// Reads a list that stands in `place`.
 pub(super) fn list(s: &str, names: &Names, place: Place) -> Result<Vec<Item>> {
@@ -108,7 +94,7 @@ pub(super) fn u16_arg(s: &str, what: &str) -> Result<u16> {
 }
 
 /// A number of 32 or 64 bits.
-fn wide<T: TryFrom<u128>>(s: &str) -> Result<T> {
+pub(super) fn wide<T: TryFrom<u128>>(s: &str) -> Result<T> {
     if s.is_empty() {
         return fail("missing required numeric argument");
     }
@@ -163,7 +149,7 @@ impl Parser<'_> {
                 Some(a) => Item::Action(a, false),
                 // A port by itself is an output to it.
                 None => match self.names.port(pair.key) {
-                    Some(port) => Item::Action(output(port), false),
+                    Some(port) => Item::Action(to_port(port), false),
                     None => return fail(format!("unknown action {}", pair.key)),
                 },
             },
@@ -179,10 +165,10 @@ impl Parser<'_> {
             return number_field(key, *field, what, v).map(Some);
         }
         Ok(Some(match key {
-            "output" | "output_reg" => self.output(v)?,
+            "output" | "output_reg" => output::output(v, self.names)?,
             "output_trunc" => return fail(format!("unknown action {v}")),
-            "controller" => self.controller(v)?,
-            "enqueue" => self.enqueue(v)?,
+            "controller" => output::controller(v)?,
+            "enqueue" => output::enqueue(v, self.names)?,
             "set_queue" => Action::SetQueue(wide(v)?),
             "group" => Action::Group(wide(v)?),
             "bundle" | "bundle_load" => spread::parse_bundle(v, key == "bundle_load", self.names)?,
@@ -253,7 +239,7 @@ impl Parser<'_> {
                 }
                 Action::DecTtl(ids)
             }
-            "resubmit" => self.resubmit(v)?,
+            "resubmit" => output::resubmit(v, self.names)?,
             "note" => Action::Note(note(v)?),
             "move" => {
                 let (source, rest) = parse_prefix(v)?;
@@ -312,137 +298,6 @@ impl Parser<'_> {
             }
             _ => return Ok(None),
         }))
-    }
-
-    fn enqueue(&self, v: &str) -> Result<Action> {
-        let parts = v
-            .split_once([':', 'q', ','])
-            .filter(|p| !p.0.is_empty() && !p.1.is_empty());
-        let Some((port, queue)) = parts else {
-            return fail("\"enqueue\" syntax is \"enqueue:PORT:QUEUE\" or \"enqueue(PORT,QUEUE)\"");
-        };
-        let Some(port) = self.names.port(port.trim()) else {
-            return fail(format!("{port}: enqueue to unknown port"));
-        };
-        let queue = wide(queue.trim())?;
-        Ok(Action::Enqueue { port, queue })
-    }
-
-    fn output(&self, v: &str) -> Result<Action> {
-        if v.contains("port") && v.contains("max_len") {
-            return self.output_trunc(v);
-        }
-        if let Some(port) = self.names.port(v) {
-            return Ok(output(port));
-        }
-        match subfield(v) {
-            Ok(source) => Ok(Action::OutputReg {
-                source,
-                max_len: u16::MAX,
-            }),
-            Err(_) => fail(format!("{v}: output to unknown port")),
-        }
-    }
-
-    fn output_trunc(&self, v: &str) -> Result<Action> {
-        let (mut port, mut max_len, mut rest) = (PortNo(0), 0, v);
-        while let Some(p) = next_pair(&mut rest)? {
-            match p.key {
-                "port" => {
-                    port = self.names.port(p.value).ok_or_else(|| {
-                        TextError(format!("output to unknown truncate port: {}", p.value))
-                    })?;
-                    let usable = matches!(port, PortNo::LOCAL | PortNo::IN_PORT);
-                    if port.0 > 0xff00 && !usable {
-                        return fail(format!("output to unsupported truncate port: {}", p.value));
-                    }
-                }
-                "max_len" => {
-                    max_len = wide(p.value)?;
-                    if max_len < ETH_HEADER_LEN {
-                        return fail(format!(
-                            "max_len {max_len} is less than the minimum value {ETH_HEADER_LEN}"
-                        ));
-                    }
-                }
-                k => return fail(format!("invalid key '{k}' in output_trunc argument")),
-            }
-        }
-        Ok(Action::OutputTrunc { port, max_len })
-    }
-
-    fn controller(&self, v: &str) -> Result<Action> {
-        let (mut max_len, mut id, mut reason) = (u16::MAX, 0, PacketInReason::Action);
-        let (mut userdata, mut pause, mut meter) = (None, false, None);
-        if v.bytes().all(|b| b.is_ascii_digit()) {
-            if !v.is_empty() {
-                max_len = number(v, "max_len")?;
-            }
-        } else {
-            let mut rest = v;
-            while let Some(p) = next_pair(&mut rest)? {
-                match p.key {
-                    "max_len" => max_len = number(p.value, "max_len")?,
-                    "id" => id = number(p.value, "id")?,
-                    "reason" => {
-                        let r = REASONS.iter().find(|r| r.0 == p.value);
-                        reason = r
-                            .ok_or_else(|| TextError(format!("unknown reason \"{}\"", p.value)))?
-                            .1;
-                    }
-                    "userdata" => {
-                        userdata = Some(hex_bytes(p.value).ok_or_else(|| {
-                            TextError("bad hex digit in `controller' action `userdata'".into())
-                        })?);
-                    }
-                    "pause" => pause = true,
-                    "meter_id" => meter = Some(wide(p.value)?),
-                    k => return fail(format!("unknown key \"{k}\" parsing controller action")),
-                }
-            }
-        }
-        let plain = reason == PacketInReason::Action && id == 0 && meter.is_none();
-        if plain && userdata.is_none() && !pause {
-            let port = PortNo::CONTROLLER;
-            return Ok(Action::Output { port, max_len });
-        }
-        Ok(Action::Controller {
-            max_len,
-            reason,
-            id,
-            userdata: userdata.unwrap_or_default().into(),
-            pause,
-            meter,
-        })
-    }
-
-    fn resubmit(&self, v: &str) -> Result<Action> {
-        let mut parts = v.split(',').map(str::trim);
-        let mut part = || parts.next().unwrap_or("");
-        let (port, table, ct) = (part(), part(), part());
-        let in_port = match port {
-            "" => None,
-            p => match self.names.port(p) {
-                Some(port) => Some(port).filter(|p| *p != PortNo::IN_PORT),
-                None => return fail(format!("{p}: resubmit to unknown port")),
-            },
-        };
-        let table = match table {
-            "" => None,
-            t => match self.names.table(t) {
-                Some(table) => Some(table).filter(|t| *t != 255),
-                None => return fail(format!("{t}: resubmit to unknown table")),
-            },
-        };
-        let ct = match ct {
-            "" => false,
-            "ct" => true,
-            other => return fail(format!("{other}: unknown parameter")),
-        };
-        if in_port.is_none() && table.is_none() {
-            return fail("at least one \"in_port\" or \"table\" must be specified on resubmit");
-        }
-        Ok(Action::Resubmit { in_port, table, ct })
     }
 
     fn set_field(&self, v: &str) -> Result<Action> {
@@ -540,15 +395,6 @@ fn number_field(key: &str, field: FieldId, what: &str, v: &str) -> Result<Action
     Ok(set(field, n))
 }
 
-fn output(port: PortNo) -> Action {
-    let max_len = if port == PortNo::CONTROLLER {
-        u16::MAX
-    } else {
-        0
-    };
-    Action::Output { port, max_len }
-}
-
 fn fin_timeout(v: &str) -> Result<Action> {
     let (mut idle, mut hard, mut rest) = (0, 0, v);
     while let Some(p) = next_pair(&mut rest)? {
@@ -623,19 +469,6 @@ fn stat_trigger(v: &str) -> Result<StatTrigger> {
         }
     }
     Ok(t)
-}
-
-/// Pairs of hex digits, which may have dots or blanks between them.
-fn hex_bytes(s: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = s
-        .chars()
-        .filter(|c| !matches!(c, '.' | ' ' | '\t'))
-        .map(|c| c.to_digit(16).map(|d| d as u8))
-        .collect::<Option<_>>()?;
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    Some(digits.chunks(2).map(|d| d[0] << 4 | d[1]).collect())
 }
 
 /// A note's bytes, filled up as they will be on the wire.

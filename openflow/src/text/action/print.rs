@@ -1,6 +1,6 @@
 //! Writing actions and instructions.
 
-use super::parse::REASONS;
+use super::output::REASONS;
 use super::{Names, conntrack, encap, learn, spread};
 use crate::action::{Action, Instructions, PacketInReason, Sample, SampleDirection, StatTrigger};
 use crate::field::FieldId;

@@ -1,6 +1,7 @@
 //! Nicira's actions (`nx_action_*`), as Open vSwitch sends and takes them.
 //!
-//! * here — the list of them, and those that fit a few lines
+//! * `types` — the list of them
+//! * here — those that fit a few lines
 //! * `controller`, `learn`, `spread` (multipath and bundle), `conntrack`, `encap` — the larger ones
 
 mod conntrack;
@@ -8,6 +9,9 @@ mod controller;
 mod encap;
 mod learn;
 mod spread;
+mod types;
+
+pub use types::{NICIRA_ACTIONS, ONF_COPY_FIELD};
 
 use super::{err, port16};
 use crate::action::{Action, PacketInReason, Sample, SampleDirection, Subfield};
@@ -19,62 +23,6 @@ use crate::wire::action::{self, EXPERIMENTER};
 use crate::wire::cursor::{Reader, Writer};
 use crate::wire::oxm::{self, NICIRA, ONF};
 use bytes::Bytes;
-
-/// The ONF's copy_field for OpenFlow 1.3 and 1.4 (extension 320).
-pub const ONF_COPY_FIELD: u16 = 3200;
-
-/// Nicira's action subtypes: number, name, bytes (the least if more may follow), whether more may follow, and the first
-/// version (wire number) that has it. `NXAST_WRITE_METADATA` is 1.0's only: later versions have an instruction.
-pub const NICIRA_ACTIONS: &[(u16, &str, usize, bool, u8)] = &[
-    (1, "NXAST_RESUBMIT", 16, false, 1),
-    (2, "NXAST_SET_TUNNEL", 16, false, 1),
-    (4, "NXAST_SET_QUEUE", 16, false, 1),
-    (5, "NXAST_POP_QUEUE", 16, false, 1),
-    (6, "NXAST_REG_MOVE", 24, true, 1),
-    (7, "NXAST_REG_LOAD", 24, false, 1),
-    (8, "NXAST_NOTE", 16, true, 1),
-    (9, "NXAST_SET_TUNNEL64", 24, false, 1),
-    (10, "NXAST_MULTIPATH", 32, false, 1),
-    (12, "NXAST_BUNDLE", 32, true, 1),
-    (13, "NXAST_BUNDLE_LOAD", 32, true, 1),
-    (14, "NXAST_RESUBMIT_TABLE", 16, false, 1),
-    (15, "NXAST_OUTPUT_REG", 24, false, 1),
-    (16, "NXAST_LEARN", 32, true, 1),
-    (17, "NXAST_EXIT", 16, false, 1),
-    (18, "NXAST_DEC_TTL", 16, false, 1),
-    (19, "NXAST_FIN_TIMEOUT", 16, false, 1),
-    (20, "NXAST_CONTROLLER", 16, false, 1),
-    (21, "NXAST_DEC_TTL_CNT_IDS", 16, true, 1),
-    (22, "NXAST_WRITE_METADATA", 32, false, 1),
-    (23, "NXAST_PUSH_MPLS", 16, false, 1),
-    (24, "NXAST_POP_MPLS", 16, false, 1),
-    (25, "NXAST_SET_MPLS_TTL", 16, false, 1),
-    (26, "NXAST_DEC_MPLS_TTL", 16, false, 1),
-    (27, "NXAST_STACK_PUSH", 24, false, 1),
-    (28, "NXAST_STACK_POP", 24, false, 1),
-    (29, "NXAST_SAMPLE", 24, false, 1),
-    (30, "NXAST_SET_MPLS_LABEL", 16, false, 1),
-    (31, "NXAST_SET_MPLS_TC", 16, false, 1),
-    (32, "NXAST_OUTPUT_REG2", 24, false, 1),
-    (33, "NXAST_REG_LOAD2", 16, true, 1),
-    (34, "NXAST_CONJUNCTION", 16, false, 1),
-    (35, "NXAST_CT", 24, true, 1),
-    (36, "NXAST_NAT", 16, true, 1),
-    (37, "NXAST_CONTROLLER2", 16, true, 1),
-    (38, "NXAST_SAMPLE2", 32, false, 1),
-    (39, "NXAST_OUTPUT_TRUNC", 16, false, 1),
-    (40, "NXAST_GROUP", 16, false, 1),
-    (41, "NXAST_SAMPLE3", 32, false, 1),
-    (42, "NXAST_CLONE", 16, true, 1),
-    (43, "NXAST_CT_CLEAR", 16, false, 1),
-    (44, "NXAST_RESUBMIT_TABLE_CT", 16, false, 1),
-    (45, "NXAST_LEARN2", 40, true, 1),
-    (46, "NXAST_ENCAP", 16, true, 4),
-    (47, "NXAST_DECAP", 16, false, 4),
-    (48, "NXAST_DEC_NSH_TTL", 16, false, 4),
-    (49, "NXAST_CHECK_PKT_LARGER", 24, false, 1),
-    (50, "NXAST_DELETE_FIELD", 24, false, 1),
-];
 
 fn bad<T>(detail: impl Into<String>) -> Result<T, OfError> {
     err(ErrorKind::BadArgument, detail)
