@@ -24,6 +24,11 @@ pub struct OpenVswitch {
 impl OpenVswitch {
     /// Starts one with an empty database.
     pub fn start() -> OpenVswitch {
+        OpenVswitch::start_with(&[])
+    }
+
+    /// The same, with further options of `ovs-vswitchd`.
+    pub fn start_with(options: &[&str]) -> OpenVswitch {
         let namespace = Namespace::new();
         let directory = tempfile::Builder::new()
             .prefix("ovs")
@@ -52,7 +57,8 @@ impl OpenVswitch {
         );
         let pid = run_dir.join("ovs-vswitchd.pid");
         c.arg(format!("unix:{}", sock.display()))
-            .arg(format!("--pidfile={}", pid.display()));
+            .arg(format!("--pidfile={}", pid.display()))
+            .args(options);
         let switch = Daemon::spawn(c, &run_dir.join("vswitchd.log"));
         wait::until("ovs-vswitchd", || pid.exists());
         let ovs = OpenVswitch {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::flow::{FlowKey, slot_bits};
 use crate::pipeline::trace::{Recorder, Trace};
-use crate::pipeline::{self, Xlate};
+use crate::pipeline::{self, Credit, Xlate};
 use crate::table::Limits;
 use openflow::{Action, Match, Slot};
 
@@ -95,6 +95,13 @@ impl Datapath {
             (None, Some(entry)) => x.run(entry),
             (None, None) => x.run_without_port(b.id),
         };
+        if request.effects {
+            for c in &done.credits {
+                if let Credit::Lesson(lesson) = c {
+                    lesson.teach(self.now(), false, &self.inner.events);
+                }
+            }
+        }
         Ok(recorder.finish(&world, key, done))
     }
 }

@@ -46,6 +46,9 @@ impl Xlate<'_> {
                 self.choose(&group, &live).into_iter().collect()
             }
         };
+        if let (GroupType::FastFailover | GroupType::Select, [n]) = (group.kind, &chosen[..]) {
+            self.remark(|| format!("using bucket {}", group.buckets[*n].bucket.id));
+        }
         if chosen.is_empty() {
             self.remark(|| "no live bucket".into());
             return self.dropped(DropReason::NoLiveBucket);
@@ -81,6 +84,25 @@ impl Xlate<'_> {
     /// Whether a bucket may be used: it watches nothing, or a port or group that is live (OpenFlow 1.3.5 6.5). `known` are
     /// the groups looked into so far; one that is being looked into cannot keep itself alive.
     fn is_bucket_live(
+        &mut self,
+        here: Here,
+        b: &CountedBucket,
+        known: &mut HashMap<u32, bool>,
+    ) -> bool {
+        let live = self.watches_live(here, b, known);
+        if !live {
+            let id = b.bucket.id;
+            self.remark(|| match (b.bucket.watch_port, b.bucket.watch_group) {
+                (PortNo::ANY, Some(group)) => {
+                    format!("bucket {id}: not live due to group {group}")
+                }
+                (port, _) => format!("bucket {id}: not live due to port {port}"),
+            });
+        }
+        live
+    }
+
+    fn watches_live(
         &mut self,
         here: Here,
         b: &CountedBucket,

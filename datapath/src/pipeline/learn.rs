@@ -8,6 +8,7 @@
 //!
 //! Fields that go into the rule are looked at, so a cached flow teaches one thing.
 
+use super::trace::What;
 use super::translate::{Here, Xlate};
 use super::translation::{Credit, Dep};
 use crate::bridge::Bridge;
@@ -103,7 +104,11 @@ impl Xlate<'_> {
         let tables = &here.1.tables;
         let done = lesson.known(tables).is_some() || l.limit == 0 || tables.learned_by(l) < l.limit;
         if !done {
-            self.remark(|| "learning limit reached".into());
+            self.remark(|| "Limit exceeded, learn failed".into());
+        } else if self.effects {
+            self.tell(|| What::Learned(Box::new(lesson.rule.clone())));
+        } else {
+            self.tell(|| What::Warning("suppressing side effects, so learn action ignored".into()));
         }
         if let Some(bit) = l.result {
             self.load(bit, done.into());

@@ -12,7 +12,7 @@ use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask, slot_bits};
 use crate::table::{Classifier, Rule, Table};
 use openflow::matching::MatchEntry;
-use openflow::{Action, Subfield};
+use openflow::{Action, FlowMod, Subfield};
 use std::sync::Arc;
 
 /// Most steps that a trace keeps: loops of resubmits make thousands.
@@ -98,13 +98,15 @@ pub enum What {
     Gathered(Vec<Action>),
     /// What the action set was before it was emptied.
     Emptied(Vec<Action>),
+    /// A rule is made.
+    Learned(Box<FlowMod>),
     /// What a run of bits is now.
     Now(Subfield, u128),
     /// What an action did.
     Remark(String),
     /// Something is not as it should be, and the packet goes on.
     Warning(String),
-    /// The packet does not go on.
+    /// Something cannot be done.
     Failure(String),
 }
 

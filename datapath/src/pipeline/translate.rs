@@ -497,7 +497,7 @@ impl<'a> Xlate<'a> {
                         self.load(*target, value);
                         self.tell_now(*target);
                     }
-                    None => self.tell(|| What::Warning("stack underflow".into())),
+                    None => self.tell(|| What::Failure("stack underflow".into())),
                 },
                 Action::Clone(inner) => self.aside(|x| {
                     let kept = (x.stack.clone(), x.set.clone(), x.queue);

@@ -14,7 +14,7 @@ use openflow::text::{
     self, Names, format_actions, format_difference, format_exact_flow, format_match,
     format_megaflow, subfield_text,
 };
-use openflow::{Action, Instructions, Match, PortNo, Slot};
+use openflow::{Action, FlowMod, Instructions, Match, PortNo, Slot};
 use serde::Serialize;
 
 /// How many rules that did not match `weir trace` tells of for each lookup.
@@ -148,6 +148,38 @@ fn not_matched(p: Passed, names: &Names) -> NotMatched {
     }
 }
 
+fn unless_zero(n: u64, text: String) -> String {
+    if n == 0 { String::new() } else { text }
+}
+
+/// A rule that was learned, in Open vSwitch's words.
+fn learned(m: &FlowMod, names: &Names) -> String {
+    let mut s = format!("table={}", m.table);
+    let matching = format_match(&m.matching, None, names);
+    for (word, value) in [
+        ("", matching),
+        ("priority=", m.priority.to_string()),
+        ("cookie=", unless_zero(m.cookie, format!("{:#x}", m.cookie))),
+        (
+            "idle=",
+            unless_zero(m.idle_timeout.into(), m.idle_timeout.to_string()),
+        ),
+        (
+            "hard=",
+            unless_zero(m.hard_timeout.into(), m.hard_timeout.to_string()),
+        ),
+    ] {
+        if !value.is_empty() {
+            s.push_str(&format!(" {word}{value}"));
+        }
+    }
+    if m.flags.send_flow_rem {
+        s.push_str(" send_flow_rem");
+    }
+    let actions = text::format_instructions(&m.instructions, names);
+    format!("{s} actions={actions}")
+}
+
 /// An instruction as it is written; apply-actions are told one by one.
 fn instruction(i: Instructions, names: &Names) -> Told {
     Told::Action {
@@ -230,6 +262,9 @@ fn told(s: Step, names: &Names) -> Told {
         },
         What::Emptied(set) => Told::Remark {
             text: format!("action set was{}", list(&set, names)),
+        },
+        What::Learned(rule) => Told::Remark {
+            text: learned(&rule, names),
         },
         What::Now(target, value) => Told::Remark {
             text: match value {
