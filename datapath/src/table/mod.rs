@@ -39,7 +39,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use timed::Timed;
 
-/// Most rules of a bridge, over all tables: a bound on memory, about 1 GB.
+/// Most rules of a bridge, over all tables: a bound on memory. A rule takes 250 to 500 bytes, instructions of its own apart.
 pub const RULES_MAX: usize = 1_000_000;
 
 /// Flows looked at to evict one: those that were used since their timeouts were last looked at are passed over so often.

@@ -725,6 +725,8 @@ mod tests {
                 id(6): merged(json!({"name": "p1", "type": ""}), interface),
                 id(7): {"new": {"name": "p2", "type": ""}},
             },
+            "Flow_Table": {id(9): {"new": {"name": "acl", "flow_limit": 10, "overflow_policy": "evict",
+                "groups": ["set", ["NXM_OF_IN_PORT[]", "nothing[]"]], "prefixes": "ip_src"}}},
             "Controller": {id(8): {"new": {"target": "tcp:127.0.0.1:6653", "max_backoff": 1000,
                 "inactivity_probe": 0, "controller_rate_limit": 200}}},
         }))
@@ -739,6 +741,18 @@ mod tests {
     fn p1(d: &Desired) -> (&PortConf, &InterfaceConf) {
         let p = &bridge_of(d).ports["p1"];
         (p, &p.interfaces[0])
+    }
+
+    #[test]
+    fn flow_tables_read_with_room_and_groups() {
+        let rows = json!(["map", [[3, refer(9)], [254, refer(9)]]]);
+        let d = read_with(json!({ "flow_tables": rows }), json!({}), json!({}));
+        let b = bridge_of(&d);
+        let spec = &b.tables[&3];
+        assert_eq!((b.tables.len(), spec.name.as_str()), (1, "acl"));
+        assert_eq!((spec.flow_limit, spec.evict), (Some(10), true));
+        assert_eq!(spec.groups[0].field, openflow::FieldId::InPort);
+        assert_eq!(b.notes.len(), 2, "{:?}", b.notes);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use crate::flow::{FlowKey, FlowMask, WORDS, place, slot_bits};
 use openflow::{Match, Slot};
 use std::sync::Arc;
 
+/// The Ethernet type of packets with a network service header.
+const ETH_TYPE_NSH: u128 = 0x894f;
+
 /// The bits of a key that a match looks at: its words that are not zero, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::table) struct Mask {
@@ -100,8 +103,17 @@ impl Pattern {
             key.0[usize::from(w)] = v;
             mask.0[usize::from(w)] = m;
         }
+        // NSH's fields lie where IPv6's addresses do; the Ethernet type, which both need, tells them apart.
+        let nsh = mask.get(Slot::EthType) == 0xffff && key.get(Slot::EthType) == ETH_TYPE_NSH;
+        let other = |slot| match slot {
+            Slot::Ipv6Src | Slot::Ipv6Dst => nsh,
+            _ => !nsh && (Slot::NshFlags..=Slot::NshContext).contains(&slot),
+        };
         let mut m = Match::new();
         for &slot in Slot::ALL {
+            if other(slot) {
+                continue;
+            }
             let p = place(slot);
             let wide = u64::from(slot.bits() == 128) << 1;
             if self.mask.present >> p.word & (1 | wide) != 0 {
@@ -208,9 +220,17 @@ mod tests {
 
     #[test]
     fn a_pattern_gives_its_match_back() {
+        let nsh = Slot::NshFlags..=Slot::NshContext;
+        let (ours, others): (Vec<Slot>, Vec<Slot>) =
+            Slot::ALL.iter().partition(|s| nsh.contains(s));
         let mut m = Match::new();
-        for (i, &slot) in Slot::ALL.iter().enumerate() {
+        for (i, slot) in others.into_iter().enumerate() {
             m.set_slot(slot, 0xa5 + i as u128, 0xff, 0xff);
+            assert_eq!(Pattern::new(&m).matching(), m, "{slot:?}");
+        }
+        let mut m = Match::new().with(openflow::FieldId::EthType, ETH_TYPE_NSH);
+        for slot in ours {
+            m.set_slot(slot, 0xa5, 0xff, 0xff);
             assert_eq!(Pattern::new(&m).matching(), m, "{slot:?}");
         }
         // The upper half of a slot alone, and the lower.
