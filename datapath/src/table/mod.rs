@@ -254,6 +254,10 @@ impl Tables {
 
     /// The rules a filter selects (OpenFlow 1.3.5 7.3.5.2), by table, falling priority and age.
     pub fn select(&self, f: &FlowFilter) -> Vec<Arc<Rule>> {
+        // No rule is within a match that none can have.
+        if check::matching(&f.matching).is_err() {
+            return Vec::new();
+        }
         let pattern = Pattern::new(&f.matching);
         let mut rules: Vec<Arc<Rule>> = self
             .range(f.table)
