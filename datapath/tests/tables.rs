@@ -4,6 +4,7 @@ mod common;
 
 use common::{Switch, out, udp};
 use datapath::{BridgeConfig, Change, Event, TableSpec};
+use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
 use openflow::*;
 use std::time::Duration;

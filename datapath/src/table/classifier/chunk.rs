@@ -14,6 +14,9 @@ const SAMPLE: usize = 128;
 /// So few rules are compared in pairs.
 const PAIRS_MAX: usize = 16;
 
+/// A word that is looked at: its number, which bits of it, and value and mask of each pattern.
+type Word = (u8, u64, Vec<(u64, u64)>);
+
 /// A few bits of a word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chunk {
@@ -74,7 +77,7 @@ pub(super) fn best_of(patterns: &[&Pattern]) -> Option<Chunk> {
         unions[usize::from(*w)] |= m;
     }
     // Value and mask of each pattern in every word that is looked at.
-    let words: Vec<(u8, u64, Vec<(u64, u64)>)> = (0..WORDS as u8)
+    let words: Vec<Word> = (0..WORDS as u8)
         .zip(unions)
         .filter(|(_, union)| *union != 0)
         .map(|(w, union)| (w, union, patterns.iter().map(|p| p.word(w)).collect()))
