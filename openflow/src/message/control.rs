@@ -118,7 +118,7 @@ pub struct RoleMsg {
 /// while it is primary or equal, 1 while it is secondary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AsyncConfig {
-    /// Bit per [`PacketInReason`] wire number.
+    /// Bit per [`crate::action::PacketInReason`] wire number.
     pub packet_in: [u32; 2],
     /// Bit per [`PortReason`].
     pub port_status: [u32; 2],

@@ -59,7 +59,7 @@ fn nicira(r: &mut Reader<'_>, t: N, version: u8) -> Result<Message, OfError> {
             if version < OF12 { m } else { form(m) }
         }
         N::SetFlowFormat => Message::SetFlowFormat(r.u32()?),
-        N::FlowMod => form(Message::FlowMod(v10::read_nx_flow_mod(r)?)),
+        N::FlowMod => form(Message::FlowMod(v10::read_flow_mod(r, true)?)),
         N::FlowRemoved => form(Message::FlowRemoved(v10::read_nx_flow_removed(r)?)),
         N::FlowModTableId => {
             let on = r.u8()? != 0;
@@ -227,8 +227,8 @@ pub(in crate::wire) fn put_message(
     w.u32(kind);
     match m {
         Message::Nicira(inner) => match &**inner {
-            Message::FlowMod(f) => v10::put_nx_flow_mod(w, f)?,
-            Message::FlowRemoved(f) => v10::put_nx_flow_removed(w, f)?,
+            Message::FlowMod(f) => v10::put_flow_mod(w, f, true)?,
+            Message::FlowRemoved(f) => v10::put_flow_removed(w, f, true)?,
             Message::PacketIn(p) => packet_in::put(w, p, version)?,
             Message::RoleRequest(r) | Message::RoleReply(r) => put_role(w, r)?,
             _ => {}

@@ -9,18 +9,17 @@
 //! (`NXT_FLOW_MOD_TABLE_ID`). The codec knows no connections: it always reads and writes the table
 //! there, and whoever has it off sends table 0 and takes 0 for any table.
 //!
-//! * `matching`, `action` — 1.0's own forms of these
+//! * `matching`, `action`, `flow` — 1.0's own forms of these
 //! * `stats` — statistics messages
 
 mod action;
+mod flow;
 mod matching;
 mod stats;
 
-use super::codes::{
-    self, FLOW_COMMANDS, PORT_REASONS, REMOVED, named, number, packet_in_reason, reason_number,
-};
+use super::codes::{self, PORT_REASONS, named, number, packet_in_reason, reason_number};
 use super::cursor::{Reader, Writer};
-use super::types::MessageType;
+use super::types::MessageType as T;
 use super::{NO_BUFFER, NO_COOKIE, OF10, err, nicira, read_all, v11};
 use crate::action::{Instructions, PacketInReason};
 use crate::error::{ErrorKind, OfError};
@@ -31,8 +30,8 @@ use crate::wire::oxm;
 use action::Rest;
 pub(super) use action::{put as put_actions, read_one as read_action};
 use bytes::Bytes;
-use std::time::Duration;
 
+pub(super) use flow::{put_flow_mod, put_flow_removed, read_flow_mod, read_nx_flow_removed};
 pub(crate) use matching::WILD_ALL;
 pub(super) use matching::{put_nxm, read_nxm, transport};
 
@@ -57,16 +56,22 @@ pub(super) fn put_port16(w: &mut Writer, port: PortNo) -> Result<(), OfError> {
     }
 }
 
-/// Message types without a body.
-const PLAIN: &[(u8, Message)] = &[
-    (5, Message::FeaturesRequest),
-    (7, Message::GetConfigRequest),
-    (18, Message::BarrierRequest),
-    (19, Message::BarrierReply),
+/// Messages without a body.
+const PLAIN: &[(T, Message)] = &[
+    (T::FeaturesRequest, Message::FeaturesRequest),
+    (T::GetConfigRequest, Message::GetConfigRequest),
+    (T::BarrierRequest, Message::BarrierRequest),
+    (T::BarrierReply, Message::BarrierReply),
 ];
 
 /// Decodes what follows the header; the flag says that more parts follow.
 pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfError> {
+    let number = kind;
+    let unknown = || {
+        let why = format!("message type {number} is not of OpenFlow 1.0");
+        OfError::new(ErrorKind::BadType, why)
+    };
+    let kind = T::of(OF10, kind.into()).ok_or_else(unknown)?;
     if let Some((_, m)) = PLAIN.iter().find(|p| p.0 == kind) {
         r.end()?;
         return Ok((m.clone(), false));
@@ -74,8 +79,8 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
     let mut more = false;
     let r = &mut r;
     let m = match kind {
-        4 => nicira::read_message(r, OF10)?,
-        6 => {
+        T::Experimenter => nicira::read_message(r, OF10)?,
+        T::FeaturesReply => {
             let (datapath_id, buffers, tables) = (r.u64()?, r.u32()?, r.u8()?);
             r.skip(3)?;
             let (capabilities, actions) = (r.u32()?, r.u32()?);
@@ -89,20 +94,20 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 ports: read_all(r, read_port)?,
             })
         }
-        8 | 9 => {
+        T::GetConfigReply | T::SetConfig => {
             let c = SwitchConfig {
                 flags: r.u16()?,
                 miss_send_len: r.u16()?,
             };
-            if kind == 8 {
+            if kind == T::GetConfigReply {
                 Message::GetConfigReply(c)
             } else {
                 Message::SetConfig(c)
             }
         }
-        10 => Message::PacketIn(packet_in(r)?),
-        11 => Message::FlowRemoved(flow_removed(r)?),
-        12 => {
+        T::PacketIn => Message::PacketIn(packet_in(r)?),
+        T::FlowRemoved => Message::FlowRemoved(flow::read_flow_removed(r)?),
+        T::PortStatus => {
             let reason = named(
                 PORT_REASONS,
                 r.u8()?.into(),
@@ -112,12 +117,12 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
             r.skip(7)?;
             Message::PortStatus(reason, read_port(r)?)
         }
-        13 => Message::PacketOut(packet_out(r)?),
-        14 => Message::FlowMod(flow_mod(r, false)?),
-        15 => {
+        T::PacketOut => Message::PacketOut(packet_out(r)?),
+        T::FlowMod => Message::FlowMod(read_flow_mod(r, false)?),
+        T::PortMod => {
             let port = port16(r.u16()?);
             let mac = MacAddr(r.array()?);
-            let (config, mask) = (read_flags(r)?, read_flags(r)?);
+            let (config, mask) = (v11::read_flags(r)?, v11::read_flags(r)?);
             let advertise = link_from_10(r.u32()?);
             r.skip(4)?;
             Message::PortMod(PortMod {
@@ -129,32 +134,27 @@ pub(super) fn decode(kind: u8, mut r: Reader<'_>) -> Result<(Message, bool), OfE
                 optical: None,
             })
         }
-        16 => {
+        T::MultipartRequest => {
             let (m, flag) = stats::read_request(r)?;
             more = flag;
             m
         }
-        17 => {
+        T::MultipartReply => {
             let (m, flag) = stats::read_reply(r)?;
             more = flag;
             m
         }
-        20 => {
+        T::QueueGetConfigRequest => {
             let port = port16(r.u16()?);
             r.skip(2)?;
             Message::QueueGetConfigRequest(port)
         }
-        21 => {
+        T::QueueGetConfigReply => {
             let port = port16(r.u16()?);
             r.skip(6)?;
             Message::QueueGetConfigReply(port, read_queues(r, port)?)
         }
-        n => {
-            return err(
-                ErrorKind::BadType,
-                format!("message type {n} is not of OpenFlow 1.0"),
-            );
-        }
+        _ => return Err(unknown()),
     };
     r.end()?;
     Ok((m, more))
@@ -208,242 +208,6 @@ fn packet_out(r: &mut Reader<'_>) -> Result<PacketOut, OfError> {
     })
 }
 
-/// `OFPT_FLOW_MOD`, or `NXT_FLOW_MOD` behind its subtype.
-fn flow_mod(r: &mut Reader<'_>, nicira: bool) -> Result<FlowMod, OfError> {
-    let (mut matching, mut exact) = (Match::new(), false);
-    if !nicira {
-        (matching, exact) = matching::read(r)?;
-    }
-    let (mut cookie, command) = (r.u64()?, r.u16()?);
-    let table = (command >> 8) as u8;
-    let command = named(
-        FLOW_COMMANDS,
-        u32::from(command & 0xff),
-        ErrorKind::BadCommand,
-        "flow-mod command",
-    )?;
-    let (idle_timeout, hard_timeout, mut priority) = (r.u16()?, r.u16()?, r.u16()?);
-    let (buffer, out_port, flags) = (r.u32()?, port16(r.u16()?), r.u16()?);
-    let mut cookie_mask = 0;
-    if nicira {
-        let len = r.u16()?;
-        r.skip(6)?;
-        let (m, selected) = matching::read_nxm(r, len)?;
-        matching = m;
-        let new = std::mem::replace(&mut cookie, selected.0);
-        cookie_mask = selected.1;
-        match command {
-            _ if cookie_mask == 0 => cookie = new,
-            FlowModCommand::Add => {
-                return err(ErrorKind::BadMask, "an added flow has no cookie to compare");
-            }
-            FlowModCommand::Modify | FlowModCommand::ModifyStrict
-                if new != NO_COOKIE && new != cookie =>
-            {
-                return err(
-                    ErrorKind::FlowModEperm,
-                    "selecting flows by cookie and giving them another is not supported",
-                );
-            }
-            _ => {}
-        }
-    } else if exact {
-        // A rule without wildcards beats all others (1.0.0 3.4).
-        priority = u16::MAX;
-    }
-    if !oxm::port_ok(out_port.0) {
-        return err(
-            ErrorKind::BadOutPort,
-            format!("out_port {out_port} can not exist"),
-        );
-    }
-    if flags & 4 != 0 {
-        return err(ErrorKind::TableFull, "there is no table of emergency flows");
-    }
-    if flags & !3 != 0 {
-        return err(
-            ErrorKind::BadFlowModFlags,
-            format!("flags {flags:#06x} has unknown bits"),
-        );
-    }
-    Ok(FlowMod {
-        command,
-        cookie,
-        cookie_mask,
-        table,
-        priority,
-        idle_timeout,
-        hard_timeout,
-        importance: 0,
-        buffer: (buffer != NO_BUFFER).then_some(buffer),
-        out_port,
-        out_group: None,
-        flags: FlowFlags {
-            send_flow_rem: flags & 1 != 0,
-            check_overlap: flags & 2 != 0,
-            ..FlowFlags::default()
-        },
-        instructions: action::read(r, &matching)?,
-        matching,
-    })
-}
-
-fn put_flow_mod(w: &mut Writer, f: &FlowMod, nicira: bool) -> Result<(), OfError> {
-    let selects = f.cookie_mask != 0 && f.command != FlowModCommand::Add;
-    if !nicira {
-        matching::put(w, &f.matching)?;
-        if selects {
-            return err(
-                ErrorKind::BadField,
-                "OpenFlow 1.0's own flow-mod can not select by cookie; Nicira's can",
-            );
-        }
-    }
-    // The importance is a hint for full tables, which no version before 1.4 has.
-    if f.out_group.is_some() {
-        return err(ErrorKind::BadField, "OpenFlow 1.0 has no groups");
-    }
-    // How it counts is a matter of later versions; 1.0 always counts, and resets on adding.
-    if f.flags.no_packet_counts || f.flags.no_byte_counts {
-        return err(
-            ErrorKind::BadFlowModFlags,
-            "OpenFlow 1.0 can not switch counters off",
-        );
-    }
-    let modifies = matches!(
-        f.command,
-        FlowModCommand::Modify | FlowModCommand::ModifyStrict
-    );
-    w.u64(match (selects, modifies) {
-        (true, true) => NO_COOKIE,
-        (true, false) => 0,
-        _ => f.cookie,
-    });
-    w.u16(u16::from(f.table) << 8 | u16::from(number(FLOW_COMMANDS, &f.command)));
-    w.u16(f.idle_timeout);
-    w.u16(f.hard_timeout);
-    w.u16(f.priority);
-    w.u32(f.buffer.unwrap_or(NO_BUFFER));
-    put_port16(w, f.out_port)?;
-    w.u16(u16::from(f.flags.send_flow_rem) | u16::from(f.flags.check_overlap) << 1);
-    if nicira {
-        let at = w.len();
-        w.zeros(8);
-        let cookie = if selects {
-            (f.cookie, f.cookie_mask)
-        } else {
-            (0, 0)
-        };
-        matching::put_nxm(w, at, &f.matching, cookie)?;
-    }
-    action::put_instructions(w, &f.instructions, &f.matching, Rest::Refuse)
-}
-
-fn removed(
-    reason: FlowRemovedReason,
-    matching: Match,
-    cookie: u64,
-    priority: u16,
-    table: u8,
-    (duration, idle_timeout): (Duration, u16),
-    (packets, bytes): (u64, u64),
-) -> FlowRemoved {
-    FlowRemoved {
-        reason,
-        flow: FlowStats {
-            table,
-            duration,
-            idle_age: None,
-            hard_age: None,
-            priority,
-            idle_timeout,
-            hard_timeout: 0,
-            importance: 0,
-            flags: FlowFlags::default(),
-            cookie,
-            packets,
-            bytes,
-            matching,
-            instructions: Default::default(),
-        },
-    }
-}
-
-fn removed_reason(n: u8) -> Result<FlowRemovedReason, OfError> {
-    let what = "reason for a removed flow";
-    let reason = named(REMOVED, n.into(), ErrorKind::BadReason, what)?;
-    Ok(codes::removed_reason(reason, OF10))
-}
-
-fn flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
-    let (matching, _) = matching::read(r)?;
-    let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
-    r.skip(1)?;
-    let (duration, idle) = (r.duration()?, r.u16()?);
-    r.skip(2)?;
-    let counts = (r.u64()?, r.u64()?);
-    Ok(removed(
-        reason,
-        matching,
-        cookie,
-        priority,
-        TABLE_ALL,
-        (duration, idle),
-        counts,
-    ))
-}
-
-/// `NXT_FLOW_REMOVED`.
-pub(super) fn read_nx_flow_removed(r: &mut Reader<'_>) -> Result<FlowRemoved, OfError> {
-    let (cookie, priority, reason) = (r.u64()?, r.u16()?, removed_reason(r.u8()?)?);
-    // The table's number plus one, 0 from switches that do not say.
-    let table = r.u8()?.wrapping_sub(1);
-    let (duration, idle, len) = (r.duration()?, r.u16()?, r.u16()?);
-    let counts = (r.u64()?, r.u64()?);
-    let (matching, _) = matching::read_nxm(r, len)?;
-    Ok(removed(
-        reason,
-        matching,
-        cookie,
-        priority,
-        table,
-        (duration, idle),
-        counts,
-    ))
-}
-
-fn put_flow_removed(w: &mut Writer, f: &FlowRemoved, nicira: bool) -> Result<(), OfError> {
-    let flow = &f.flow;
-    let reason = number(REMOVED, &codes::removed_reason(f.reason, OF10));
-    if !nicira {
-        matching::put_lossy(w, &flow.matching)?;
-    }
-    w.u64(flow.cookie);
-    w.u16(flow.priority);
-    w.u8(reason);
-    w.u8(if nicira {
-        flow.table.wrapping_add(1)
-    } else {
-        0
-    });
-    w.duration(flow.duration);
-    w.u16(flow.idle_timeout);
-    let at = w.len();
-    w.u16(0);
-    w.u64(flow.packets);
-    w.u64(flow.bytes);
-    if nicira {
-        matching::put_nxm(w, at, &flow.matching, (0, 0))?;
-    }
-    Ok(())
-}
-
-/// Configuration bits; those of the spanning tree protocol (2 and 8), which no switch of today
-/// leaves to a controller, are not kept.
-fn read_flags(r: &mut Reader<'_>) -> Result<PortFlags, OfError> {
-    v11::read_flags(r)
-}
-
 /// Link feature bits from 1.0 to those of later versions, which put three speeds and "other" in the
 /// middle.
 fn link_from_10(bits: u32) -> u32 {
@@ -467,7 +231,7 @@ fn read_port(r: &mut Reader<'_>) -> Result<PortDesc, OfError> {
     let port = port16(r.u16()?);
     let mac = MacAddr(r.array()?);
     let name = r.text(16)?;
-    let config = read_flags(r)?;
+    let config = v11::read_flags(r)?;
     let state = r.u32()?;
     let mut link = || r.u32().map(link_from_10);
     let (current, advertised, supported, peer) = (link()?, link()?, link()?, link()?);
@@ -519,8 +283,7 @@ fn read_queues(r: &mut Reader<'_>, port: PortNo) -> Result<Vec<QueueConfig>, OfE
 }
 
 /// 1.0's own type of a message, if it has one.
-fn type_of(m: &Message) -> Option<MessageType> {
-    use MessageType as T;
+fn type_of(m: &Message) -> Option<T> {
     Some(match m {
         Message::FeaturesReply(_) => T::FeaturesReply,
         Message::GetConfigReply(_) => T::GetConfigReply,
@@ -533,11 +296,7 @@ fn type_of(m: &Message) -> Option<MessageType> {
         Message::PortMod(_) => T::PortMod,
         Message::QueueGetConfigRequest(_) => T::QueueGetConfigRequest,
         Message::QueueGetConfigReply(..) => T::QueueGetConfigReply,
-        Message::FeaturesRequest => T::FeaturesRequest,
-        Message::GetConfigRequest => T::GetConfigRequest,
-        Message::BarrierRequest => T::BarrierRequest,
-        Message::BarrierReply => T::BarrierReply,
-        _ => return None,
+        plain => PLAIN.iter().find(|p| p.1 == *plain)?.0,
     })
 }
 
@@ -559,7 +318,7 @@ pub(super) fn encode(w: &mut Writer, xid: u32, m: &Message) -> Result<(), OfErro
             put_body(w, m)?;
         }
         None => {
-            super::put_header(w, OF10, MessageType::Experimenter, xid);
+            super::put_header(w, OF10, T::Experimenter, xid);
             nicira::put_message(w, OF10, m)?;
         }
     }
@@ -636,21 +395,6 @@ fn put_body(w: &mut Writer, m: &Message) -> Result<(), OfError> {
         _ => {}
     }
     Ok(())
-}
-
-/// `NXT_FLOW_MOD` behind its subtype.
-pub(super) fn read_nx_flow_mod(r: &mut Reader<'_>) -> Result<FlowMod, OfError> {
-    flow_mod(r, true)
-}
-
-/// Writes what [`read_nx_flow_mod`] reads.
-pub(super) fn put_nx_flow_mod(w: &mut Writer, f: &FlowMod) -> Result<(), OfError> {
-    put_flow_mod(w, f, true)
-}
-
-/// Writes what [`read_nx_flow_removed`] reads.
-pub(super) fn put_nx_flow_removed(w: &mut Writer, f: &FlowRemoved) -> Result<(), OfError> {
-    put_flow_removed(w, f, true)
 }
 
 /// Reads what a flow does.
