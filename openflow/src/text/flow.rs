@@ -129,6 +129,9 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
             "allow_hidden_fields" => {}
             key => {
                 if !parse_pair(&mut f.matching, key, v, names)? {
+                    if v.is_empty() {
+                        return missing();
+                    }
                     return fail(format!("unknown keyword {key}"));
                 }
             }
@@ -188,7 +191,7 @@ fn cookie(v: &str) -> Result<(u64, Option<u64>)> {
         "-1" => Ok(u64::MAX),
         s => parse_uint(s)
             .and_then(|n| u64::try_from(n).ok())
-            .ok_or_else(|| TextError(format!("invalid cookie \"{v}\""))),
+            .ok_or_else(|| TextError(format!("invalid numeric format {s}"))),
     };
     match v.split_once('/') {
         Some((c, m)) => Ok((one(c)?, Some(one(m)?))),

@@ -2,7 +2,7 @@
 
 use super::value::{decimal_masked, format, hex_masked, parse};
 use super::{Names, Result, fail, parse_uint, subfield};
-use crate::field::{FIELDS, FieldId, Prereq, Slot};
+use crate::field::{FIELDS, FieldId, FieldInfo, MaskRule, Prereq, Slot};
 use crate::matching::Match;
 use std::fmt::Write;
 
@@ -27,18 +27,15 @@ pub(super) const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
 ];
 
 /// Other spellings that are read.
-const SPELLINGS: &[(&str, &str)] = &[("eth", ""), ("ipv4", "ip"), ("icmpv6", "icmp6")];
+const SPELLINGS: &[(&str, &str)] = &[("ipv4", "ip")];
 
 /// Takes one `key` or `key=value` into the match; false if the key is no field and no protocol.
 pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -> Result<bool> {
     let short = SPELLINGS.iter().find(|s| s.0 == key).map_or(key, |s| s.1);
-    if short.is_empty() {
+    if key == "eth" {
         return Ok(true); // Every packet here has an Ethernet header.
     }
     if let Some((_, eth, proto)) = PROTOCOLS.iter().find(|p| p.0 == short) {
-        if !value.is_empty() {
-            return fail(format!("{key} takes no value"));
-        }
         m.set(FieldId::EthType, u128::from(*eth));
         if let Some(proto) = proto {
             m.set(FieldId::IpProto, u128::from(*proto));
@@ -46,7 +43,12 @@ pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -
         return Ok(true);
     }
     if key == "dl_vlan" {
-        let (v, _) = parse(FieldId::VlanTci.info(), value, names)?;
+        let info = FieldInfo {
+            name: "dl_vlan",
+            mask: MaskRule::Exact,
+            ..*FieldId::VlanTci.info()
+        };
+        let (v, _) = parse(&info, value, names)?;
         match v {
             // OpenFlow 1.0's way to say "no tag".
             0xffff => m.set_slot(Slot::VlanTci, 0, 0x1fff, 0x1fff),
@@ -60,12 +62,17 @@ pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -
     let Some(field) = FieldId::from_name(key) else {
         return Ok(false);
     };
-    if value.is_empty() {
-        return fail(format!("field {key} missing value"));
-    }
     let info = field.info();
+    // Without a value, none of its bits are looked at.
+    let value = if value.is_empty() { "0/0" } else { value };
     let (v, mask) = parse(info, value, names)?;
+    if info.is_option() && mask == 0 {
+        return fail(format!(
+            "{key}: whether an option is there cannot be matched, only its value"
+        ));
+    }
     match field {
+        _ if mask == 0 => m.set_masked(field, 0, 0),
         FieldId::VlanPcp => m.set_slot(Slot::VlanTci, v << 13 | 0x1000, 0xf000, 0xf000),
         FieldId::NwTos => m.set_masked(field, v & 0xfc, 0xfc),
         FieldId::ArpOp if v > 255 => {
@@ -253,7 +260,10 @@ pub fn format_match(m: &Match, priority: Option<u16>, names: &Names) -> String {
         out.field(info.name, info.id);
     }
     for (name, field) in TUNNEL {
-        out.field(name, *field);
+        match field {
+            FieldId::TunGbpId => out.port(name, *field),
+            f => out.field(name, *f),
+        }
         if *field == FieldId::TunFlags {
             let options = FieldId::TunMetadata0 as usize..=FieldId::TunMetadata63 as usize;
             if m.entries()
@@ -308,6 +318,9 @@ pub fn format_match(m: &Match, priority: Option<u16>, names: &Names) -> String {
     out.port("tp_src", FieldId::TcpSrc);
     out.port("tp_dst", FieldId::TcpDst);
     out.field("tcp_flags", FieldId::TcpFlags);
+    if !matches!(m.get(FieldId::NshFlags).1, 0 | 0xff) {
+        out.hex("nsh_flags", FieldId::NshFlags, 2);
+    }
     NSH.iter().for_each(|(n, f)| out.field(n, *f));
     // What has no place of its own, in the table's order.
     for info in FIELDS {

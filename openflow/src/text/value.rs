@@ -40,12 +40,24 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
         Format::TcpFlags | Format::CtState | Format::TunnelFlags => return flags(info, s),
         Format::Ethernet => masked(s, |v| v.parse::<MacAddr>().ok().map(|m| m.to_u64().into()))
             .ok_or_else(|| format!("{s}: invalid Ethernet address")),
+        Format::Ipv4 | Format::Ipv6 if prefix_too_long(info, s) => {
+            let (kind, most) = match info.format {
+                Format::Ipv4 => ("IPv4", 32),
+                _ => ("IPv6", 128),
+            };
+            Err(format!(
+                "{s}: {kind} network prefix bits not between 0 and {most}, inclusive"
+            ))
+        }
         Format::Ipv4 => prefixed(s, 32, |v| {
             v.parse::<Ipv4Addr>().ok().map(|a| u32::from(a).into())
         })
         .ok_or_else(|| format!("{s}: invalid IP address")),
         Format::Ipv6 => prefixed(s, 128, |v| v.parse::<Ipv6Addr>().ok().map(u128::from))
             .ok_or_else(|| format!("{s}: invalid IPv6 address")),
+        _ if info.id == FieldId::PacketType && !s.starts_with('(') => {
+            Err(format!("{s}: bad syntax for packet type missing '('"))
+        }
         _ if info.id == FieldId::PacketType => packet_type(s)
             .map(|v| (v, full))
             .ok_or_else(|| format!("{s}: packet_type should be written (NS,TYPE)")),
@@ -70,7 +82,7 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
     }
     let mask = mask & full;
     if info.mask == MaskRule::Exact && mask != full && mask != 0 {
-        return fail(format!("{s}: {} takes no mask", info.name));
+        return fail(format!("{s}: invalid mask for field {}", info.name));
     }
     Ok((value & full & mask, mask))
 }
@@ -107,6 +119,12 @@ fn prefixed(s: &str, bits: u32, one: impl Fn(&str) -> Option<u128>) -> Option<(u
     Some((one(v)? & mask, mask))
 }
 
+/// Whether what follows the slash is a number too large for a prefix.
+fn prefix_too_long(info: &FieldInfo, s: &str) -> bool {
+    let bits = s.split_once('/').and_then(|(_, m)| m.parse::<u32>().ok());
+    bits.is_some_and(|n| n > u32::from(info.bits))
+}
+
 fn frag(s: &str) -> Result<(u128, u128)> {
     Ok(match s {
         "no" => (0, 3),
@@ -116,7 +134,7 @@ fn frag(s: &str) -> Result<(u128, u128)> {
         "not_later" => (0, 2),
         _ => {
             return fail(format!(
-                "{s}: unknown fragment type (valid types are \"no\", \"yes\", \"first\", \"later\", \"not_first\""
+                "{s}: unknown fragment type (valid types are \"no\", \"yes\", \"first\", \"later\", \"not_later\""
             ));
         }
     })
