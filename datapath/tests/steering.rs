@@ -198,8 +198,6 @@ fn select_spreads_by_weight_and_keeps_connections_where_they_are() {
     );
     let one = choice(1);
     assert!((0..100).all(|n| choice(n) == one));
-    t.dp.cache_stats();
-    assert!(t.dp.cached_flows().len() >= 1);
     // A dead bucket gets nothing.
     t.group(
         Modify,

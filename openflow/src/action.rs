@@ -435,7 +435,7 @@ impl Instructions {
     /// Whether a port (or group) is the target of some output among apply and write actions, for
     /// the `out_port` and `out_group` filters.
     pub fn outputs_to(&self, port: PortNo) -> bool {
-        self.apply.iter().chain(&self.write).any(|a| match a {
+        self.has(|a| match a {
             Action::Output { port: p, .. }
             | Action::OutputTrunc { port: p, .. }
             | Action::Enqueue { port: p, .. } => *p == port,
@@ -446,10 +446,16 @@ impl Instructions {
 
     /// Whether some apply or write action runs this group.
     pub fn uses_group(&self, group: u32) -> bool {
-        self.apply
-            .iter()
-            .chain(&self.write)
-            .any(|a| *a == Action::Group(group))
+        self.has(|a| *a == Action::Group(group))
+    }
+
+    /// Whether some apply or write action is such, or one inside of another.
+    fn has(&self, such: impl Fn(&Action) -> bool) -> bool {
+        let mut any = false;
+        let mut look = |a: &Action| any |= such(a);
+        each_action(&self.apply, &mut look);
+        each_action(&self.write, &mut look);
+        any
     }
 }
 
@@ -508,4 +514,15 @@ pub(crate) fn loads(field: FieldId, value: u128, mask: u128) -> Vec<Action> {
         at += bits;
     }
     out
+}
+/// Calls `f` with every action of a list, and with those inside of others.
+pub fn each_action(list: &[Action], f: &mut dyn FnMut(&Action)) {
+    for a in list {
+        f(a);
+        match a {
+            Action::Clone(inner) => each_action(inner, f),
+            Action::Ct(ct) => each_action(&ct.actions, f),
+            _ => {}
+        }
+    }
 }

@@ -11,10 +11,10 @@
 
 use crate::clock::Now;
 use crate::table::Counters;
-use openflow::action::Action;
+use openflow::action::each_action;
 use openflow::error::ErrorKind;
 use openflow::{
-    Bucket, BucketPosition, GROUP_ALL, GroupDesc, GroupFeatures, GroupMod, GroupModCommand,
+    Action, Bucket, BucketPosition, GROUP_ALL, GroupDesc, GroupFeatures, GroupMod, GroupModCommand,
     GroupStats, GroupType, OfError, PortNo, Selection,
 };
 use std::collections::HashSet;
@@ -93,7 +93,7 @@ impl Group {
     fn sends_to(&self) -> impl Iterator<Item = u32> {
         let mut list = Vec::new();
         for b in &self.buckets {
-            crate::table::each_action(&b.bucket.actions, &mut |a| {
+            each_action(&b.bucket.actions, &mut |a| {
                 if let Action::Group(g) = a {
                     list.push(*g);
                 }

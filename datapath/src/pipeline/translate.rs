@@ -588,7 +588,8 @@ impl<'a> Xlate<'a> {
                 Action::CopyTtlOut if self.has_mpls() => self.freeze(here, Reshape::CopyTtlOut),
                 Action::CopyTtlIn if self.has_mpls() => self.freeze(here, Reshape::CopyTtlIn),
                 Action::DecMplsTtl => {
-                    if !self.dec_mpls_ttl() {
+                    let expired = !self.dec_mpls_ttl();
+                    if expired {
                         self.packet_in(here, ToController::whole(PacketInReason::InvalidTtl));
                         return false;
                     }

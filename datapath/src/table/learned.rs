@@ -3,9 +3,9 @@
 //!
 //! Only cookies that a learn action with such a wish names are counted; a bridge without any pays for one comparison a change.
 
-use super::{Rule, Tables, each_action};
+use super::{Rule, Tables};
 use openflow::Action;
-use openflow::action::Learn;
+use openflow::action::{Learn, each_action};
 
 /// A table and a cookie.
 type Where = (u8, u64);

@@ -21,7 +21,6 @@ pub use classifier::{CELLS_MAX, Cells, Changes, Classifier, Pattern};
 pub(crate) use rule::shorter;
 pub use rule::{Counters, Rule};
 pub use settings::{Asked, Settings};
-pub(crate) use users::each_action;
 pub use users::{Object, PLACES};
 
 use crate::clock::Now;

@@ -1,6 +1,7 @@
 //! Which rules use which groups and meters, so that these can go with them, and be told how many there are.
 
 use super::Rule;
+use openflow::action::each_action;
 use openflow::{Action, Instructions};
 use std::sync::Arc;
 
@@ -54,18 +55,6 @@ impl Users {
     pub(super) fn of(&self, object: Object) -> impl Iterator<Item = &Arc<Rule>> {
         let all = (object, 0)..=(object, u64::MAX);
         self.rules.range(all).map(|(_, rule)| rule)
-    }
-}
-
-/// Calls `f` with every action of a list, and with those inside of others.
-pub(crate) fn each_action(list: &[Action], f: &mut dyn FnMut(&Action)) {
-    for a in list {
-        f(a);
-        match a {
-            Action::Clone(inner) => each_action(inner, f),
-            Action::Ct(ct) => each_action(&ct.actions, f),
-            _ => {}
-        }
     }
 }
 

@@ -254,7 +254,6 @@ impl Forwarder {
                 userdata: spec.userdata.clone(),
                 continuation: spec.continuation.clone(),
                 data: packet.bytes.into(),
-                ..PacketIn::default()
             },
             max_len: spec.max_len,
             controller_id: spec.controller_id,

@@ -52,7 +52,7 @@ pub(super) fn check(
             }
         }
         Action::Meter(id) => meter(*id, scope.meters)?,
-        Action::Learn(l) => learn(l, &known, limits)?,
+        Action::Learn(l) => learn(l, known, limits)?,
         Action::Multipath(m) => {
             known.read(m.target)?;
             known.write(m.target.field)?;
