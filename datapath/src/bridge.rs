@@ -14,7 +14,7 @@
 //! those that it could not match. What tells of a change of settings or rules is stored before
 //! the change is published: a flow made from the state before, at any time, has an older version than it.
 
-use crate::config::{BridgeConfig, PortSpec};
+use crate::config::{BridgeConfig, Fragments, PortSpec};
 use crate::drop::DROP_REASONS;
 use crate::mac::{Learned, MacTable, key};
 use crate::port::Port;
@@ -153,6 +153,8 @@ pub struct BridgeState {
     pub settings: u64,
     /// Settings.
     pub config: Arc<BridgeConfig>,
+    /// What becomes of IP fragments.
+    pub fragments: Fragments,
     /// Flows.
     pub tables: Tables,
     /// Index of each port by OpenFlow number.
@@ -206,7 +208,10 @@ impl Bridge {
         let result = change(&mut next)?;
         next.version += 1;
         let came = next.tables.publish(next.version);
-        if came || !Arc::ptr_eq(&next.config, &old.config) || !Arc::ptr_eq(&next.ports, &old.ports)
+        if came
+            || next.fragments != old.fragments
+            || !Arc::ptr_eq(&next.config, &old.config)
+            || !Arc::ptr_eq(&next.ports, &old.ports)
         {
             next.settings = next.version;
             self.settings.store(next.settings, Ordering::Release);

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
 use crate::port::InterfaceConfig;
+use openflow::error::{ErrorKind, OfError};
 use openflow::{
     FlowMod, FlowRemoved, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo, PortReason,
     Subfield,
@@ -101,6 +102,43 @@ impl Default for BridgeConfig {
             max_tables: 255,
             tables: BTreeMap::new(),
         }
+    }
+}
+
+/// What the tables see of IP fragments (`OFPC_FRAG_*`, OpenFlow 1.3.5 7.3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fragments {
+    /// Like other packets, but without transport ports.
+    #[default]
+    Normal,
+    /// Nothing: they are dropped.
+    Drop,
+    /// First fragments with their transport ports, later ones with ports 0 (Nicira's `nx-match`).
+    NxMatch,
+}
+
+impl Fragments {
+    /// The flags of `ofp_switch_config`.
+    pub const fn flags(self) -> u16 {
+        match self {
+            Fragments::Normal => 0,
+            Fragments::Drop => 1,
+            Fragments::NxMatch => 3,
+        }
+    }
+
+    /// From the flags of `ofp_switch_config`. Reassembling (2) is not offered: fragments would have to be kept for whoever sends
+    /// them.
+    pub fn from_flags(flags: u16) -> Result<Fragments, OfError> {
+        [Fragments::Normal, Fragments::Drop, Fragments::NxMatch]
+            .into_iter()
+            .find(|f| f.flags() == flags)
+            .ok_or_else(|| {
+                OfError::new(
+                    ErrorKind::SwitchConfigBadFlags,
+                    format!("fragment handling {flags}: 0 (normal), 1 (drop) or 3 (nx-match)"),
+                )
+            })
     }
 }
 

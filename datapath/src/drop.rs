@@ -46,6 +46,10 @@ reasons! {
     NoLiveBucket = "no_live_bucket";
     /// A meter dropped it.
     Meter = "meter";
+    /// IP fragments are dropped.
+    Fragment = "fragment";
+    /// It has no Ethernet header, or none that can be taken off or put on.
+    PacketType = "packet_type";
     /// The TTL ran out.
     TtlExpired = "ttl_expired";
     /// The destination had no room.

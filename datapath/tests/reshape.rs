@@ -245,3 +245,203 @@ fn actions_on_labels_need_labels() {
         ErrorKind::BadSetType
     );
 }
+
+#[test]
+fn a_service_tag_is_put_on_changed_matched_and_taken_off() {
+    let t = Switch::new(4);
+    let f = udp(1, 2);
+    let pbb = Match::new().with(FieldId::EthType, 0x88e7);
+    t.flow(rule(
+        0,
+        Match::new().with(FieldId::InPort, 1),
+        vec![
+            Action::PushPbb(0x88e7),
+            set(FieldId::PbbIsid, 0x01_0203),
+            set(FieldId::EthDst, 9),
+            output(2),
+            to_table(1),
+        ],
+    ));
+    t.flow(rule(
+        1,
+        pbb.clone().with(FieldId::PbbIsid, 0x01_0203),
+        vec![
+            set(FieldId::PbbUca, 1),
+            output(3),
+            Action::PopPbb,
+            to_table(2),
+        ],
+    ));
+    t.flow(rule(2, ip(), vec![output(4)]));
+    let tagged = tag(&f, 0x8100, 0x600a);
+    for f in [f, tagged] {
+        t.send(1, &f);
+        // Priority is the tag's.
+        let pcp = if f[12] == 0x81 { 0x60 } else { 0 };
+        let with = |uca: u8| {
+            let mut p = vec![0, 0, 0, 0, 0, 9];
+            p.extend(&f[6..12]);
+            p.extend([0x88, 0xe7, pcp | uca, 1, 2, 3]);
+            p.extend(&f);
+            p
+        };
+        assert_eq!(t.sent(), [(2, with(0)), (3, with(8)), (4, f)]);
+    }
+    assert_eq!(
+        t.refused(rule(3, ip(), vec![Action::PopPbb])),
+        ErrorKind::MatchInconsistent
+    );
+}
+
+#[test]
+fn ipv6_extension_headers_are_matched_on() {
+    let t = Switch::new(2);
+    let mut wanted = Match::new().with(FieldId::EthType, 0x86dd);
+    // A destination header, and nothing out of order or twice.
+    wanted.set_masked(FieldId::Ipv6Exthdr, 1 << 3, 1 << 3 | 1 << 7 | 1 << 8);
+    t.flow(rule(0, wanted, vec![output(2)]));
+    let frame = |headers: &[u8]| {
+        let mut f = vec![
+            2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0,
+        ];
+        let len = headers.len() as u16 * 8 + 8;
+        f.extend(len.to_be_bytes());
+        f.extend([*headers.first().unwrap_or(&17), 64]);
+        f.extend([0xfd; 32]);
+        for n in 1..=headers.len() {
+            f.extend([*headers.get(n).unwrap_or(&17), 0, 1, 4, 0, 0, 0, 0]);
+        }
+        f.extend([0, 1, 0, 2, 0, 8, 0, 0]);
+        f
+    };
+    for (headers, matches) in [
+        (&[][..], false),
+        (&[60][..], true),
+        (&[0, 60, 43, 60], true),
+        (&[0], false),
+        // Routing twice.
+        (&[60, 43, 43], false),
+        // Hop-by-hop not first.
+        (&[60, 0], false),
+        (&[60, 60, 60], false),
+    ] {
+        t.send(1, &frame(headers));
+        assert_eq!(t.sent().len(), usize::from(matches), "{headers:?}");
+    }
+}
+
+#[test]
+fn fragments_are_shown_without_ports_or_with_them_or_dropped() {
+    let t = Switch::new(3);
+    let port = |n| ip().with(FieldId::IpProto, 17).with(FieldId::UdpDst, n);
+    t.flow(rule(0, port(80), vec![output(2)]));
+    t.flow(rule(0, port(0), vec![output(3)]));
+    let mut first = udp(1, 2);
+    first[20] = 0x20;
+    for (mode, to) in [
+        (Fragments::Normal, Some(3)),
+        (Fragments::NxMatch, Some(2)),
+        (Fragments::Drop, None),
+    ] {
+        t.dp.set_fragments(t.br, mode).unwrap();
+        assert_eq!(t.dp.fragments(t.br), Some(mode));
+        t.send(1, &first);
+        let sent: Vec<usize> = t.sent().iter().map(|s| s.0).collect();
+        assert_eq!(sent, to.into_iter().collect::<Vec<_>>());
+        t.send(1, &udp(1, 2));
+        assert_eq!(t.sent().len(), 1, "others are not concerned");
+    }
+    assert_eq!(t.dp.drop_stats(t.br, Some(PortNo(1)))["fragment"], 1);
+    assert!(Fragments::from_flags(2).is_err(), "reassembly is refused");
+}
+
+#[test]
+fn a_service_header_is_put_on_in_ethernet_and_taken_off() {
+    let t = Switch::new(4);
+    let f = udp(1, 2);
+    let encap = |packet_type, properties| {
+        Action::Encap(Box::new(openflow::action::Encap {
+            packet_type,
+            header_size: 0,
+            properties,
+        }))
+    };
+    let nsh = encap(1 << 16 | 0x894f, vec![]);
+    let ethernet = encap(0, vec![]);
+    t.flow(rule(
+        0,
+        Match::new().with(FieldId::InPort, 1),
+        vec![
+            nsh.clone(),
+            // It has no Ethernet header now.
+            output(2),
+            set(FieldId::NshSpi, 0x01_0203),
+            set(FieldId::NshC4, 5),
+            ethernet.clone(),
+            set(FieldId::EthDst, 9),
+            output(3),
+            Action::DecNshTtl,
+            to_table(1),
+        ],
+    ));
+    let service = Match::new()
+        .with(FieldId::EthType, 0x894f)
+        .with(FieldId::NshSpi, 0x01_0203)
+        .with(FieldId::NshTtl, 62);
+    t.flow(rule(
+        1,
+        service,
+        vec![
+            output(4),
+            Action::Decap(None),
+            Action::Decap(None),
+            to_table(2),
+        ],
+    ));
+    t.flow(rule(2, ip(), vec![output(2)]));
+    t.send(1, &f);
+    let with = |ttl: u16| {
+        let mut p = vec![0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0x89, 0x4f];
+        p.extend((ttl << 6 | 6).to_be_bytes());
+        p.extend([1, 3, 1, 2, 3, 255]);
+        p.extend([0; 15]);
+        p.push(5);
+        p.extend(&f);
+        p
+    };
+    assert_eq!(t.sent(), [(2, f.clone()), (3, with(63)), (4, with(62))]);
+    // Metadata of its own kinds.
+    let tlv = |value: &[u8]| (4, 2, bytes::Bytes::copy_from_slice(value));
+    let kind = (4, 1, bytes::Bytes::from_static(&[2]));
+    let header = encap(
+        1 << 16 | 0x894f,
+        vec![kind.clone(), tlv(&[0x10, 0, 7, 3, 1, 2, 3, 0])],
+    );
+    t.flow(rule(
+        0,
+        Match::new().with(FieldId::InPort, 1),
+        vec![header, ethernet.clone(), output(3)],
+    ));
+    t.send(1, &f);
+    let sent = t.sent();
+    assert_eq!(
+        sent[0].1[14..30],
+        [0x0f, 0xc4, 2, 3, 0, 0, 0, 255, 0x10, 0, 7, 3, 1, 2, 3, 0]
+    );
+    assert_eq!(sent[0].1[30..], f);
+    for (a, kind) in [
+        (ethernet, ErrorKind::MatchInconsistent),
+        (encap(1 << 16 | 0x0800, vec![]), ErrorKind::BadHeaderType),
+        (
+            encap(1 << 16 | 0x894f, vec![(9, 9, bytes::Bytes::new())]),
+            ErrorKind::UnknownEncapProperty,
+        ),
+        (
+            encap(1 << 16 | 0x894f, vec![kind, tlv(&[0, 0, 0, 9])]),
+            ErrorKind::BadEncapProperty,
+        ),
+        (Action::DecNshTtl, ErrorKind::MatchInconsistent),
+    ] {
+        assert_eq!(t.refused(rule(3, Match::new(), vec![a])), kind);
+    }
+}

@@ -54,13 +54,20 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
             DpAction::Truncated { port: p, max_len } => {
                 write!(s, "trunc({max_len}),{}", port(*p))
             }
-            DpAction::Recirculate(frozen) => match frozen.reshape {
+            DpAction::Recirculate(frozen) => match &frozen.reshape {
                 Reshape::PopMpls(eth_type) => {
                     write!(s, "pop_mpls(eth_type={eth_type:#x}),recirc")
                 }
                 Reshape::Nothing => write!(s, "recirc"),
                 Reshape::CopyTtlOut => write!(s, "copy_ttl_out,recirc"),
                 Reshape::CopyTtlIn => write!(s, "copy_ttl_in,recirc"),
+                Reshape::PushPbb => write!(s, "push_pbb,recirc"),
+                Reshape::PopPbb => write!(s, "pop_pbb,recirc"),
+                Reshape::PushNsh { next_protocol, .. } => {
+                    write!(s, "push_nsh(np={next_protocol}),recirc")
+                }
+                Reshape::PopNsh => write!(s, "pop_nsh(),recirc"),
+                Reshape::ClearEthernet => write!(s, "set(eth(src=0,dst=0)),recirc"),
             },
             DpAction::Meter { meter, .. } => write!(s, "meter({})", meter.config.meter),
             DpAction::Queue(queue) => write!(s, "set(skb_priority({queue:#x}))"),

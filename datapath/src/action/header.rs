@@ -1,5 +1,6 @@
 //! Bits of header fields, and the checksums that cover them.
 
+use super::layers::read16;
 use crate::packet::{Checksum, Packet, checksum};
 use openflow::Slot;
 
@@ -55,11 +56,17 @@ fn find(p: &Packet, slot: Slot, eth_type: u16) -> Option<Field> {
         (Slot::TpSrc | Slot::TpDst, 0x0800 | 0x86dd) if l4 != 0 => {
             let second = usize::from(slot == Slot::TpDst);
             match protocol(p, eth_type)? {
-                6 | 17 => field(l4 + second * 2, 2, false, Cover::Bytes),
+                6 | 17 | 132 => field(l4 + second * 2, 2, false, Cover::Bytes),
                 1 | 58 => field(l4 + second, 1, false, Cover::Bytes),
                 _ => None,
             }
         }
+        (Slot::PbbUca, 0x88e7) => field(l3, 1, false, Cover::No),
+        (Slot::PbbIsid, 0x88e7) => field(l3 + 1, 3, false, Cover::No),
+        // Flags and TTL are bits of the first two bytes.
+        (Slot::NshFlags | Slot::NshTtl, 0x894f) => field(l3, 2, false, Cover::No),
+        (Slot::NshPath, 0x894f) => field(l3 + 4, 4, false, Cover::No),
+        (Slot::NshContext, 0x894f) => field(l3 + 8, 16, false, Cover::No),
         (Slot::Mpls, 0x8847 | 0x8848) => field(l3, 4, false, Cover::No),
         (Slot::NdTarget, 0x86dd) if l4 != 0 => field(l4 + 8, 16, false, Cover::Bytes),
         (Slot::ArpSha, 0x86dd) if l4 != 0 => option(p, l4, 1),
@@ -127,6 +134,9 @@ pub(crate) fn set(p: &mut Packet, slot: Slot, value: u128, mask: u128) {
     };
     let (value, mask) = match (slot, eth_type) {
         (Slot::NwTos, 0x86dd) => (value << 20, mask << 20),
+        (Slot::PbbUca, _) => (value << 3, mask << 3),
+        (Slot::NshFlags, _) => (value << 12 & 0x3000, mask << 12 & 0x3000),
+        (Slot::NshTtl, _) => (value << 6 & 0x0fc0, mask << 6 & 0x0fc0),
         _ => (value, mask),
     };
     let Some(bytes) = p.head_mut().get_mut(f.at..f.at + f.len) else {
@@ -162,6 +172,9 @@ pub(crate) fn set(p: &mut Packet, slot: Slot, value: u128, mask: u128) {
     }
     if f.l4 == Cover::No || l4 == 0 {
         return;
+    }
+    if f.l4 == Cover::Bytes && protocol(p, eth_type) == Some(132) {
+        return sctp_changed(p, f.at, before ^ after);
     }
     let udp_v4;
     let at = match protocol(p, eth_type) {
@@ -200,6 +213,58 @@ pub(crate) fn set(p: &mut Packet, slot: Slot, value: u128, mask: u128) {
         }
     });
 }
+
+/// Brings SCTP's checksum up to date (CRC32c, RFC 9260 appendix A) after the two bytes at `at` changed by `difference`. A CRC is
+/// linear: it changes by the CRC, begun with zero, of the difference and as many zeros as bytes follow; so it stays as right or
+/// wrong as it was, and the payload is not read.
+fn sctp_changed(p: &mut Packet, at: usize, difference: u128) {
+    let (l3, l4) = (usize::from(p.layers.l3), usize::from(p.layers.l4));
+    let h = p.head();
+    let end = match h.get(l3).map(|b| b >> 4) {
+        Some(4) => read16(h, l3 + 2).map(|total| l3 + usize::from(total)),
+        _ => read16(h, l3 + 4).map(|payload| l3 + 40 + usize::from(payload)),
+    };
+    let Some(end) = end else { return };
+    let delta = crc32c_raw(
+        &(difference as u16).to_be_bytes(),
+        end.saturating_sub(at + 2),
+    );
+    if let Some(b) = p.head_mut().get_mut(l4 + 8..l4 + 12) {
+        for (b, d) in b.iter_mut().zip(delta.to_le_bytes()) {
+            *b ^= d;
+        }
+    }
+}
+
+/// The CRC32c of bytes and so many zeros, begun with zero and not inverted.
+fn crc32c_raw(bytes: &[u8], zeros: usize) -> u32 {
+    let zeros = std::iter::repeat_n(&0, zeros);
+    bytes
+        .iter()
+        .chain(zeros)
+        .fold(0, |crc, b| crc >> 8 ^ CRC32C[usize::from(crc as u8 ^ b)])
+}
+
+/// CRC32c of each byte, its bits reflected (polynomial 0x1edc6f41).
+static CRC32C: [u32; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let mut crc = i as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 1 != 0 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
+};
 
 /// Up to 16 bytes, with a zero before them if they begin at an odd offset and one behind them if
 /// they end at one.

@@ -11,6 +11,8 @@ mod format;
 mod header;
 mod layers;
 mod mpls;
+mod nsh;
+mod pbb;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use header::patch;
 pub(crate) use header::set;
 pub(crate) use layers::find_headers;
 pub(crate) use mpls::{copy_ttl_in, copy_ttl_out, pop_mpls, push_mpls};
+pub(crate) use nsh::{Header, NAMESPACE, next_protocol, packet_type};
 pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
 
 use crate::meter::Meter;
@@ -86,7 +89,7 @@ pub enum DpAction {
 }
 
 /// A change of the headers after which they are not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reshape {
     /// None: it is another thing that only the packet can tell.
     Nothing,
@@ -96,15 +99,38 @@ pub enum Reshape {
     CopyTtlOut,
     /// The outermost header's TTL to the next-outermost.
     CopyTtlIn,
+    /// A PBB service tag on.
+    PushPbb,
+    /// The PBB service tag off, with its Ethernet header.
+    PopPbb,
+    /// A network service header on.
+    PushNsh {
+        /// The header.
+        header: Arc<[u8]>,
+        /// What goes into it as next protocol.
+        next_protocol: u8,
+    },
+    /// The network service header off.
+    PopNsh,
+    /// The addresses of the Ethernet header cleared: it is put on, or as good as off.
+    ClearEthernet,
 }
 
 /// Reshapes a packet; `false` if it cannot be done to this one.
-pub(crate) fn reshape(p: &mut Packet, how: Reshape) -> bool {
+pub(crate) fn reshape(p: &mut Packet, how: &Reshape) -> bool {
     match how {
         Reshape::Nothing => {}
-        Reshape::PopMpls(eth_type) => pop_mpls(p, eth_type),
+        Reshape::PopMpls(eth_type) => pop_mpls(p, *eth_type),
         Reshape::CopyTtlOut => copy_ttl_out(p),
         Reshape::CopyTtlIn => copy_ttl_in(p),
+        Reshape::PushPbb => return pbb::push_pbb(p),
+        Reshape::PopPbb => pbb::pop_pbb(p),
+        Reshape::PushNsh {
+            header,
+            next_protocol,
+        } => return nsh::push_nsh(p, header, *next_protocol),
+        Reshape::PopNsh => return nsh::pop_nsh(p),
+        Reshape::ClearEthernet => nsh::clear_ethernet(p),
     }
     true
 }

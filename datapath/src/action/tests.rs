@@ -109,6 +109,40 @@ proptest! {
 }
 
 #[test]
+fn the_checksum_of_sctp_follows_its_ports() {
+    // Right before, right after; wrong by as much before as after.
+    for wrong in [0, 0x55] {
+        let mut f = frame(false, 17, true);
+        let l4 = 18 + 20;
+        f[18 + 9] = 132;
+        f[l4 + 8..l4 + 12].fill(0);
+        let c = crc32c(&f[l4..]);
+        f[l4 + 8..l4 + 12].copy_from_slice(&c.to_le_bytes());
+        f[l4 + 9] ^= wrong;
+        // Bytes behind the packet are not covered.
+        f.extend([9; 5]);
+        let mut out = change(&f, Offload::default(), |p| {
+            set(p, Slot::TpSrc, 0x1234, 0xffff);
+            set(p, Slot::TpDst, 0xff, 0xf0);
+        })
+        .bytes;
+        let end = out.len() - 5;
+        out[l4 + 9] ^= wrong;
+        let has = u32::from_le_bytes(out[l4 + 8..l4 + 12].try_into().unwrap());
+        out[l4 + 8..l4 + 12].fill(0);
+        assert_eq!(out[l4..l4 + 2], [0x12, 0x34]);
+        assert_eq!(crc32c(&out[l4..end]), has);
+    }
+}
+
+/// CRC32c bit by bit.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, b| {
+        (0..8).fold(crc ^ u32::from(*b), |c, _| c >> 1 ^ (c & 1) * 0x82f6_3b78)
+    })
+}
+
+#[test]
 fn a_partial_checksum_follows_addresses_only() {
     let mut f = frame(false, 6, false);
     let pseudo = checksum::fold(checksum::pseudo(&f[26..34], 6, f.len() - 34));

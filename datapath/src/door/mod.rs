@@ -265,6 +265,22 @@ impl Datapath {
         Some((*self.bridge(bridge)?.state.load().config).clone())
     }
 
+    /// What becomes of IP fragments.
+    pub fn set_fragments(&self, bridge: BridgeId, mode: Fragments) -> Result<(), DatapathError> {
+        let b = self
+            .bridge(bridge)
+            .ok_or_else(|| DatapathError::Bridge(format!("There is no bridge {}", bridge.0)))?;
+        b.update(|s| {
+            s.fragments = mode;
+            Ok(())
+        })
+    }
+
+    /// What becomes of IP fragments.
+    pub fn fragments(&self, bridge: BridgeId) -> Option<Fragments> {
+        Some(self.bridge(bridge)?.state.load().fragments)
+    }
+
     /// Removes a bridge and its ports.
     pub fn remove_bridge(&self, bridge: BridgeId) {
         for p in self.ports(bridge) {

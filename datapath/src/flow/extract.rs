@@ -146,7 +146,39 @@ fn walk_ethernet(
             }
             Some(PACKET_WORDS)
         }
+        0x88e7 => {
+            if let Some(tag) = w.peek(18) {
+                out[14] |= u64::from(be32(tag, 0) & 0x00ff_ffff);
+                out[13] |= u64::from(tag[0] >> 3 & 1) << 8;
+            }
+            Some(PACKET_WORDS)
+        }
+        0x894f => {
+            service_header(w, out);
+            Some(least.max(10))
+        }
         _ => Some(least),
+    }
+}
+
+/// A network service header (RFC 8300 2): fields of one whose version and lengths are right.
+fn service_header(w: &mut Walk, out: &mut [u64; PACKET_WORDS]) {
+    let Some(base) = w.peek(8) else { return };
+    let first = be16(base, 0);
+    let len = usize::from(first & 0x3f) * 4;
+    let Some(h) = w.peek(len).filter(|h| h.len() >= 8) else {
+        return;
+    };
+    let kind = h[2] & 0x0f;
+    if first >> 14 != 0 || !(kind == 2 || kind == 1 && len == 24) {
+        return;
+    }
+    let (flags, ttl) = (u64::from(first >> 12 & 3), u64::from(first >> 6 & 0x3f));
+    out[6] = flags << 56 | ttl << 48 | u64::from(kind) << 40 | u64::from(h[3]) << 32;
+    out[6] |= u64::from(be32(h, 4));
+    if kind == 1 {
+        out[8] = be64(h, 8);
+        out[9] = be64(h, 16);
     }
 }
 
@@ -208,7 +240,9 @@ fn ipv6(w: &mut Walk, out: &mut [u64; PACKET_WORDS], layers: &mut Layers) -> Opt
     let tos = (be16(h, 0) >> 4) as u8;
     let mut frag = 0;
     let mut next = h[6];
+    let mut seen = Extensions::default();
     loop {
+        seen.note(next);
         match next {
             0 | 43 | 60 | 135 => {
                 let e = w.peek(8)?;
@@ -236,11 +270,63 @@ fn ipv6(w: &mut Walk, out: &mut [u64; PACKET_WORDS], layers: &mut Layers) -> Opt
             _ => break,
         }
     }
+    out[5] |= u64::from(seen.flags);
     out[4] = network(next, tos, h[7], frag);
     if frag & FRAG_LATER != 0 {
         return Some(10);
     }
     Some(transport(w, next, false, out, layers)?.max(10))
+}
+
+/// The extension headers of an IPv6 packet (`ofp_ipv6exthdr_flags`, OpenFlow 1.3.5 7.2.3.7). What is behind an encrypted payload
+/// cannot be seen.
+#[derive(Default)]
+struct Extensions {
+    flags: u16,
+    /// The place of the last one in the order of RFC 8200 4.1.
+    place: u8,
+    destinations: u8,
+}
+
+impl Extensions {
+    const NO_NEXT: u16 = 1;
+    const ESP: u16 = 1 << 1;
+    const AUTH: u16 = 1 << 2;
+    const DESTINATION: u16 = 1 << 3;
+    const FRAGMENT: u16 = 1 << 4;
+    const ROUTER: u16 = 1 << 5;
+    const HOP: u16 = 1 << 6;
+    const REPEATED: u16 = 1 << 7;
+    const UNORDERED: u16 = 1 << 8;
+
+    #[inline]
+    fn note(&mut self, header: u8) {
+        // Destination options come before a routing header, or last.
+        let (flag, place) = match header {
+            0 => (Self::HOP, 1),
+            60 if self.place <= 2 => (Self::DESTINATION, 2),
+            43 => (Self::ROUTER, 3),
+            IPV6_FRAGMENT => (Self::FRAGMENT, 4),
+            51 => (Self::AUTH, 5),
+            50 => (Self::ESP, 6),
+            60 => (Self::DESTINATION, 7),
+            59 => (Self::NO_NEXT, 8),
+            _ => return,
+        };
+        let repeated = if header == 60 {
+            self.destinations += 1;
+            self.destinations > 2
+        } else {
+            self.flags & flag != 0
+        };
+        if repeated {
+            self.flags |= Self::REPEATED;
+        } else if place < self.place {
+            self.flags |= Self::UNORDERED;
+        }
+        self.flags |= flag;
+        self.place = self.place.max(place);
+    }
 }
 
 fn network(proto: u8, tos: u8, ttl: u8, frag: u64) -> u64 {

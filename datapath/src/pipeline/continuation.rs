@@ -61,9 +61,8 @@ pub(super) fn encode(f: &Frozen) -> Option<Bytes> {
                 };
                 instructions(&mut b, rest)?;
             }
-            Frame::Return { in_port, rule } => {
+            Frame::Return(rule) => {
                 b.put_u8(RETURN);
-                b.put_u32(*in_port as u32);
                 place(&mut b, *rule);
             }
             Frame::ActionSet => b.put_u8(ACTION_SET),
@@ -150,10 +149,7 @@ impl Reader<'_> {
                 let miss = self.number(1)? != 0;
                 Frame::Rule(Arc::new(self.instructions()?), miss)
             }
-            RETURN => Frame::Return {
-                in_port: self.number(4)?.into(),
-                rule: self.place()?,
-            },
+            RETURN => Frame::Return(self.place()?),
             ACTION_SET => Frame::ActionSet,
             _ => return Err(bad("it has a level of an unknown kind")),
         })

@@ -31,8 +31,8 @@ pub(crate) enum Frame {
     Actions(Vec<Action>),
     /// Of a rule, all but its apply-actions; whether a miss in the next table counts as one.
     Rule(Arc<Instructions>, bool),
-    /// Back from a resubmit, to the port and rule before it.
-    Return { in_port: u128, rule: Place },
+    /// Back from a resubmit, to the rule before it.
+    Return(Place),
     /// The action set: the end of the pipeline.
     ActionSet,
 }
@@ -158,9 +158,8 @@ impl Xlate<'_> {
                         self.look_up(here, next, *miss);
                     }
                 }
-                Frame::Return { in_port, rule } => {
+                Frame::Return(rule) => {
                     concluded = false;
-                    self.key.set(Slot::InPort, *in_port);
                     (self.table, self.cookie, self.miss_rule) = *rule;
                     self.depth = self.depth.saturating_sub(1);
                 }

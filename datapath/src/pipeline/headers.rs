@@ -14,7 +14,7 @@ pub(super) struct Tag {
 }
 
 /// Slots that lie in the packet, and are committed to it.
-const HEADER: [Slot; 16] = [
+const HEADER: [Slot; 22] = [
     Slot::EthDst,
     Slot::EthSrc,
     Slot::NwSrc,
@@ -31,6 +31,12 @@ const HEADER: [Slot; 16] = [
     Slot::ArpSha,
     Slot::ArpTha,
     Slot::Mpls,
+    Slot::PbbUca,
+    Slot::PbbIsid,
+    Slot::NshFlags,
+    Slot::NshTtl,
+    Slot::NshPath,
+    Slot::NshContext,
 ];
 
 impl Xlate<'_> {
@@ -108,7 +114,17 @@ impl Xlate<'_> {
         if self.clean {
             return;
         }
+        let nsh = self.key.get64(Slot::EthType) == 0x894f;
         for slot in HEADER {
+            // Service headers and IPv6 share words of the key.
+            let shared = match slot {
+                Slot::NshFlags | Slot::NshTtl | Slot::NshPath | Slot::NshContext => !nsh,
+                Slot::Ipv6Src | Slot::Ipv6Dst => nsh,
+                _ => false,
+            };
+            if shared {
+                continue;
+            }
             let ours = self.touched.get(slot);
             let wires = self.wire_touched.get(slot);
             if ours | wires == 0 {

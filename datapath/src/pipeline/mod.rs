@@ -16,6 +16,7 @@
 
 mod action_set;
 mod continuation;
+mod encap;
 mod frozen;
 mod group;
 mod hash;

@@ -40,7 +40,10 @@ fn tag_out(c: &VlanConfig, vlan: u16, pcp: u16) -> Option<u16> {
         VlanMode::NativeUntagged if vlan == native => 0,
         _ => vlan,
     };
+    // A port that takes VLANs as they are leaves a priority tag on.
+    let as_it_is = matches!(c.mode, VlanMode::Trunk | VlanMode::NativeTagged) && pcp != 0;
     let tagged = vid != 0
+        || as_it_is
         || match c.priority_tags {
             PriorityTags::Never => false,
             PriorityTags::IfNonzero => pcp != 0,

@@ -121,6 +121,11 @@ impl Xlate<'_> {
             self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
             return self.dropped(DropReason::PortNoForward);
         }
+        // Frames leave by ports, and nothing else.
+        if self.key.get64(Slot::PacketType) != 0 {
+            self.remark(|| "the packet has no Ethernet header".into());
+            return self.dropped(DropReason::PacketType);
+        }
         let Some(peer) = port.patch else {
             self.commit();
             if self.queue != self.wire_queue {

@@ -165,7 +165,7 @@ fn rules_of(t: &Translation) -> Vec<*const crate::table::Counters> {
 /// A small world of keys, so that rules hit.
 fn keys() -> impl Strategy<Value = FlowKey> {
     (
-        (0u64..4, 0u64..4, 0usize..3, 0usize..4),
+        (0u64..4, 0u64..4, 0usize..4, 0usize..4),
         (0u64..3, 0u64..3, 0usize..3, 0u64..3, 0u64..3, 0u64..3),
     )
         .prop_map(|((dst, src, ty, tci), (a, b, proto, sp, dp, ttl))| {
@@ -173,19 +173,23 @@ fn keys() -> impl Strategy<Value = FlowKey> {
             k.set(Slot::InPort, 1);
             k.set(Slot::EthDst, dst.into());
             k.set(Slot::EthSrc, src.into());
-            let ty = [0x0800, 0x0806, 0x1234][ty];
+            let ty = [0x0800, 0x0806, 0x1234, 0x8847][ty];
             k.set(Slot::EthType, ty);
             k.set(Slot::VlanTci, [0, 0x1000, 0x100a, 0x3014][tci]);
             if tci == 2 {
                 k.set(Slot::InnerVlanTci, 0x1005);
             }
-            if ty != 0x1234 {
+            if ty == 0x8847 {
+                k.set(Slot::Mpls, ((a << 12) | (b & 1) << 8 | ttl).into());
+            } else if ty != 0x1234 {
                 k.set(Slot::NwSrc, a.into());
                 k.set(Slot::NwDst, b.into());
             }
             if ty == 0x0800 {
                 k.set(Slot::NwProto, [6, 17, 50][proto]);
                 k.set(Slot::NwTtl, ttl.into());
+                // Some are fragments.
+                k.set(Slot::NwFrag, u128::from(a == 2));
                 if proto < 2 {
                     k.set(Slot::TpSrc, sp.into());
                     k.set(Slot::TpDst, dp.into());
@@ -335,7 +339,7 @@ fn plain() -> impl Strategy<Value = Action> {
 }
 
 fn matches() -> impl Strategy<Value = Match> {
-    (0usize..11, 0u128..4, 0u128..4).prop_map(|(which, v, m)| {
+    (0usize..13, 0u128..4, 0u128..4).prop_map(|(which, v, m)| {
         let mut x = Match::new();
         match which {
             0 => {}
@@ -351,6 +355,11 @@ fn matches() -> impl Strategy<Value = Match> {
                 x.set(FieldId::EthType, 0x0800);
                 x.set_masked(FieldId::Ipv4Src, v, m);
             }
+            8 => {
+                x.set(FieldId::EthType, 0x8847);
+                x.set(FieldId::MplsLabel, v);
+            }
+            11 => x.set(FieldId::EthType, 0x8847),
             _ => {
                 x.set(FieldId::EthType, 0x0800);
                 x.set(FieldId::IpProto, 6);
@@ -377,6 +386,19 @@ fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
                 if ttl && matching.exact(FieldId::EthType) == Some(0x800) {
                     apply.insert(0, Action::DecTtl(vec![]));
                     apply.push(set(FieldId::Ipv4Dst, 9, 0xff));
+                } else if ttl && matching.exact(FieldId::EthType) == Some(0x8847) {
+                    apply.insert(0, Action::DecMplsTtl);
+                    apply.push(set(FieldId::MplsTc, 5, 7));
+                    apply.push([Action::PopMpls(0x0800), Action::CopyTtlIn][i % 2].clone());
+                } else if ttl && i % 4 == 0 {
+                    apply.push(Action::PushMpls(0x8847));
+                    apply.push(set(FieldId::MplsLabel, 2, 3));
+                }
+                if i % 7 == 0 {
+                    apply.push(Action::OutputTrunc {
+                        port: PortNo(3),
+                        max_len: 64,
+                    });
                 }
                 if i % 4 == 1 && matching.exact(FieldId::ConjId).is_none() {
                     // A clause.

@@ -12,7 +12,7 @@ use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, STACK_MAX, TAGS_MAX};
 use crate::action::{DpAction, Reshape};
 use crate::bridge::{Bridge, BridgeState, PortEntry, World};
 use crate::clock::Now;
-use crate::config::Miss;
+use crate::config::{Fragments, Miss};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask};
 use crate::table::{Cells, Rule};
@@ -45,6 +45,8 @@ pub struct Xlate<'a> {
     pub(super) depth: usize,
     pub(super) resubmits: usize,
     pub(super) exit: bool,
+    /// The port that the next lookup alone takes for the one the packet came in by.
+    as_port: Option<PortNo>,
     failed: bool,
     pub(super) packet_out: bool,
     /// Whether a bucket's actions are run, and an action set's.
@@ -107,6 +109,7 @@ impl<'a> Xlate<'a> {
             depth: 0,
             resubmits: 0,
             exit: false,
+            as_port: None,
             failed: false,
             packet_out: false,
             in_group: false,
@@ -307,14 +310,29 @@ impl<'a> Xlate<'a> {
                     None => return self.missed(here, (table, onward), miss),
                 }
             };
+            // Not all of the key is for the table to see.
+            let shown;
+            let as_port = self.as_port.take();
+            let fragment = self.key.get64(Slot::NwFrag) != 0;
+            let key = if as_port.is_some() || fragment {
+                if fragment && here.1.fragments == Fragments::Drop {
+                    self.remark(|| "fragments are dropped".into());
+                    return self.dropped(DropReason::Fragment);
+                }
+                let without_ports = fragment && here.1.fragments == Fragments::Normal;
+                shown = self.shown_to_table(as_port, without_ports);
+                &shown
+            } else {
+                &self.key
+            };
             // What the table looks at counts only where the bits are the packet's own.
             let mut cells = Cells::default();
             let rule = if self.clean {
                 t.classifier
-                    .lookup_noting(&self.key, &mut self.out.mask, &mut cells)
+                    .lookup_noting(key, &mut self.out.mask, &mut cells)
             } else {
                 let mut mask = FlowMask::default();
-                let rule = t.classifier.lookup_noting(&self.key, &mut mask, &mut cells);
+                let rule = t.classifier.lookup_noting(key, &mut mask, &mut cells);
                 for ((total, seen), touched) in
                     self.out.mask.0.iter_mut().zip(&mask.0).zip(&self.touched.0)
                 {
@@ -369,6 +387,19 @@ impl<'a> Xlate<'a> {
                 }
             }
         }
+    }
+
+    /// The key as a lookup takes it: with another port, or without transport ports.
+    fn shown_to_table(&self, as_port: Option<PortNo>, without_ports: bool) -> FlowKey {
+        let mut key = self.key;
+        if let Some(port) = as_port {
+            key.set(Slot::InPort, port.0.into());
+        }
+        if without_ports {
+            key.set(Slot::TpSrc, 0);
+            key.set(Slot::TpDst, 0);
+        }
+        key
     }
 
     /// What a rule says beside its apply-actions; the table to go to.
@@ -587,9 +618,18 @@ impl<'a> Xlate<'a> {
                 }
                 Action::CopyTtlOut if self.has_mpls() => self.freeze(here, Reshape::CopyTtlOut),
                 Action::CopyTtlIn if self.has_mpls() => self.freeze(here, Reshape::CopyTtlIn),
-                Action::DecMplsTtl => {
-                    let expired = !self.dec_mpls_ttl();
-                    if expired {
+                Action::PushPbb(_) => self.freeze(here, Reshape::PushPbb),
+                Action::PopPbb if self.key.get64(Slot::EthType) == 0x88e7 => {
+                    self.freeze(here, Reshape::PopPbb);
+                }
+                Action::Encap(e) => self.encap(here, e),
+                Action::Decap(_) => self.decap(here),
+                Action::DecMplsTtl | Action::DecNshTtl => {
+                    let left = match a {
+                        Action::DecNshTtl => self.dec_nsh_ttl(),
+                        _ => self.dec_mpls_ttl(),
+                    };
+                    if !left {
                         self.packet_in(here, ToController::whole(PacketInReason::InvalidTtl));
                         return false;
                     }
@@ -626,23 +666,16 @@ impl<'a> Xlate<'a> {
         self.depth -= 1;
     }
 
+    /// `in_port` is what the lookup takes for the port the packet came in by; the actions found see the real one.
     fn resubmit(&mut self, here: Here, in_port: Option<PortNo>, table: u8) {
         let saved = self.place();
-        let old = self.key.get(Slot::InPort);
-        if let Some(p) = in_port
-            && p != PortNo::IN_PORT
-        {
-            self.key.set(Slot::InPort, p.0.into());
-        }
         let rule = self.rule.clone();
+        self.as_port = in_port.filter(|p| *p != PortNo::IN_PORT);
         self.deeper(|x| x.look_up(here, table, false));
+        self.as_port = None;
         self.rule = rule;
-        self.key.set(Slot::InPort, old);
         (self.table, self.cookie, self.miss_rule) = saved;
-        self.unroll(|| Frame::Return {
-            in_port: old,
-            rule: saved,
-        });
+        self.unroll(|| Frame::Return(saved));
     }
 
     pub(super) fn port_at(

@@ -3,15 +3,22 @@
 //! [`handle`] finds an open dummy port by its name; [`DummyHandle::inject`] queues a frame as if it had
 //! come in, [`DummyHandle::take_sent`] returns what was sent. Both queues are bounded. Locks are fine
 //! here: nobody measures a dummy.
+//!
+//! With `options:tx_pcap`, `rxq_pcap` or `pcap` frames are written to a capture file as they are sent, come in, or both; what
+//! goes into a file of what is sent is not kept for [`DummyHandle::take_sent`].
 
 use super::*;
+use crate::packet::PACKET_MAX;
 use crate::packet::{Offload, segment};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// Frames that wait to be received, or to be taken by the test; more are dropped.
 pub const QUEUE: usize = 4096;
@@ -28,7 +35,55 @@ struct Shared {
     up: AtomicBool,
     resets: LinkResets,
     config: Mutex<InterfaceConfig>,
+    captures: Mutex<Captures>,
     wake: OwnedFd,
+}
+
+/// Where frames are written to.
+#[derive(Default)]
+struct Captures {
+    /// What comes in.
+    rx: Option<Arc<File>>,
+    /// What is sent.
+    tx: Option<Arc<File>>,
+}
+
+impl Captures {
+    fn open(config: &InterfaceConfig) -> Result<Captures, PortError> {
+        let option = |name: &str| {
+            let Some(path) = config.options.get(name) else {
+                return Ok(None);
+            };
+            let wrong = |e: std::io::Error| PortError::Option {
+                name: config.name.clone(),
+                option: name.into(),
+                problem: format!("{path}: {e}"),
+            };
+            let file = File::create(path).map_err(wrong)?;
+            // The classic format, version 2.4, of Ethernet frames (draft-ietf-opsawg-pcap 4).
+            let header = [0xa1b2_c3d4, 4 << 16 | 2, 0, 0, PACKET_MAX as u32, 1u32];
+            (&file)
+                .write_all(header.map(u32::to_ne_bytes).as_flattened())
+                .map_err(wrong)?;
+            Ok(Some(Arc::new(file)))
+        };
+        let both = option("pcap")?;
+        Ok(Captures {
+            rx: option("rxq_pcap")?.or_else(|| both.clone()),
+            tx: option("tx_pcap")?.or(both),
+        })
+    }
+}
+
+/// Appends a frame to a capture: in one write, so that readers see whole records. A full disk loses frames, as a capture may.
+fn capture(mut file: &File, frame: &[u8]) {
+    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let time = time.unwrap_or_default();
+    let len = frame.len() as u32;
+    let header = [time.as_secs() as u32, time.subsec_micros(), len, len];
+    let mut record = header.map(u32::to_ne_bytes).as_flattened().to_vec();
+    record.extend_from_slice(frame);
+    let _ = file.write_all(&record);
 }
 
 /// A test's hold on a dummy port.
@@ -50,6 +105,9 @@ impl DummyHandle {
         let mut q = self.0.incoming.lock();
         if q.len() >= QUEUE || !self.0.up.load(Ordering::Relaxed) {
             return false;
+        }
+        if let Some(file) = &self.0.captures.lock().rx {
+            capture(file, frame);
         }
         q.push_back(OwnedPacket {
             bytes: frame.to_vec(),
@@ -81,11 +139,12 @@ impl DummyHandle {
 }
 
 pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
-    if let Some(option) = config.options.keys().next() {
+    let known = |option: &&String| !["pcap", "rxq_pcap", "tx_pcap"].contains(&option.as_str());
+    if let Some(option) = config.options.keys().find(known) {
         return Err(PortError::Option {
             name: config.name.clone(),
             option: option.clone(),
-            problem: "a dummy port takes no options in this version".into(),
+            problem: "a dummy port takes pcap, rxq_pcap and tx_pcap".into(),
         });
     }
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC).map_err(|e| {
@@ -104,6 +163,7 @@ pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<Op
         up: AtomicBool::new(true),
         resets: LinkResets::new(context),
         config: Mutex::new(config.clone()),
+        captures: Mutex::new(Captures::open(config)?),
         wake,
     });
     let mut open = OPEN.lock();
@@ -140,7 +200,11 @@ impl Port for Control {
     }
 
     fn set_config(&self, config: &InterfaceConfig) -> Result<(), PortError> {
-        *self.0.config.lock() = config.clone();
+        let mut current = self.0.config.lock();
+        if current.options != config.options {
+            *self.0.captures.lock() = Captures::open(config)?;
+        }
+        *current = config.clone();
         Ok(())
     }
 
@@ -231,6 +295,18 @@ impl TxQueue for Tx {
         let mut out = TxOutcome::default();
         if !self.shared.up.load(Ordering::Relaxed) {
             out.down = 1;
+            return out;
+        }
+        if let Some(file) = self.shared.captures.lock().tx.clone() {
+            let mut bytes = packet.bytes.clone();
+            let each = |f: &[u8]| {
+                capture(&file, f);
+                out.packets += 1;
+                out.bytes += f.len() as u64;
+            };
+            if segment::split(&mut bytes, &packet.offload, &mut self.scratch, each).is_err() {
+                out.error = 1;
+            }
             return out;
         }
         let mut sent = self.shared.sent.lock();

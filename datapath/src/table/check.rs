@@ -4,6 +4,7 @@
 mod steering;
 
 use super::classifier::matchable;
+use crate::action::Header;
 use crate::flow::slot_bits;
 use crate::group::Groups;
 use crate::meter::Meters;
@@ -40,7 +41,7 @@ pub(super) struct Scope<'a> {
     pub(super) nested: usize,
 }
 
-fn error(kind: ErrorKind, detail: impl Into<String>) -> Result<(), OfError> {
+fn error<T>(kind: ErrorKind, detail: impl Into<String>) -> Result<T, OfError> {
     Err(OfError::new(kind, detail))
 }
 
@@ -97,9 +98,11 @@ pub(super) fn instructions(
         blind: false,
         nested: 0,
     };
-    actions(&i.apply, &m.matching, &scope)?;
+    // The action set is run on what the actions applied made of the packet.
+    let known = list(&i.apply, Known::of(&m.matching, false), &scope)?;
     scope.set = true;
-    actions(&i.write, &m.matching, &scope)
+    list(&i.write, known, &scope)?;
+    Ok(())
 }
 
 /// Checks instructions of a rule that packets are past of, for packets of which nothing is known.
@@ -161,7 +164,10 @@ fn meter(id: u32, meters: &Meters) -> Result<(), OfError> {
 struct Known<'a> {
     matching: &'a Match,
     eth_type: Option<u64>,
-    vlan: bool,
+    /// How many tags there are at least.
+    tags: u32,
+    /// Whether an Ethernet header comes first.
+    ethernet: bool,
     /// See [`Scope::blind`].
     blind: bool,
 }
@@ -176,7 +182,8 @@ impl Known<'_> {
         Known {
             matching,
             eth_type: exact(Slot::EthType),
-            vlan: tci & tci_mask & 0x1000 != 0,
+            tags: u32::from(tci & tci_mask & 0x1000 != 0),
+            ethernet: matching.slot(Slot::PacketType).0 == 0,
             blind,
         }
     }
@@ -200,7 +207,7 @@ impl Known<'_> {
         let v6 = self.eth_type == Some(0x86dd);
         match p {
             Prereq::None => true,
-            Prereq::Vlan => self.vlan,
+            Prereq::Vlan => self.tags > 0,
             Prereq::Mpls => matches!(self.eth_type, Some(0x8847 | 0x8848)),
             Prereq::Pbb => self.eth_type == Some(0x88e7),
             Prereq::Ip => v4 || v6,
@@ -218,6 +225,17 @@ impl Known<'_> {
             Prereq::Nsh => self.eth_type == Some(0x894f),
             Prereq::Ct => self.matching.meets(p),
         }
+    }
+
+    /// Whether an action has what it works on.
+    fn needs(&self, p: Prereq, action: &str) -> Result<(), OfError> {
+        if self.holds(p) {
+            return Ok(());
+        }
+        error(
+            ErrorKind::MatchInconsistent,
+            format!("{action} needs a match on {}", p.needs()),
+        )
     }
 
     /// Whether there is a label stack to work on.
@@ -271,14 +289,14 @@ impl Known<'_> {
     fn write(&self, field: FieldId) -> Result<(), OfError> {
         let info = field.info();
         let known = info.writable && matchable(info.slot) && settable(info.slot);
-        if !known || info.prereq == Prereq::Sctp {
+        if !known {
             return error(
                 ErrorKind::BadSetType,
                 format!("{} cannot be set in this version", info.name),
             );
         }
         // Setting the VLAN id of an untagged packet has nowhere to put it (but vlan_tci adds a tag).
-        if !self.holds(info.prereq) || field == FieldId::VlanVid && !self.vlan && !self.blind {
+        if !self.holds(info.prereq) || field == FieldId::VlanVid && self.tags == 0 && !self.blind {
             return error(
                 ErrorKind::MatchInconsistent,
                 format!("Setting {} needs a match on {:?}", info.name, info.prereq),
@@ -312,6 +330,12 @@ fn settable(slot: Slot) -> bool {
             | ArpTha
             | NdTarget
             | Mpls
+            | PbbUca
+            | PbbIsid
+            | NshFlags
+            | NshTtl
+            | NshPath
+            | NshContext
             | Metadata
             | Xxreg0
             | Xxreg1
@@ -321,7 +345,12 @@ fn settable(slot: Slot) -> bool {
 }
 
 /// Checks a list of actions, for packets of which `matching` is true.
-pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Result<(), OfError> {
+pub(super) fn actions(actions: &[Action], matching: &Match, scope: &Scope) -> Result<(), OfError> {
+    list(actions, Known::of(matching, scope.blind), scope).map(drop)
+}
+
+/// Checks a list of actions for packets of which so much is known; what is known after it.
+fn list<'a>(list: &[Action], mut known: Known<'a>, scope: &Scope) -> Result<Known<'a>, OfError> {
     if list.len() > ACTIONS_MAX || scope.nested > NESTED_MAX {
         return error(
             ErrorKind::TooManyActions,
@@ -332,7 +361,6 @@ pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Resul
             ),
         );
     }
-    let mut known = Known::of(matching, scope.blind);
     for a in list {
         if scope.set && !crate::pipeline::is_for_sets(a) {
             return error(
@@ -393,15 +421,15 @@ pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Resul
                 if *vid > 0xfff {
                     return error(ErrorKind::BadArgument, format!("VLAN {vid}: 0 to 4095"));
                 }
-                known.vlan = true;
+                known.tags = known.tags.max(1);
             }
             Action::SetVlanPcp(pcp) => {
                 if *pcp > 7 {
                     return error(ErrorKind::BadArgument, format!("priority {pcp}: 0 to 7"));
                 }
-                known.vlan = true;
+                known.tags = known.tags.max(1);
             }
-            Action::PopVlan => known.vlan = false,
+            Action::PopVlan => known.tags = known.tags.saturating_sub(1),
             Action::PushVlan(tpid) => {
                 if !matches!(tpid, 0x8100 | 0x88a8) {
                     return error(
@@ -409,7 +437,7 @@ pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Resul
                         format!("push_vlan:{tpid:#06x}: 0x8100 or 0x88a8"),
                     );
                 }
-                known.vlan = true;
+                known.tags += 1;
             }
             Action::DecTtl(_) => {
                 if !known.holds(Prereq::Ip) {
@@ -425,10 +453,52 @@ pub(super) fn actions(list: &[Action], matching: &Match, scope: &Scope) -> Resul
                 known.eth_type = Some((*eth_type).into());
             }
             Action::DecMplsTtl | Action::CopyTtlOut | Action::CopyTtlIn => known.mpls()?,
-            other => steering::check(other, list, matching, &known, scope)?,
+            Action::PushPbb(eth_type) => {
+                if *eth_type != 0x88e7 {
+                    return error(
+                        ErrorKind::BadArgument,
+                        format!("push_pbb:{eth_type:#06x}: 0x88e7"),
+                    );
+                }
+                known.eth_type = Some(0x88e7);
+                known.tags = 0;
+            }
+            Action::PopPbb => {
+                known.needs(Prereq::Pbb, "pop_pbb")?;
+                known.eth_type = None;
+                known.tags = 0;
+            }
+            Action::Encap(e) => match Header::of(e)? {
+                Header::Ethernet if known.ethernet && !known.blind => {
+                    return error(
+                        ErrorKind::MatchInconsistent,
+                        "encap(ethernet): the packet has an Ethernet header",
+                    );
+                }
+                Header::Ethernet => known.ethernet = true,
+                Header::Nsh(_) => {
+                    known.ethernet = false;
+                    known.eth_type = Some(0x894f);
+                    known.tags = 0;
+                }
+            },
+            Action::Decap(_) if known.ethernet && known.tags > 0 => {
+                return error(
+                    ErrorKind::MatchInconsistent,
+                    "decap: VLAN tags are to be taken off first",
+                );
+            }
+            Action::Decap(_) if known.ethernet => known.ethernet = false,
+            Action::Decap(_) => {
+                // Whatever was in it.
+                known.ethernet = true;
+                known.eth_type = None;
+            }
+            Action::DecNshTtl => known.needs(Prereq::Nsh, "dec_nsh_ttl")?,
+            other => steering::check(other, list, known.matching, &known, scope)?,
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 fn output(port: PortNo, packet_out: bool) -> Result<(), OfError> {

@@ -393,14 +393,12 @@ impl Plane for Door {
         self.datapath.meter_features()
     }
 
-    fn set_fragments(&self, _: &str, mode: u16) -> Result<(), OfError> {
-        match mode {
-            0 => Ok(()),
-            n => Err(later(
-                ErrorKind::SwitchConfigBadFlags,
-                &format!("fragment handling {n} is not supported, only 0 (normal)"),
-            )),
-        }
+    fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError> {
+        let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
+        let mode = datapath::Fragments::from_flags(mode)?;
+        self.datapath
+            .set_fragments(id, mode)
+            .map_err(|_| gone(bridge))
     }
 
     fn resume(&self, bridge: &str, packet: &PacketIn) -> Result<(), OfError> {

@@ -57,7 +57,7 @@ impl Forwarder {
     }
 
     fn resume(&mut self, batch: &mut Batch, i: usize, frozen: &Frozen, port: u32) {
-        if !action::reshape(batch.packet_mut(i), frozen.reshape) {
+        if !action::reshape(batch.packet_mut(i), &frozen.reshape) {
             return self.drop(port, DropReason::NoHeadroom, 1);
         }
         batch.refill_head(i);

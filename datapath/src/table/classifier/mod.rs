@@ -425,15 +425,6 @@ pub(crate) fn matchable(slot: Slot) -> bool {
             | Slot::CtNwDst
             | Slot::CtIpv6Src
             | Slot::CtIpv6Dst
-            | Slot::PbbIsid
-            | Slot::PbbUca
-            | Slot::Ipv6Exthdr
-            | Slot::NshFlags
-            | Slot::NshTtl
-            | Slot::NshMdtype
-            | Slot::NshNp
-            | Slot::NshPath
-            | Slot::NshContext
             | Slot::ErspanDir
             | Slot::ErspanIdx
             | Slot::ErspanVer
