@@ -79,6 +79,8 @@ def hears(name, *events):
             setattr(Asker, method.__name__, set_ev_cls(getattr(ofp_event, e), [CONFIG_DISPATCHER, MAIN_DISPATCHER])(method))
 
 
+# All kinds in one, in 1.2.
+hears("stats", "EventOFPStatsReply")
 hears("desc", "EventOFPDescStatsReply")
 hears("ports", "EventOFPPortStatsReply")
 hears("port_desc", "EventOFPPortDescStatsReply")

@@ -293,11 +293,7 @@ impl Plane for Fake {
     }
 
     fn table_mod(&self, bridge: &str, change: &TableConfig) -> Result<(), OfError> {
-        self.bridges()
-            .get_mut(bridge)
-            .unwrap()
-            .tables
-            .push(change.clone());
+        self.bridges().get_mut(bridge).unwrap().tables.push(*change);
         Ok(())
     }
 

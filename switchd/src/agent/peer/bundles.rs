@@ -179,7 +179,8 @@ impl Peer {
                 }
                 match self.commit(bridge, b, request) {
                     Ok(()) => Ok(BundleStep::CommitReply),
-                    Err((xid, message, e)) => {
+                    Err(failed) => {
+                        let (xid, message, e) = *failed;
                         let why = format!("message {xid:#x} failed: {e}");
                         let raw = openflow::wire::encode(self.version, xid, &message);
                         out.push((xid, error(&e, &raw.unwrap_or_default())));
@@ -267,7 +268,7 @@ impl Peer {
                         changes.push(change);
                         xids.push(xid);
                     }
-                    Err((m, e)) => return Err((xid, Message::FlowMod(*m), e)),
+                    Err((m, e)) => return Err(Box::new((xid, Message::FlowMod(*m), e))),
                 },
                 Entry::Group(g) => {
                     changes.push(Change::Group(g));
@@ -275,14 +276,14 @@ impl Peer {
                 }
                 Entry::Port(p) => {
                     let m = Message::PortMod(p);
-                    check_port(bridge, b.id, &p).map_err(|e| (xid, m.clone(), e))?;
+                    check_port(bridge, b.id, &p).map_err(|e| Box::new((xid, m.clone(), e)))?;
                     after.push((xid, m));
                 }
                 Entry::Packet(p) => {
                     let checked = plane.check_packet_out(name, &p);
                     let m = Message::PacketOut(p);
                     if let Err(e) = checked {
-                        return Err((xid, m, e));
+                        return Err(Box::new((xid, m, e)));
                     }
                     after.push((xid, m));
                 }
@@ -296,7 +297,11 @@ impl Peer {
                 Some(Change::Group(g)) => Message::GroupMod(g),
                 None => Message::BarrierRequest,
             };
-            return Err((xids.get(i).copied().unwrap_or(request.xid), m, e));
+            return Err(Box::new((
+                xids.get(i).copied().unwrap_or(request.xid),
+                m,
+                e,
+            )));
         }
         for (c, xid) in changes.into_iter().zip(xids) {
             if let Change::Group(g) = c {
@@ -309,14 +314,14 @@ impl Peer {
                 Message::PacketOut(p) => plane.packet_out(name, p),
                 _ => Ok(()),
             };
-            done.map_err(|e| (xid, m, e))?;
+            done.map_err(|e| Box::new((xid, m, e)))?;
         }
         Ok(())
     }
 }
 
 /// The message that a commit failed by, and why.
-type Failed = (u32, Message, OfError);
+type Failed = Box<(u32, Message, OfError)>;
 
 /// Whether a port-mod will do. As in Open vSwitch an atomic bundle cannot have one: ports do not change
 /// at the instant at which flows do.

@@ -34,8 +34,9 @@ mod flags {
     pub const REMOVED: u16 = 4;
     pub const MODIFY: u16 = 8;
     pub const INSTRUCTIONS: u16 = 16;
-    pub const NO_ABBREV: u16 = 32;
-    pub const ONLY_OWN: u16 = 64;
+    /// Own changes in full: OFPFMF_NO_ABBREV, and OFPFMF_ONLY_OWN, which by the standard would leave the
+    /// changes of others out, but which Open vSwitch takes for this and stock ovs-ofctl sets for it.
+    pub const IN_FULL: u16 = 32 | 64;
     pub const ALL: u16 = 127;
 }
 
@@ -76,10 +77,7 @@ impl Monitor {
         (r.table == TABLE_ALL || r.table == flow.table)
             && flow.matching.is_within(&r.matching)
             && (r.out_port == PortNo::ANY || instructions.is_some_and(|i| i.outputs_to(r.out_port)))
-            // Stock ovs-ofctl leaves the field 0 where it means any.
-            && r
-                .out_group
-                .filter(|g| *g != 0)
+            && r.out_group
                 .is_none_or(|g| instructions.is_some_and(|i| i.uses_group(g)))
     }
 }
@@ -130,7 +128,6 @@ impl Monitors {
             .list
             .values()
             .filter(|m| version > m.since && m.request.flags & kind != 0 && m.sees(flow))
-            .filter(|m| own || m.request.flags & flags::ONLY_OWN == 0)
             .fold(None, |all: Option<u16>, m| {
                 Some(all.unwrap_or(0) | m.request.flags)
             });
@@ -139,7 +136,7 @@ impl Monitors {
             self.note(update);
             return false;
         }
-        if own && wanted & flags::NO_ABBREV == 0 {
+        if own && wanted & flags::IN_FULL == 0 {
             let short = FlowUpdate::Abbreviated(xid);
             if self.waiting.last() != Some(&short) {
                 self.waiting.push(short);
@@ -325,7 +322,7 @@ impl Peer {
             let filter = FlowFilter {
                 table: m.request.table,
                 out_port: m.request.out_port,
-                out_group: m.request.out_group.filter(|g| *g != 0),
+                out_group: m.request.out_group,
                 matching: m.request.matching.clone(),
                 ..FlowFilter::default()
             };
