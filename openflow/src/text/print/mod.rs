@@ -47,8 +47,11 @@ pub struct Style<'a> {
     /// on all bytes.
     pub verbosity: u8,
     /// Tells what is in an Ethernet frame, in one line.
-    pub packet: Option<&'a dyn Fn(&[u8]) -> String>,
+    pub packet: Option<&'a Describe>,
 }
+
+/// Tells in one line what is in a frame.
+pub type Describe = dyn Fn(&[u8]) -> String;
 
 impl<'a> Style<'a> {
     /// As commands show answers.
