@@ -120,13 +120,13 @@ pub struct RoleMsg {
 pub struct AsyncConfig {
     /// Bit per [`crate::action::PacketInReason`] wire number.
     pub packet_in: [u32; 2],
-    /// Bit per [`PortReason`].
+    /// Bit per [`super::PortReason`].
     pub port_status: [u32; 2],
-    /// Bit per [`FlowRemovedReason`].
+    /// Bit per [`super::FlowRemovedReason`].
     pub flow_removed: [u32; 2],
     /// Bit per [`RoleReason`] (1.4 and later, as what follows).
     pub role_status: [u32; 2],
-    /// Bit per [`TableReason`].
+    /// Bit per [`super::TableReason`].
     pub table_status: [u32; 2],
     /// Bit 0 group, 1 meter changes of others.
     pub request_forward: [u32; 2],

@@ -92,7 +92,7 @@ pub enum TableMiss {
 /// A table's configuration, in a change or (complete) in a description.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableConfig {
-    /// Which, or [`TABLE_ALL`].
+    /// Which, or [`super::TABLE_ALL`].
     pub table: u8,
     /// What happens to packets that no rule matches (1.1 and 1.2); `None` for no change.
     pub miss: Option<TableMiss>,
