@@ -5,7 +5,6 @@ use datapath::{
     BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
     PortSpec,
 };
-use openflow::error::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 /// Bridges' settings by name, and whether a controller speaks OpenFlow 1.0.
@@ -97,10 +96,6 @@ fn no_bridge(name: &str) -> String {
 
 fn gone(name: &str) -> OfError {
     OfError::new(openflow::error::ErrorKind::FlowModUnknown, no_bridge(name))
-}
-
-fn later(kind: ErrorKind, why: &str) -> OfError {
-    OfError::new(kind, why)
 }
 
 fn bridge_config(p: &BridgeParams, legacy: bool) -> BridgeConfig {
