@@ -68,7 +68,12 @@ const TRACES: &[&str] = &[
 /// What must be alike: all but how exactly a cached flow is told apart, and the words of the datapath.
 fn alike(ran: &Ran) -> (i32, String, String) {
     let kept = |l: &&str| !l.starts_with("Megaflow: ") && !l.starts_with("Datapath actions: ");
-    let text = ran.stdout.lines().filter(kept).collect::<Vec<_>>().join("\n");
+    let text = ran
+        .stdout
+        .lines()
+        .filter(kept)
+        .collect::<Vec<_>>()
+        .join("\n");
     // Where the daemon's socket is does not matter.
     let error = ran.stderr.lines().next().unwrap_or("").to_owned();
     (ran.code, text, error)
@@ -76,7 +81,10 @@ fn alike(ran: &Ran) -> (i32, String, String) {
 
 #[test]
 fn traces_are_open_vswitchs_word_by_word() {
-    if lacks("traces_are_open_vswitchs_word_by_word", &[Peer::Ovs, Peer::Root]) {
+    if lacks(
+        "traces_are_open_vswitchs_word_by_word",
+        &[Peer::Ovs, Peer::Root],
+    ) {
         return;
     }
     let ovs = OpenVswitch::start_with(&["--enable-dummy=override"]);
@@ -112,7 +120,10 @@ fn traces_are_open_vswitchs_word_by_word() {
 
 #[test]
 fn weir_trace_says_why_and_weir_check_what_is_wrong() {
-    if lacks("weir_trace_says_why_and_weir_check_what_is_wrong", &[Peer::Root]) {
+    if lacks(
+        "weir_trace_says_why_and_weir_check_what_is_wrong",
+        &[Peer::Root],
+    ) {
         return;
     }
     let weir = Weir::start(&["--no-controller", "--enable-dummy"]);
@@ -127,10 +138,15 @@ fn weir_trace_says_why_and_weir_check_what_is_wrong() {
     let told = typed.ok("trace br0 in_port=3,ip,nw_dst=10.2.0.1");
     let lines: Vec<&str> = told.lines().map(str::trim).collect();
     assert!(
-        lines.contains(&"table 0: not ip,nw_dst=10.1.0.0/16, priority 9: ip_dst is 10.2.0.1, not 10.1.0.0/16"),
+        lines.contains(
+            &"table 0: not ip,nw_dst=10.1.0.0/16, priority 9: ip_dst is 10.2.0.1, not 10.1.0.0/16"
+        ),
         "{told}"
     );
-    assert!(lines.contains(&"table 0: ip,nw_dst=10.0.0.0/8, priority 5"), "{told}");
+    assert!(
+        lines.contains(&"table 0: ip,nw_dst=10.0.0.0/8, priority 5"),
+        "{told}"
+    );
     let json = typed.ok("trace --json br0 in_port=3,ip,nw_dst=10.2.0.1");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let table = &json["steps"][0]["steps"][0];
@@ -140,7 +156,11 @@ fn weir_trace_says_why_and_weir_check_what_is_wrong() {
     assert_eq!(table["steps"][0]["action"], "output:2");
     assert_eq!(json["dropped"], serde_json::Value::Null);
     // Nothing was counted by it.
-    assert!(typed.ok("ovs-ofctl dump-aggregate br0").contains("packet_count=0"));
+    assert!(
+        typed
+            .ok("ovs-ofctl dump-aggregate br0")
+            .contains("packet_count=0")
+    );
     assert_eq!(typed.line("trace br0 in_port=zz").code, 2);
     assert_eq!(typed.line("trace").code, 1);
 
