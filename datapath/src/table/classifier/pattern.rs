@@ -47,8 +47,58 @@ impl Mask {
 pub struct Pattern {
     mask: Arc<Mask>,
     /// What is wanted of each word of the mask.
-    values: Box<[u64]>,
+    values: Values,
 }
+
+/// So many words are kept in place: a connection's addresses, ports and types take four.
+const FEW: usize = 4;
+
+/// The words of a match.
+#[derive(Clone, Debug)]
+enum Values {
+    /// A few, and how many.
+    Few(u8, [u64; FEW]),
+    /// More.
+    Many(Box<[u64]>),
+}
+
+impl Values {
+    fn new(words: &[u64]) -> Values {
+        let mut few = [0; FEW];
+        match few.get_mut(..words.len()) {
+            Some(place) => {
+                place.copy_from_slice(words);
+                Values::Few(words.len() as u8, few)
+            }
+            None => Values::Many(words.into()),
+        }
+    }
+}
+
+impl Default for Values {
+    fn default() -> Values {
+        Values::new(&[])
+    }
+}
+
+impl std::ops::Deref for Values {
+    type Target = [u64];
+    #[inline]
+    fn deref(&self) -> &[u64] {
+        match self {
+            Values::Few(n, words) => &words[..usize::from(*n)],
+            Values::Many(words) => words,
+        }
+    }
+}
+
+impl PartialEq for Values {
+    fn eq(&self, other: &Values) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Values {}
 
 impl Pattern {
     /// Of a match.
@@ -91,7 +141,7 @@ impl Pattern {
         };
         Pattern {
             mask: share(mask),
-            values: values[..n].into(),
+            values: Values::new(&values[..n]),
         }
     }
 
@@ -99,7 +149,7 @@ impl Pattern {
     pub fn matching(&self) -> Match {
         let mut key = FlowKey::default();
         let mut mask = FlowMask::default();
-        for (&(w, m), &v) in self.mask.words.iter().zip(&self.values) {
+        for (&(w, m), &v) in self.mask.words.iter().zip(&*self.values) {
             key.0[usize::from(w)] = v;
             mask.0[usize::from(w)] = m;
         }
@@ -132,7 +182,7 @@ impl Pattern {
 
     /// Whether a key matches.
     pub fn matches(&self, key: &FlowKey) -> bool {
-        let mut words = self.mask.words.iter().zip(&self.values);
+        let mut words = self.mask.words.iter().zip(&*self.values);
         words.all(|(&(w, m), &v)| key.0[usize::from(w)] & m == v)
     }
 
@@ -156,7 +206,7 @@ impl Pattern {
 
     /// Number, value and mask of every word looked at.
     pub(super) fn parts(&self) -> impl Iterator<Item = (u8, u64, u64)> {
-        let words = self.mask.words.iter().zip(&self.values);
+        let words = self.mask.words.iter().zip(&*self.values);
         words.map(|(&(w, m), &v)| (w, v, m))
     }
 

@@ -4,7 +4,7 @@
 //! shares everything. A change copies the nodes on its way that are shared, and changes those in place that are
 //! not: so the first change after a clone costs about a microsecond, and many changes between two clones cost little
 //! more than in a table that is not persistent. The rows' own rules hold the keys, so that an entry costs some
-//! thirty bytes.
+//! forty bytes.
 //!
 //! Nodes know the highest rank below each branch, so that the highest of all is known at once.
 
@@ -13,7 +13,7 @@ use crate::table::rule::Rule;
 use std::sync::Arc;
 
 /// Rows of a bucket beyond which it is parted.
-const BUCKET_MAX: usize = 32;
+const BUCKET_MAX: usize = 16;
 /// Rows of a node with which it becomes a bucket again.
 const NODE_MIN: u32 = 8;
 /// Bits of the hash that a level looks at.
@@ -39,11 +39,9 @@ enum Child {
     Node(Arc<Node>),
 }
 
+/// Rows with their hashes, in one place of memory.
 #[derive(Clone, Debug, Default)]
-struct Bucket {
-    hashes: Vec<u32>,
-    rows: Vec<Row>,
-}
+struct Bucket(Vec<(u32, Row)>);
 
 #[derive(Clone, Debug, Default)]
 struct Node {
@@ -65,29 +63,21 @@ struct Done {
 impl Bucket {
     #[inline]
     fn find(&self, hash: u32, values: &[u64]) -> Option<usize> {
-        let mut at = 0;
         // One hash is rarely of two matches.
-        while let Some(i) = self.hashes[at..].iter().position(|&h| h == hash) {
-            at += i;
-            if self.rows[at].pattern().values() == values {
-                return Some(at);
-            }
-            at += 1;
-        }
-        None
+        self.0
+            .iter()
+            .position(|(h, row)| *h == hash && row.pattern().values() == values)
     }
 
     fn push(&mut self, hash: u32, row: Row) {
-        if self.rows.len() == self.rows.capacity() {
-            self.rows.reserve_exact(GROWTH);
-            self.hashes.reserve_exact(GROWTH);
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(GROWTH);
         }
-        self.hashes.push(hash);
-        self.rows.push(row);
+        self.0.push((hash, row));
     }
 
     fn max(&self) -> u32 {
-        self.rows.iter().map(Row::rank).max().unwrap_or(0)
+        self.0.iter().map(|(_, r)| r.rank()).max().unwrap_or(0)
     }
 }
 
@@ -114,13 +104,13 @@ impl Child {
                 b.push(hash, row);
                 *self = Child::Bucket(Arc::new(b));
             }
-            Child::Bucket(b) if b.rows.len() < BUCKET_MAX || depth >= u32::BITS => {
+            Child::Bucket(b) if b.0.len() < BUCKET_MAX || depth >= u32::BITS => {
                 Arc::make_mut(b).push(hash, row);
             }
             Child::Bucket(b) => {
                 let full = std::mem::take(Arc::make_mut(b));
                 let mut n = Node::default();
-                for (h, r) in full.hashes.into_iter().zip(full.rows) {
+                for (h, r) in full.0 {
                     n.push(h, r, depth);
                 }
                 n.push(hash, row, depth);
@@ -142,7 +132,7 @@ impl Child {
             }
             Child::Bucket(b) => match b.find(hash, rule.pattern.values()) {
                 Some(at) => Done {
-                    old: Arc::make_mut(b).rows[at].insert(rule),
+                    old: Arc::make_mut(b).0[at].1.insert(rule),
                     other_len: false,
                 },
                 None => {
@@ -176,14 +166,14 @@ impl Child {
                     return done;
                 };
                 let b = Arc::make_mut(b);
-                let hash = b.hashes.swap_remove(at);
-                let (left, gone) = b.rows.swap_remove(at).remove(priority);
+                let (hash, row) = b.0.swap_remove(at);
+                let (left, gone) = row.remove(priority);
                 done.old = gone;
                 match left {
                     Some(row) => b.push(hash, row),
                     None => done.other_len = true,
                 }
-                if b.rows.is_empty() {
+                if b.0.is_empty() {
                     *self = Child::None;
                 }
             }
@@ -209,8 +199,7 @@ impl Child {
         match self {
             Child::None => {}
             Child::Bucket(b) => {
-                let rows = b.hashes.iter().zip(&b.rows);
-                rows.for_each(|(&h, r)| visit(h, r));
+                b.0.iter().for_each(|(h, r)| visit(*h, r));
             }
             Child::Node(n) => n.children.iter().for_each(|c| c.visit(visit)),
         }
@@ -246,7 +235,7 @@ impl Rows {
         loop {
             match child {
                 Child::None => return None,
-                Child::Bucket(b) => return b.find(hash, values).map(|at| &b.rows[at]),
+                Child::Bucket(b) => return b.find(hash, values).map(|at| &b.0[at].1),
                 Child::Node(n) => {
                     child = &n.children[branch(rest)];
                     rest <<= BITS;
