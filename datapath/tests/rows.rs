@@ -181,7 +181,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("NXAST_CT_CLEAR", "actions=ct_clear"),
     (
         "NXAST_RESUBMIT_TABLE_CT",
-        "ct_state=+trk,ip,actions=resubmit(,1,ct)",
+        "ct_state=+trk-inv,ip,actions=resubmit(,1,ct)",
     ),
     (
         "NXAST_LEARN2",
