@@ -7,6 +7,7 @@
 //! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
 //! * [`ovs`] — a real Open vSwitch
 //! * [`initramfs`] — a root file system for a guest kernel
+//! * [`pairs`] — the same command lines by stock and own programs, compared
 //! * [`peers`] — which foreign programs are here; a test that lacks one says so
 //! * [`rest`] — the controller's REST interface
 //! * [`wait`] — waiting for a condition, never for a time
@@ -19,6 +20,7 @@ pub mod host;
 pub mod initramfs;
 pub mod netns;
 pub mod ovs;
+pub mod pairs;
 pub mod peers;
 pub mod process;
 pub mod rest;

@@ -2,9 +2,10 @@
 
 use crate::contents::contents;
 use crate::normal::{Rows, normal};
-use crate::pair::{Pair, Running};
+use crate::pair::Running;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use tests::pairs::{Pair, difference, shown};
 use tests::process::Ran;
 
 /// The most lines that are reported in full; later ones usually follow from the first.
@@ -72,13 +73,7 @@ pub fn agree(file: &Path) {
     let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     let lines = lines(&text);
     let lines = &lines;
-    let outcomes: Vec<Outcome> = std::thread::scope(|s| {
-        let typing = Pair::ALL.map(|pair| s.spawn(move || type_all(pair, lines)));
-        typing
-            .into_iter()
-            .map(|t| t.join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
-            .collect()
-    });
+    let outcomes: Vec<Outcome> = Pair::each(|pair| type_all(pair, lines));
     let mut report = String::new();
     let mut wrong = 0;
     for (n, line) in lines.iter().enumerate() {
@@ -109,75 +104,6 @@ pub fn agree(file: &Path) {
         "{wrong} of {} lines differ\n{report}",
         lines.len()
     );
-}
-
-fn shown(ran: &Ran) -> String {
-    format!(
-        "exit code {}\n--- stdout\n{}--- stderr\n{}",
-        ran.code, ran.stdout, ran.stderr
-    )
-}
-
-/// How what came of the other pairs differs from the reference, if it does.
-fn difference(outcomes: &[String]) -> Option<String> {
-    let (reference, others) = outcomes.split_first()?;
-    if others.iter().all(|o| o == reference) {
-        return None;
-    }
-    let mut text = format!("  {}:\n{}", Pair::ALL[0], indented(reference));
-    for (pair, other) in Pair::ALL[1..].iter().zip(others) {
-        if other == reference {
-            _ = writeln!(text, "  {pair}: the same");
-        } else {
-            _ = write!(text, "  {pair}:\n{}", compared(reference, other));
-        }
-    }
-    Some(text)
-}
-
-fn indented(text: &str) -> String {
-    text.lines().map(|l| format!("      {l}\n")).collect()
-}
-
-/// The lines that only one of two texts has, marked, in their places.
-fn compared(reference: &str, other: &str) -> String {
-    let (a, b): (Vec<&str>, Vec<&str>) = (reference.lines().collect(), other.lines().collect());
-    // Longest common subsequence, from the end.
-    let mut common = vec![vec![0usize; b.len() + 1]; a.len() + 1];
-    for x in (0..a.len()).rev() {
-        for y in (0..b.len()).rev() {
-            common[x][y] = match a[x] == b[y] {
-                true => common[x + 1][y + 1] + 1,
-                false => common[x + 1][y].max(common[x][y + 1]),
-            };
-        }
-    }
-    let (mut x, mut y, mut out) = (0, 0, String::new());
-    while x < a.len() || y < b.len() {
-        if x < a.len() && y < b.len() && a[x] == b[y] {
-            (x, y) = (x + 1, y + 1);
-        } else if y == b.len() || (x < a.len() && common[x + 1][y] >= common[x][y + 1]) {
-            _ = writeln!(out, "    - {}", a[x]);
-            x += 1;
-        } else {
-            _ = writeln!(out, "    + {}", b[y]);
-            y += 1;
-        }
-    }
-    if out.is_empty() {
-        "    an empty line at the end\n".to_owned()
-    } else {
-        out
-    }
-}
-
-#[test]
-fn differences_are_shown_in_their_places() {
-    assert_eq!(
-        compared("a\nb\nc", "a\nx\nc\nd"),
-        "    - b\n    + x\n    + d\n"
-    );
-    assert!(difference(&["a".into(), "a".into()]).is_none());
 }
 
 #[test]

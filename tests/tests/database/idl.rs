@@ -1,9 +1,10 @@
 //! The Python IDL of Open vSwitch (PyPI package ovs), which OpenStack and others are built on.
 
-use crate::pair::{Pair, Running};
+use crate::pair::Running;
 use std::path::Path;
 use std::process::Command;
 use tests::need;
+use tests::pairs::Pair;
 use tests::peers::python;
 use tests::process::output;
 use tests::tools::Tools;

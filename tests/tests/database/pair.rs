@@ -1,10 +1,10 @@
 //! A set of tools and a server.
 
-use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use tests::pairs::Pair;
 use tests::process::{Daemon, Ran, output, run};
 use tests::switch::weir_binary;
 use tests::tools::Tools;
@@ -15,36 +15,6 @@ pub const LINE_LIMIT: u32 = 20;
 
 /// The schema of the database that every corpus starts with.
 pub const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
-
-/// Whose tools type, and whose server answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// Who types.
-    pub tools: Tools,
-    /// Who answers.
-    pub server: Tools,
-}
-
-impl Pair {
-    /// All four, the reference first.
-    pub const ALL: [Pair; 4] = [
-        Pair::new(Tools::Stock, Tools::Stock),
-        Pair::new(Tools::Stock, Tools::Weir),
-        Pair::new(Tools::Weir, Tools::Stock),
-        Pair::new(Tools::Weir, Tools::Weir),
-    ];
-
-    /// These tools at that server.
-    pub const fn new(tools: Tools, server: Tools) -> Pair {
-        Pair { tools, server }
-    }
-}
-
-impl fmt::Display for Pair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} tools, {:?} server", self.tools, self.server)
-    }
-}
 
 /// A pair at work in a directory of its own.
 pub struct Running {

@@ -1,8 +1,9 @@
 //! A switch of one and a database of the other; the switch runs in a namespace of its own.
 
-use crate::pair::{Pair, Running};
+use crate::pair::Running;
 use tests::need;
 use tests::netns::Namespace;
+use tests::pairs::Pair;
 use tests::process::Daemon;
 use tests::switch::weir_binary;
 use tests::tools::Tools;

@@ -1,11 +1,11 @@
 //! What concerns controllers: roles, asynchronous messages, bundles, formats, Geneve options.
 
 use super::bits;
-use super::version::OF12;
 use crate::message::{
     AsyncConfig, BundleId, BundleStep, ControllerStatus, Role, RoleMsg, RoleReason, TlvMap,
     TlvTableCommand,
 };
+use crate::wire::OF12;
 use std::fmt::{Result, Write};
 
 pub(super) fn role_name(r: Role) -> &'static str {

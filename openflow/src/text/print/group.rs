@@ -1,7 +1,6 @@
 //! Groups.
 
 use super::switch::ACTIONS_10;
-use super::version::{OF10, OF15};
 use super::{bits, lifetime};
 use crate::field::FieldId;
 use crate::message::{
@@ -10,6 +9,7 @@ use crate::message::{
 };
 use crate::text::action::format_actions;
 use crate::text::{Names, value};
+use crate::wire::{OF10, OF15};
 use std::fmt::{Result, Write};
 use std::time::Duration;
 

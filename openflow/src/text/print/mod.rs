@@ -20,14 +20,6 @@ mod port;
 mod switch;
 mod table;
 
-/// Wire versions from which on things are said otherwise.
-mod version {
-    pub(super) use crate::wire::{OF10, OF13};
-    pub(super) const OF12: u8 = 3;
-    pub(super) const OF14: u8 = 5;
-    pub(super) const OF15: u8 = 6;
-}
-
 use super::Names;
 use crate::error::ErrorKind;
 use crate::message::{Message, MultipartReply, MultipartRequest};

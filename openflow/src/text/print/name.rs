@@ -1,9 +1,9 @@
 //! What messages are called.
 
-use super::version::{OF10, OF12, OF13, OF14};
 use crate::error::ErrorKind;
 use crate::message::{Message, MultipartReply, MultipartRequest};
 use crate::wire;
+use crate::wire::{OF10, OF12, OF13, OF14};
 
 /// A message's name. `OFPT` and `OFPST` are the specification's own, `NXT`, `NXST` and `ONFT` those
 /// of Nicira's and the ONF's extensions that a version needs for the same.

@@ -3,13 +3,13 @@
 use super::bits;
 use super::fold::fold;
 use super::group::ACTIONS;
-use super::version::{OF10, OF12, OF14};
 use crate::field::{FIELDS, FieldId};
 use crate::message::{
     LegacyTable, TABLE_ALL, TableConfig, TableFeatures, TableMiss, TableProperty, TableReason,
     TableStats,
 };
 use crate::text::Names;
+use crate::wire::{OF10, OF12, OF14};
 use std::fmt::{Result, Write};
 
 /// Fields that a table of OpenFlow 1.0 can leave out, by their wildcard bits.
