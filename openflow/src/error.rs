@@ -224,7 +224,7 @@ error_kinds! {
     BadCommand "OFPFMFC_BAD_COMMAND" of 1-1 3/4, of 2-6 5/6;
     BadFlowModFlags "OFPFMFC_BAD_FLAGS" nx 1-1 3/258, nx 2-2 5/258, of 3-6 5/7;
     FlowModCantSync "OFPFMFC_CANT_SYNC" of 5-6 5/8;
-    FlowModBadPriority "OFPFMFC_BAD_PRIORITY" of 5-6 5/9;
+    FlowModBadPriority "OFPFMFC_BAD_PRIORITY" onf 4-4 2360/0, of 5-6 5/9;
     FlowModIsSync "OFPFMFC_IS_SYNC" of 5-6 5/10;
     FlowModBadEmergTimeout "OFPFMFC_BAD_EMERG_TIMEOUT" of 1-1 3/3;
     FlowModUnsupported "OFPFMFC_UNSUPPORTED" of 1-1 3/5;
@@ -244,11 +244,11 @@ error_kinds! {
     ChainedGroup "OFPGMFC_CHAINED_GROUP" nx 1-1 6/9, of 3-6 6/9;
     BadGroupType "OFPGMFC_BAD_TYPE" nx 1-1 6/10, of 3-6 6/10;
     BadGroupCommand "OFPGMFC_BAD_COMMAND" nx 1-1 6/11, of 3-6 6/11;
-    BadBucket "OFPGMFC_BAD_BUCKET" of 3-6 6/12;
-    BadWatch "OFPGMFC_BAD_WATCH" of 3-6 6/13;
-    GroupEperm "OFPGMFC_EPERM" of 3-6 6/14;
-    UnknownBucket "OFPGMFC_UNKNOWN_BUCKET" of 6-6 6/15;
-    BucketExists "OFPGMFC_BUCKET_EXISTS" of 6-6 6/16;
+    BadBucket "OFPGMFC_BAD_BUCKET" nx 1-1 6/12, of 3-6 6/12;
+    BadWatch "OFPGMFC_BAD_WATCH" nx 1-1 6/13, of 3-6 6/13;
+    GroupEperm "OFPGMFC_EPERM" nx 1-1 6/14, of 3-6 6/14;
+    UnknownBucket "OFPGMFC_UNKNOWN_BUCKET" nx 1-1 6/15, of 6-6 6/15;
+    BucketExists "OFPGMFC_BUCKET_EXISTS" nx 1-1 6/16, of 6-6 6/16;
     // Port-mod failed.
     PortModBadPort "OFPPMFC_BAD_PORT" of 1-1 4/0, of 2-6 7/0;
     PortModBadHwAddr "OFPPMFC_BAD_HW_ADDR" of 1-1 4/1, of 2-6 7/1;
@@ -308,9 +308,9 @@ error_kinds! {
     PropertyBadExpValue "OFPBPC_BAD_EXP_VALUE" nx 1-2 14/7, nx 3-3 32/0, onf 4-4 4447/0, of 5-6 14/7;
     PropertyEperm "OFPBPC_EPERM" nx 1-2 14/8, nx 3-3 33/0, onf 4-4 4448/0, of 5-6 14/8;
     // Asynchronous configuration failed.
-    AsyncInvalid "OFPACFC_INVALID" of 5-6 15/0;
-    AsyncUnsupported "OFPACFC_UNSUPPORTED" of 5-6 15/1;
-    AsyncEperm "OFPACFC_EPERM" of 5-6 15/2;
+    AsyncInvalid "OFPACFC_INVALID" onf 4-4 2370/0, of 5-6 15/0;
+    AsyncUnsupported "OFPACFC_UNSUPPORTED" onf 4-4 2371/0, of 5-6 15/1;
+    AsyncEperm "OFPACFC_EPERM" onf 4-4 2372/0, of 5-6 15/2;
     // Flow monitor failed.
     MonitorUnknown "OFPMOFC_UNKNOWN" of 5-6 16/0;
     MonitorExists "OFPMOFC_MONITOR_EXISTS" nx 1-2 1/517, nx 3-4 6/0, of 5-6 16/1;

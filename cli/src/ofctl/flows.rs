@@ -96,8 +96,9 @@ pub fn message_in(protocol: Protocols, line: &FlowLine) -> (u8, Message) {
             true => TABLE_ALL,
             false => 0,
         };
-        // OpenFlow 1.0 counts anew with every add.
+        // OpenFlow 1.0 counts anew with every add, and knows no importance.
         f.flags.reset_counts = false;
+        f.importance = 0;
     } else if f.table == TABLE_ALL && (version == 2 || !delete) {
         f.table = 0;
     }

@@ -13,7 +13,15 @@ use openflow::{GROUP_ALL, GroupMod, GroupModCommand, Message, MultipartRequest};
 /// out.)
 pub fn usable(changes: &[GroupMod]) -> Protocols {
     let buckets = changes.iter().flat_map(|g| &g.buckets);
-    buckets.fold(Protocols::ANY, |all, b| all.and(for_actions(&b.actions)))
+    let usable = buckets.fold(Protocols::ANY, |all, b| all.and(for_actions(&b.actions)));
+    if changes
+        .iter()
+        .any(|g| g.command == GroupModCommand::RemoveBucket)
+    {
+        usable.and(Protocols::OF10_ANY.or(Protocols::from_version_up(wire::OF15)))
+    } else {
+        usable
+    }
 }
 
 /// A line which may begin with its own command, if none is given for it.

@@ -3,7 +3,6 @@
 use super::commands::{dump, out};
 use super::{Options, names};
 use anyhow::{Result, anyhow, bail};
-use openflow::text::Names;
 use openflow::wire;
 use openflow::{Message, MultipartRequest, PortFlags, PortMod, PortNo};
 
@@ -42,8 +41,7 @@ pub fn mod_port(o: &Options, a: &[&str]) -> Result<()> {
             Some(n) => n == p.port,
             None => p.name == a[1],
         })
-        .or_else(|| None)
-        .map_or_else(|| reserved(o, a), Ok)?;
+        .ok_or_else(|| anyhow!("{}: couldn't find port `{}'", a[0], a[1]))?;
     let word = a[2].to_ascii_lowercase();
     let (word, not) = match word.strip_prefix("no-").or_else(|| word.strip_prefix("no")) {
         Some(rest) => (rest, true),
@@ -65,15 +63,6 @@ pub fn mod_port(o: &Options, a: &[&str]) -> Result<()> {
     });
     let names = names::shown(o, a[0])?;
     names::open(o, a[0])?.change(&[change], &o.style(&names, 2))
-}
-
-/// A port by its reserved name, as `LOCAL`.
-fn reserved(o: &Options, a: &[&str]) -> Result<openflow::PortDesc> {
-    let number = Names::default().port(a[1]);
-    names::ports(o, a[0])?
-        .into_iter()
-        .find(|p| Some(p.port) == number)
-        .ok_or_else(|| anyhow!("{}: couldn't find port `{}'", a[0], a[1]))
 }
 
 fn queue_number(arg: Option<&&str>) -> Option<u32> {

@@ -75,8 +75,12 @@ pub fn normal(text: &str, dir: &Path, sorted: bool) -> String {
     lines.iter().fold(String::new(), |all, l| all + l + "\n")
 }
 
+/// Whether a line is a flow, or a group or its counters.
 fn is_flow(line: &str) -> bool {
-    line.starts_with(" cookie=") || line.starts_with(' ') && line.contains("actions=")
+    let begins = [" cookie=", " group_id="]
+        .iter()
+        .any(|b| line.starts_with(b));
+    begins || line.starts_with(' ') && line.contains("actions=") && !line.contains("in_port=")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What concerns controllers: roles, asynchronous messages, bundles, formats, Geneve options.
 
-use super::bits;
+use super::{bits, hex};
 use crate::message::{
     AsyncConfig, BundleId, BundleStep, ControllerStatus, Role, RoleMsg, RoleReason, TlvMap,
     TlvTableCommand,
@@ -122,8 +122,8 @@ pub(super) fn bundle(w: &mut String, step: BundleStep, id: &BundleId) -> Result 
         BundleStep::DiscardRequest => "DISCARD_REQUEST",
         BundleStep::DiscardReply => "DISCARD_REPLY",
     };
-    let (id, flags) = (id.id, bundle_flags(id));
-    write!(w, "\n bundle_id={id:#x} type={step} flags={flags}")
+    let (number, flags) = (hex(id.id), bundle_flags(id));
+    write!(w, "\n bundle_id={number} type={step} flags={flags}")
 }
 
 pub(super) fn controller_status(w: &mut String, c: &ControllerStatus) -> Result {

@@ -2,6 +2,7 @@
 
 use super::switch::ACTIONS_10;
 use super::{bits, lifetime};
+use crate::error::ErrorKind;
 use crate::field::FieldId;
 use crate::message::{
     Bucket, BucketPosition, GROUP_ALL, GroupDesc, GroupFeatures, GroupMod, GroupModCommand,
@@ -27,6 +28,29 @@ pub(super) fn number(n: u32) -> String {
 /// OpenFlow 1.0 (Nicira) and 1.5 give buckets names.
 fn names_buckets(version: u8) -> bool {
     version == OF10 || version >= OF15
+}
+
+/// Methods of choosing that there are.
+const METHODS: &[&str] = &["", "hash", "dp_hash"];
+
+/// What makes a group impossible.
+pub(super) fn flaw(g: &GroupMod) -> Option<ErrorKind> {
+    let delete = g.command == GroupModCommand::Delete;
+    if g.kind == GroupType::Indirect && !delete && g.buckets.len() != 1 {
+        return Some(ErrorKind::InvalidGroup);
+    }
+    if !METHODS.contains(&g.selection.method.as_str()) {
+        return Some(ErrorKind::PropertyBadValue);
+    }
+    g.buckets.iter().find_map(|b| {
+        let watched = b.watch_port != PortNo::ANY || b.watch_group.is_some();
+        match g.kind {
+            GroupType::Select => None,
+            _ if b.weight != 0 => Some(ErrorKind::InvalidGroup),
+            GroupType::FastFailover => (!watched).then_some(ErrorKind::InvalidGroup),
+            GroupType::All | GroupType::Indirect => watched.then_some(ErrorKind::WatchUnsupported),
+        }
+    })
 }
 
 pub(super) fn group_mod(w: &mut String, g: &GroupMod, version: u8, names: &Names) -> Result {

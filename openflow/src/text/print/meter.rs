@@ -1,6 +1,7 @@
 //! Meters.
 
 use super::{bits, format_duration};
+use crate::error::ErrorKind;
 use crate::message::{
     METER_ALL, MeterBandKind, MeterConfig, MeterFeatures, MeterMod, MeterModCommand, MeterStats,
 };
@@ -25,6 +26,13 @@ pub(super) fn number(n: u32) -> String {
         Some((_, name)) => (*name).into(),
         None => n.to_string(),
     }
+}
+
+/// What makes a meter impossible.
+pub(super) fn flaw(m: &MeterMod) -> Option<ErrorKind> {
+    // kbit/s and packets/s at once.
+    let both = m.config.flags & 3 == 3 && m.command != MeterModCommand::Delete;
+    both.then_some(ErrorKind::BadMeterFlags)
 }
 
 pub(super) fn meter_mod(w: &mut String, m: &MeterMod) -> Result {

@@ -93,13 +93,18 @@ impl<'a> Style<'a> {
             let s = format!("(***only uses {says} bytes out of {have}***)\n");
             return s + &dump(bytes, true);
         }
-        match wire::decode(bytes) {
+        let decoded = wire::decode(bytes).map_err(|e| e.kind);
+        let sound = decoded.and_then(|d| match flaw(&d.message) {
+            Some(kind) => Err(kind),
+            None => Ok(d),
+        });
+        match sound {
             Ok(d) if self.verbosity >= 5 => self.message(&d) + &dump(bytes, true),
             Ok(d) => self.message(&d),
-            Err(e) => {
-                let name = name::of_header(bytes).filter(|_| !name::unnamed(e.kind));
+            Err(kind) => {
+                let name = name::of_header(bytes).filter(|_| !name::unnamed(kind));
                 let mut s = name.map_or_else(String::new, |n| heading(h.version, h.xid, n) + " ");
-                let _ = writeln!(s, "***decode error: {}***", e.kind.name());
+                let _ = writeln!(s, "***decode error: {}***", kind.name());
                 s + &dump(bytes, true)
             }
         }
@@ -150,7 +155,7 @@ impl<'a> Style<'a> {
             Message::BundleControl(step, id) => control::bundle(w, *step, id),
             Message::BundleAdd(id, xid, inner) => {
                 let flags = control::bundle_flags(id);
-                writeln!(w, "\n bundle_id={:#x} flags={flags}", id.id)?;
+                writeln!(w, "\n bundle_id={} flags={flags}", hex(id.id))?;
                 w.write_str(&self.message(&part(version, *xid, inner)))
             }
             Message::RequestForward(_, inner) => {
@@ -351,6 +356,16 @@ fn heading(version: u8, xid: u32, name: &str) -> String {
     format!("{name}{} (xid={xid:#x}):", version_name(version))
 }
 
+/// What is wrong with a message that can be read, if it can never be carried out: Open vSwitch does
+/// not show such.
+fn flaw(m: &Message) -> Option<ErrorKind> {
+    match m {
+        Message::GroupMod(g) => group::flaw(g),
+        Message::MeterMod(m) => meter::flaw(m),
+        _ => None,
+    }
+}
+
 fn part(version: u8, xid: u32, message: &Message) -> Decoded {
     Decoded {
         version,
@@ -381,6 +396,15 @@ fn bits(n: u32, names: &[(u32, &str)]) -> String {
         "0".into()
     } else {
         words.join(" ")
+    }
+}
+
+/// A number as printf's `%#x` has it.
+fn hex(n: u32) -> String {
+    if n == 0 {
+        "0".into()
+    } else {
+        format!("{n:#x}")
     }
 }
 
