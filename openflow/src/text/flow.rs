@@ -1,11 +1,13 @@
 //! Whole flows in text.
 
 use super::action::{format_instructions, parse_lenient};
+use super::group::parse_group_id;
 use super::matching::{format_match, hex_text, narrow_icmp, normalize, parse_pair};
 use super::print::format_duration;
-use super::{Names, Result, TextError, fail, next_pair, number, parse_uint};
+use super::{Names, Pair, Result, TextError, fail, next_pair, number, parse_uint, subfield};
 use crate::action::Instructions;
 use crate::field::{FieldId, Slot};
+use crate::matching::Match;
 use crate::message::{
     FlowFilter, FlowFlags, FlowMod, FlowModCommand, FlowStats, PortNo, TABLE_ALL,
 };
@@ -80,61 +82,18 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
     } else {
         (s, None)
     };
-    let filters = command != FlowCommand::Add;
     let mut rest = fields;
     let mut table_given = false;
     while let Some(p) = next_pair(&mut rest)? {
-        let v = p.value;
-        if let Some(i) = FLAGS.iter().position(|n| *n == p.key) {
+        if let (Some(i), true) = (FLAGS.iter().position(|n| *n == p.key), wants_actions) {
             *flag(&mut f.flags, i) = true;
-            continue;
-        }
-        let missing = || fail(format!("field {} missing value", p.key));
-        match p.key {
-            "table" | "priority" | "idle_timeout" | "hard_timeout" | "importance" | "cookie"
-                if v.is_empty() =>
-            {
-                return missing();
-            }
-            "table" => {
-                table_given = true;
-                f.table = names
-                    .table(v)
-                    .ok_or_else(|| TextError(format!("unknown table \"{v}\"")))?;
-            }
-            "priority" => f.priority = number(v, "priority")?,
-            "idle_timeout" => f.idle_timeout = number(v, "idle_timeout")?,
-            "hard_timeout" => f.hard_timeout = number(v, "hard_timeout")?,
-            "importance" => f.importance = number(v, "importance")?,
-            "cookie" => {
-                let (cookie, mask) = cookie(v)?;
-                match (mask, command) {
-                    (Some(_), FlowCommand::Add) => {
-                        return fail("flow additions cannot use a cookie mask");
-                    }
-                    (Some(mask), _) => (f.cookie, f.cookie_mask) = (cookie, mask),
-                    // Without a mask it is the flow's new cookie.
-                    (None, _) if wants_actions => f.cookie = cookie,
-                    (None, _) => (f.cookie, f.cookie_mask) = (cookie, u64::MAX),
-                }
-            }
-            "out_port" if filters => {
-                f.out_port = names
-                    .port(v)
-                    .ok_or_else(|| TextError(format!("{v} is not a valid OpenFlow port")))?;
-            }
-            "out_group" if filters => f.out_group = Some(number(v, "group id")?),
-            // What dump-flows prints and a user pastes back in.
-            "duration" | "n_packets" | "n_bytes" | "idle_age" | "hard_age" => {}
-            "allow_hidden_fields" => {}
-            key => {
-                if !parse_pair(&mut f.matching, key, v, names)? {
-                    if v.is_empty() {
-                        return missing();
-                    }
-                    return fail(format!("unknown keyword {key}"));
-                }
-            }
+        } else if p.key.contains('[') {
+            parse_bits(&mut f.matching, p.key, p.value)?;
+        } else if !["allow_hidden_fields", "no_readonly_table"].contains(&p.key)
+            && !parse_pair(&mut f.matching, p.key, p.value, names)?
+        {
+            table_given |= p.key == "table";
+            property(&mut f, p, command, names)?;
         }
     }
     narrow_icmp(&mut f.matching);
@@ -156,6 +115,73 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
         normalized_from,
         table_given,
     })
+}
+
+/// Reads what a flow has beside match and flags, as far as the command takes it.
+fn property(f: &mut FlowMod, p: Pair<'_>, command: FlowCommand, names: &Names) -> Result<()> {
+    let Pair { key, value: v } = p;
+    if v.is_empty() {
+        return fail(format!("field {key} missing value"));
+    }
+    let add = command == FlowCommand::Add;
+    let delete = matches!(command, FlowCommand::Delete { .. });
+    let prioritized = command != FlowCommand::Delete { strict: false };
+    match key {
+        "table" => {
+            let table = names.table(v);
+            f.table = table.ok_or_else(|| TextError(format!("unknown table \"{v}\"")))?;
+        }
+        "priority" if prioritized => f.priority = number(v, "priority")?,
+        "idle_timeout" if !delete => f.idle_timeout = number(v, "idle_timeout")?,
+        "hard_timeout" if !delete => f.hard_timeout = number(v, "hard_timeout")?,
+        "importance" if add => f.importance = number(v, "importance")?,
+        "cookie" => match (cookie(v)?, command) {
+            ((_, Some(_)), FlowCommand::Add) => {
+                return fail("flow additions cannot use a cookie mask");
+            }
+            ((cookie, Some(mask)), _) => (f.cookie, f.cookie_mask) = (cookie, mask),
+            ((_, None), FlowCommand::Delete { .. }) => {
+                return fail(format!(
+                    "cannot set cookie (to match on a cookie, specify a mask, e.g. cookie={v}/-1)"
+                ));
+            }
+            // Without a mask it is the flow's new cookie.
+            ((cookie, None), _) => f.cookie = cookie,
+        },
+        "out_port" if delete => {
+            let port = names.port(v);
+            f.out_port =
+                port.ok_or_else(|| TextError(format!("{v} is not a valid OpenFlow port")))?;
+        }
+        "out_group" if delete => {
+            let group = parse_group_id(v);
+            let unknown = || TextError(format!("{v} is not a valid OpenFlow group"));
+            f.out_group = Some(group.ok_or_else(unknown)?).filter(|g| *g != u32::MAX);
+        }
+        // What dump-flows prints and a user pastes back in.
+        "duration" | "n_packets" | "n_bytes" | "idle_age" | "hard_age" => {}
+        key => return fail(format!("unknown keyword {key}")),
+    }
+    Ok(())
+}
+
+/// Reads `reg0[0..3]=5` into a match.
+fn parse_bits(m: &mut Match, name: &str, v: &str) -> Result<()> {
+    let f = subfield::parse(name)?;
+    let Some(n) = parse_uint(v) else {
+        return fail(format!("{name}: cannot parse integer value: {v}"));
+    };
+    if f.bits < 128 && n >> f.bits != 0 {
+        return fail(format!(
+            "{name}: value {v} does not fit into {} bits",
+            f.bits
+        ));
+    }
+    let ones = u128::MAX >> (128 - u32::from(f.bits));
+    let (value, mask) = m.get(f.field);
+    let area = ones << f.offset;
+    m.set_masked(f.field, value & !area | n << f.offset, mask | area);
+    Ok(())
 }
 
 /// Reads what `dump-flows` and `dump-aggregate` select by.

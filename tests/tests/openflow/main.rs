@@ -13,7 +13,8 @@
 //!   and `p3` are numbers 1, 2 and 3 and of type `dummy`.
 //! * `ovs-ofctl` is the pair's own, by `$PATH`; all other programs (`ovs-appctl`, `ovs-vsctl`) are the stock ones.
 //! * `o ...` stands for `ovs-ofctl ...`, `v10 ...` to `v15 ...` for `ovs-ofctl -O OpenFlow10 ...` and so on, and
-//!   `all ...` runs a command in each version.
+//!   `all ...` runs a command in each version. `each v13 1,20` adds, shows and deletes each flow of lines 1 to 20 of
+//!   `openflow/tests/flows.txt`.
 //! * `await PATTERN FILE` waits until a line of FILE matches; a line that runs longer than [`pair::LINE_LIMIT`] seconds is
 //!   ended with exit code 124.
 //! * What may differ is made the same by [`normal`]: times and transaction ids, logs, addresses and names of makers. Flows

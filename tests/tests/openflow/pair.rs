@@ -19,8 +19,11 @@ const VSWITCHD: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
 /// The schema of its database.
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
+/// Flows in all spellings, a line each.
+const FLOWS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../openflow/tests/flows.txt");
+
 /// Names for what a corpus says often.
-const SHELL: &str = r#"
+const SHELL: &str = r##"
 await() { until grep -q -e "$1" "$2" 2>/dev/null; do sleep 0.02; done; }
 o() { ovs-ofctl "$@"; }
 v10() { ovs-ofctl -O OpenFlow10 "$@"; }
@@ -29,8 +32,9 @@ v12() { ovs-ofctl -O OpenFlow12 "$@"; }
 v13() { ovs-ofctl -O OpenFlow13 "$@"; }
 v14() { ovs-ofctl -O OpenFlow14 "$@"; }
 v15() { ovs-ofctl -O OpenFlow15 "$@"; }
+each() { sed -n "$2p" "$FLOWS" | grep -v '^#' | while read -r f; do [ -z "$f" ] || { echo "# $f"; $1 add-flow br0 "$f" 2>&1; $1 dump-flows --no-stats br0 2>&1; $1 del-flows br0 2>&1; }; done; }
 all() { for v in 10 11 12 13 14 15; do echo "1.${v#1}"; ovs-ofctl -O OpenFlow$v "$@" 2>&1; done; }
-"#;
+"##;
 
 /// A pair at work in a directory of its own.
 pub struct Running {
@@ -128,7 +132,7 @@ impl Running {
         c.args(["-k", "1", &LINE_LIMIT.to_string(), "sh", "-c"])
             .arg(format!("{SHELL}{line}"))
             .env("PATH", std::env::join_paths(path).expect("plain paths"))
-            .envs([("LC_ALL", "C"), ("TZ", "UTC")]);
+            .envs([("LC_ALL", "C"), ("TZ", "UTC"), ("FLOWS", FLOWS)]);
         // Files, not pipes: a monitor that the line leaves behind would hold a pipe open.
         let [out, err] = ["line.out", "line.err"].map(|n| dir.join("bin").join(n));
         let file = |path: &Path| File::create(path).expect("a file for output");
