@@ -190,7 +190,7 @@ pub fn out(text: &str) {
 pub fn print_answer(o: &Options, switch: &str, request: &Message) -> Result<()> {
     let mut conn = names::open(o, switch)?;
     let names = names::shown(o, switch)?;
-    conn.ask(request, |d| out(&o.style(&names, 1).message(&d)))
+    conn.show(request, &o.style(&names, 1))
 }
 
 /// The same with a question in several parts.
@@ -214,7 +214,7 @@ fn show(o: &Options, a: &[&str]) -> Result<()> {
     };
     if !has_ports {
         let ports = Message::MultipartRequest(MultipartRequest::PortDesc(PortNo::ANY));
-        conn.ask(&ports, |d| out(&style.message(&d)))?;
+        conn.show(&ports, &style)?;
     }
     print_answer(o, a[0], &Message::GetConfigRequest)
 }

@@ -22,6 +22,10 @@ const PORT: u16 = 6653;
 /// The class of its packets: as Open vSwitch's tools mark them (`DSCP_DEFAULT`).
 const DSCP: u8 = 48;
 
+/// `OFPT_ECHO_REQUEST` and `OFPT_ECHO_REPLY`, in all versions.
+const ECHO_REQUEST: u8 = 2;
+const ECHO_REPLY: u8 = 3;
+
 /// Transaction ids, counted through all connections of one run as the stock tool does.
 static NEXT_XID: AtomicU32 = AtomicU32::new(1);
 
@@ -237,19 +241,22 @@ impl Conn {
     /// # Errors
     /// The connection has ended, or a message cannot be read.
     pub fn receive(&mut self) -> Result<Decoded> {
+        let frame = self.next()?;
+        wire::decode(&frame).map_err(|e| {
+            let text = Style::new(&Names::default()).bytes(&frame);
+            anyhow!("received bad reply: {e}\n{text}")
+        })
+    }
+
+    /// The bytes of the next message that is not an echo request.
+    fn next(&mut self) -> Result<Vec<u8>> {
         loop {
-            let frame = self.frame()?;
-            let d = wire::decode(&frame).map_err(|e| {
-                anyhow!(
-                    "received bad reply: {}\n{}",
-                    e,
-                    Style::new(&Names::default()).bytes(&frame)
-                )
-            })?;
-            match d.message {
-                Message::EchoRequest(data) => self.send_as(d.xid, &Message::EchoReply(data))?,
-                message => return Ok(Decoded { message, ..d }),
+            let mut frame = self.frame()?;
+            if frame[1] != ECHO_REQUEST {
+                return Ok(frame);
             }
+            frame[1] = ECHO_REPLY;
+            self.send_bytes(&frame)?;
         }
     }
 
@@ -302,6 +309,23 @@ impl Conn {
                 let more = d.more;
                 part(d);
                 if !more {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Asks, and shows all parts of the answer, also such as cannot be read.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn show(&mut self, request: &Message, style: &Style<'_>) -> Result<()> {
+        let xid = self.send(request)?;
+        loop {
+            let frame = self.next()?;
+            if wire::decode_header(&frame).is_some_and(|h| h.xid == xid) {
+                super::commands::out(&style.bytes(&frame));
+                if !more_follows(&frame) {
                     return Ok(());
                 }
             }
@@ -450,6 +474,12 @@ impl Conn {
             }
         }
     }
+}
+
+/// Whether a message is a part of an answer that is not the last.
+fn more_follows(frame: &[u8]) -> bool {
+    let reply = if frame[0] == wire::OF10 { 17 } else { 19 };
+    frame[1] == reply && frame.get(11).is_some_and(|flags| flags & 1 != 0)
 }
 
 /// A version as messages name it.

@@ -149,7 +149,7 @@ pub fn dump_aggregate(o: &Options, a: &[&str]) -> Result<()> {
 
 fn show(o: &Options, conn: &mut Conn, switch: &str, q: &Message) -> Result<()> {
     let names = names::shown(o, switch)?;
-    conn.ask(q, |d| out(&o.style(&names, 1).message(&d)))
+    conn.show(q, &o.style(&names, 1))
 }
 
 /// `dump-flows SWITCH [FLOW]`

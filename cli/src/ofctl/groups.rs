@@ -124,9 +124,7 @@ pub fn dump_groups(o: &Options, a: &[&str]) -> Result<()> {
     let group = a.get(1).map_or(Some(GROUP_ALL), |g| parse_group_id(g));
     let q = MultipartRequest::GroupDesc(group.unwrap_or(GROUP_ALL));
     let names = names::shown(o, a[0])?;
-    conn.ask(&Message::MultipartRequest(q), |d| {
-        out(&o.style(&names, 1).message(&d))
-    })
+    conn.show(&Message::MultipartRequest(q), &o.style(&names, 1))
 }
 
 /// `dump-group-stats SWITCH [GROUP]`

@@ -36,7 +36,5 @@ pub fn show(o: &Options, a: &[&str], q: fn(u32) -> MultipartRequest) -> Result<(
     };
     let mut conn = flows::open_for(o, a[0], usable())?;
     let names = names::shown(o, a[0])?;
-    conn.ask(&Message::MultipartRequest(q(meter)), |d| {
-        out(&o.style(&names, 1).message(&d));
-    })
+    conn.show(&Message::MultipartRequest(q(meter)), &o.style(&names, 1))
 }

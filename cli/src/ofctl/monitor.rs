@@ -59,7 +59,7 @@ pub fn monitor(o: &Options, a: &[&str]) -> Result<()> {
             let request = parse_flow_monitor(spec, watches, &known)?;
             watches += 1;
             let q = Message::MultipartRequest(MultipartRequest::FlowMonitor(vec![request]));
-            conn.ask(&q, |d| out(&o.style(&names, 1).message(&d)))?;
+            conn.show(&q, &o.style(&names, 1))?;
             std::io::stdout().flush()?;
         } else if *arg == "resume" {
             resume = true;
@@ -216,6 +216,12 @@ impl Task {
                 false => None,
             };
             started.ready();
+            // What it says goes to standard error; whoever reads standard output need not wait.
+            if o.daemon.detach
+                && let Ok(null) = std::fs::File::options().write(true).open("/dev/null")
+            {
+                let _ = rustix::stdio::dup2_stdout(&null);
+            }
             let control = Arc::new(Control(orders));
             let serve = async {
                 match &socket {

@@ -246,12 +246,11 @@ pub fn compose(_: &Options, a: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `parse-packet`: packets in hex from standard input, a line each.
+/// `parse-packet`: the packet whose bytes come in by standard input.
 pub fn parse(_: &Options, _: &[&str]) -> Result<()> {
-    for line in std::io::stdin().lines() {
-        let data = frame(line?.trim()).map_err(|e| anyhow!("{e}"))?;
-        super::commands::out(&format!("{}\n", describe(&data)));
-    }
+    let mut data = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin(), &mut data)?;
+    super::commands::out(&format!("{}\n", describe(&data)));
     Ok(())
 }
 
@@ -315,7 +314,7 @@ fn build(m: &Match, payload: &[u8]) -> Vec<u8> {
             p.extend(mac(Slot::ArpTha));
             p.extend(ip4(Slot::NwDst));
         }
-        _ => p.extend(payload),
+        _ => {}
     }
     p
 }
@@ -340,16 +339,32 @@ fn transport(m: &Match, payload: &[u8]) -> Vec<u8> {
         (_, 132) => [&ports[..], &[0; 8]].concat(),
         (0x0800, 1) => vec![src as u8, dst as u8, 0, 0, 0, 0, 0, 0],
         (0x86dd, 58) => {
-            let mut h = vec![src as u8, dst as u8, 0, 0];
+            let mut h = vec![src as u8, dst as u8, 0, 0, 0, 0, 0, 0];
             if matches!(src, 135 | 136) && dst == 0 {
-                h.extend([0; 4]);
                 h.extend(value(Slot::NdTarget).to_be_bytes());
+                for (option, slot) in [(1, Slot::ArpSha), (2, Slot::ArpTha)] {
+                    if value(slot) != 0 {
+                        h.extend([option, 1]);
+                        h.extend(&value(slot).to_be_bytes()[10..]);
+                    }
+                }
+                return h;
             }
             h
         }
         _ => Vec::new(),
     };
-    h.extend(payload);
+    // Only these carry a payload, and no segment that opens or closes a connection does.
+    let carries = match value(Slot::NwProto) {
+        6 => value(Slot::TcpFlags) & 7 == 0,
+        17 => true,
+        1 => value(Slot::EthType) == 0x0800,
+        58 => value(Slot::EthType) == 0x86dd,
+        _ => false,
+    };
+    if carries {
+        h.extend(payload);
+    }
     h
 }
 

@@ -21,7 +21,13 @@ pub fn parse_one_flow(o: &Options, a: &[&str]) -> Result<()> {
 
 /// `parse-flows FILE`
 pub fn parse_flows(o: &Options, a: &[&str]) -> Result<()> {
-    let lines = flows::read_file(a[0], FlowCommand::Add, &Names::default())?;
+    // Here a line has no word for its command in front.
+    let mut lines = Vec::new();
+    for (place, text) in flows::lines(a[0], "open failed")? {
+        let line = parse_flow(&text, FlowCommand::Add, &Names::default())
+            .map_err(|e| anyhow!("{place}{e}"))?;
+        lines.push(line);
+    }
     show_flows(o, &lines)
 }
 
@@ -171,9 +177,11 @@ pub fn encode_hello(o: &Options, a: &[&str]) -> Result<()> {
     let bitmap =
         number(a[0]).with_context(|| format!("{}: a bitmap of versions is a number", a[0]))?;
     let version = wire::highest(bitmap).context("no version in the bitmap is spoken here")?;
+    // A hello of all versions up to its own needs no list.
+    let all = (1 << (version + 1)) - 2;
     let hello = Hello {
         version,
-        versions: Some(bitmap),
+        versions: (bitmap != all).then_some(bitmap),
     };
     let bytes = wire::encode(version, super::conn::xid(), &Message::Hello(hello))?;
     out(&dump(&bytes, false));

@@ -102,7 +102,7 @@ pub fn queue_get_config(o: &Options, a: &[&str]) -> Result<()> {
         } else {
             Message::QueueGetConfigRequest(port)
         };
-        conn.ask(&q, |d| out(&o.style(&names, 1).message(&d)))?;
+        conn.show(&q, &o.style(&names, 1))?;
     }
     Ok(())
 }

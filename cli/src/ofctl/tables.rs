@@ -40,7 +40,7 @@ pub fn dump_table_desc(o: &Options, a: &[&str]) -> Result<()> {
     }
     let names = names::shown(o, a[0])?;
     let q = Message::MultipartRequest(MultipartRequest::TableDesc);
-    conn.ask(&q, |d| out(&o.style(&names, 1).message(&d)))
+    conn.show(&q, &o.style(&names, 1))
 }
 
 /// `mod-table SWITCH TABLE SETTING`
@@ -126,7 +126,12 @@ fn rename(o: &Options, conn: &mut Conn, switch: &str, table: u8, name: String) -
     let Some(features) = there else {
         bail!("switch does not have table {table}");
     };
-    let wanted = TableFeatures { name, ..features };
+    // Without properties: those stay as they are.
+    let wanted = TableFeatures {
+        name,
+        properties: Vec::new(),
+        ..features
+    };
     let q = Message::MultipartRequest(MultipartRequest::TableFeatures(vec![wanted]));
     let names = names::shown(o, switch)?;
     let mut refused = None;

@@ -82,6 +82,9 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
     } else {
         (s, None)
     };
+    if wants_actions && actions.is_none() {
+        return fail("must specify an action");
+    }
     let mut rest = fields;
     let mut table_given = false;
     while let Some(p) = next_pair(&mut rest)? {
@@ -97,10 +100,7 @@ pub fn parse_flow(s: &str, command: FlowCommand, names: &Names) -> Result<FlowLi
         }
     }
     narrow_icmp(&mut f.matching);
-    if wants_actions {
-        let Some(actions) = actions else {
-            return fail("must specify an action");
-        };
+    if let Some(actions) = actions {
         let table = table_given.then_some(f.table);
         f.instructions = parse_lenient(actions, &f.matching, table, names)?;
     }

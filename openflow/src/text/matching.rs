@@ -27,7 +27,7 @@ pub(super) const PROTOCOLS: &[(&str, u16, Option<u8>)] = &[
 ];
 
 /// Other spellings that are read.
-const SPELLINGS: &[(&str, &str)] = &[("ipv4", "ip")];
+const SPELLINGS: &[(&str, &str)] = &[("ipv4", "ip"), ("ip6", "ipv6")];
 
 /// Takes one `key` or `key=value` into the match; false if the key is no field and no protocol.
 pub(super) fn parse_pair(m: &mut Match, key: &str, value: &str, names: &Names) -> Result<bool> {

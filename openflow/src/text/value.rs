@@ -52,7 +52,12 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
         Format::Ipv4 => prefixed(s, 32, |v| {
             v.parse::<Ipv4Addr>().ok().map(|a| u32::from(a).into())
         })
-        .ok_or_else(|| format!("{s}: invalid IP address")),
+        .ok_or_else(|| match s.split_once('/').map(|(_, m)| m.parse::<u32>()) {
+            Some(Ok(n)) if n > 32 => {
+                format!("{s}: IPv4 network prefix bits not between 0 and 32, inclusive")
+            }
+            _ => format!("{s}: invalid IP address"),
+        }),
         Format::Ipv6 => prefixed(s, 128, |v| v.parse::<Ipv6Addr>().ok().map(u128::from))
             .ok_or_else(|| format!("{s}: invalid IPv6 address")),
         _ if info.id == FieldId::PacketType && !s.starts_with('(') => {

@@ -21,6 +21,8 @@ enum Compared {
     Code,
     /// Everything, but only what two tools say of the same switch.
     Tools,
+    /// Nothing: it is known to differ still.
+    Nothing,
 }
 
 /// A command of a corpus.
@@ -46,6 +48,7 @@ fn lines(text: &str) -> Vec<Line> {
             ("~ ", Compared::Unordered),
             ("? ", Compared::Code),
             ("= ", Compared::Tools),
+            ("! ", Compared::Nothing),
         ];
         let marked = marks
             .iter()
@@ -93,6 +96,7 @@ pub fn agree(file: &Path) {
         let differs = match line.compared {
             // Stock tools first at either switch, as in `Pair::ALL`.
             Compared::Tools if ran[0] == ran[2] && ran[1] == ran[3] => None,
+            Compared::Nothing => None,
             _ => difference(&ran),
         };
         if let Some(difference) = differs {

@@ -20,7 +20,8 @@
 //! * What may differ is made the same by [`normal`]: times and transaction ids, logs, addresses and names of makers. Flows
 //!   of one answer come in no order.
 //! * Where lines come in any order begin with `~ `; where texts differ on purpose (`--help`) begin with `? `: only the exit
-//!   code is compared. `= ` means that both tools must say the same to each switch, but the switches are different.
+//!   code is compared. `= ` means that both tools must say the same to each switch, but the switches are different. `! ` says that it is
+//!   known to differ still: such a line is typed, and not compared.
 //!
 //! A new corpus needs a line in [`corpora!`] below; `cargo build -p weir` before, as the tests run the binary that is there.
 

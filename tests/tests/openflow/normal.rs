@@ -10,8 +10,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b(xid=)0x[0-9a-f]+", "${1}XID"),
         (r"\bxid=[0-9a-f]{8} time=.*", "xid=XID"),
         (r"\b(duration[=:]?)[0-9.]+s\b", "${1}TIME"),
-        (r", idle_age=\d+", ""),
-        (r", hard_age=\d+", ""),
+        (r"\b(idle|hard)_age=\d+,? ?", ""),
         (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", "TIME"),
         (
             r"(?m)^(Manufacturer|Hardware|Software|Serial Num): .*",

@@ -295,6 +295,8 @@ pub(super) fn of_header(bytes: &[u8]) -> Option<&'static str> {
         } else {
             MULTIPART.get(multipart)?[kind - stats]
         }
+    } else if kind >= 30 && h.version < OF14 {
+        return None;
     } else {
         COMMON.iter().chain(later).nth(kind)?
     };

@@ -36,7 +36,7 @@ pub(super) const ACTIONS_10: &[(u32, &str)] = &[
 ];
 
 pub(super) fn hello(w: &mut String, h: &Hello) -> Result {
-    let versions = h.versions.unwrap_or(1 << h.version.min(31));
+    let versions = h.versions.unwrap_or((2 << h.version.min(30)) - 2);
     let list: Vec<_> = (0..32)
         .filter(|b| versions & 1 << b != 0)
         .map(|b| format!("{b:#04x}"))
