@@ -1,6 +1,5 @@
 //! Groups: shown, added, changed, deleted.
 
-use super::commands::out;
 use super::{Options, bundle, flows, names};
 use anyhow::{Result, anyhow, bail};
 use openflow::text::{

@@ -1,6 +1,5 @@
 //! Meters: shown, added, changed, deleted.
 
-use super::commands::out;
 use super::{Options, flows, names};
 use anyhow::Result;
 use openflow::text::{Protocols, parse_meter_id, parse_meter_mod};

@@ -4,7 +4,6 @@
 //! control socket's commands are carried out by the loop that reads the connection, one at a time;
 //! what it prints goes to standard error, as with the stock tool.
 
-use super::commands::out;
 use super::conn::{Conn, Socket, runtime};
 use super::{Options, names, packets, version_options};
 use anyhow::{Result, anyhow, bail};
@@ -56,7 +55,11 @@ pub fn monitor(o: &Options, a: &[&str]) -> Result<()> {
             set_invalid_ttl(&o, &mut conn)?;
         } else if let Some(spec) = arg.strip_prefix("watch:") {
             let known = names::accepted(&o, a[0])?;
-            let request = parse_flow_monitor(spec, watches, &known)?;
+            let mut request = parse_flow_monitor(spec, watches, &known)?;
+            // Before OpenFlow 1.4 "own" is another bit.
+            if conn.version < wire::OF14 && request.flags & 0x40 != 0 {
+                request.flags ^= 0x60;
+            }
             watches += 1;
             let q = Message::MultipartRequest(MultipartRequest::FlowMonitor(vec![request]));
             conn.show(&q, &o.style(&names, 1))?;
@@ -197,13 +200,8 @@ struct Task {
 }
 
 impl Task {
-    fn listen(
-        &self,
-        o: &Options,
-        mut conn: Conn,
-        names: &Names,
-        mut started: Started,
-    ) -> Result<()> {
+    fn listen(&self, o: &Options, mut conn: Conn, names: &Names, started: Started) -> Result<()> {
+        let mut started = Some(started);
         runtime()?.block_on(async {
             let path = o.daemon.unixctl.as_deref();
             let wanted = path.is_none_or(|p| p.as_os_str() != "none");
@@ -215,7 +213,9 @@ impl Task {
                 ),
                 false => None,
             };
-            started.ready();
+            if let Some(s) = &mut started {
+                s.ready();
+            }
             // What it says goes to standard error; whoever reads standard output need not wait.
             if o.daemon.detach
                 && let Ok(null) = std::fs::File::options().write(true).open("/dev/null")
@@ -235,7 +235,7 @@ impl Task {
                 }
             };
             tokio::select! {
-                result = self.watch(o, &mut conn, names, &mut inbox) => result,
+                result = self.watch(o, &mut conn, names, &mut inbox, &mut started) => result,
                 () = serve => Ok(()),
                 () = crate::daemon::shutdown()? => Ok(()),
             }
@@ -248,6 +248,7 @@ impl Task {
         conn: &mut Conn,
         names: &Names,
         inbox: &mut mpsc::Receiver<(Order, Reply)>,
+        started: &mut Option<Started>,
     ) -> Result<()> {
         let mut blocked = false;
         let mut barrier: Option<Reply> = None;
@@ -259,10 +260,11 @@ impl Task {
                     };
                     let answer = match order {
                         Order::Exit => {
+                            // Whoever hears the answer may start the next at once.
+                            *started = None;
                             let _ = reply.send(Ok(String::new()));
                             // The answer goes out before the socket goes.
-                            tokio::task::yield_now().await;
-                            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
                             return Ok(());
                         }
                         Order::Block(on) if blocked == on => {

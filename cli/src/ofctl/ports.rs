@@ -1,6 +1,6 @@
 //! Ports and their queues.
 
-use super::commands::{dump, out};
+use super::commands::dump;
 use super::{Options, names};
 use anyhow::{Result, anyhow, bail};
 use openflow::wire;

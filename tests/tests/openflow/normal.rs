@@ -32,6 +32,7 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             r"(?s)           CUSTOM Statistics\n(                      [^\n]*\n)*",
             "",
         ),
+        (r"\bovs-ofctl\.\d+\.ctl", "ovs-ofctl.PID.ctl"),
         (r"n_buffers:\d+", "n_buffers:N"),
         (r"(?m)^capabilities: .*", "capabilities:"),
         (r"Finished in .*", "Finished"),
