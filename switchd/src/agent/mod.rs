@@ -16,6 +16,7 @@ pub mod peer;
 pub mod rconn;
 pub mod roles;
 pub mod target;
+mod tell;
 mod tlv;
 
 use crate::config::desired::{BridgeConf, ControllerConf};
@@ -26,8 +27,8 @@ use buffers::{Buffers, Waiting};
 use failmode::FailModes;
 use fair::FairStats;
 use openflow::{
-    FlowMod, FlowRemoved, FlowUpdate, Message, OfError, PacketIn, PortDesc, PortNo, PortReason,
-    Role, RoleMsg, RoleReason, TlvMap, TlvTableCommand,
+    FlowMod, FlowRemoved, Message, OfError, PacketIn, PortDesc, PortReason, RoleMsg, RoleReason,
+    TlvMap, TlvTableCommand,
 };
 use peer::Monitors;
 use rconn::{Now, Reconnect};
@@ -35,6 +36,7 @@ use roles::Roles;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tell::StatusReason;
 use tlv::TlvTable;
 use tokio::sync::{Notify, broadcast, mpsc, watch};
 
@@ -98,17 +100,6 @@ pub enum Async {
     },
     /// A controller's connection came, went or changed its role.
     ControllerStatus(openflow::ControllerStatus),
-}
-
-/// Why a controller's status is told, `OFPCSR_*` (OpenFlow 1.5.1 7.3.5.19).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StatusReason {
-    /// Somebody asked.
-    Request = 0,
-    /// The connection came up or went down.
-    Channel = 1,
-    /// Its role changed.
-    Role = 2,
 }
 
 /// Names a connection within its bridge, from 1 on.
@@ -462,82 +453,6 @@ impl Bridge {
         f(&mut self.lock().roles)
     }
 
-    /// Tells every connection.
-    pub fn publish(&self, event: Async) {
-        let mut inner = self.lock();
-        let event = match event {
-            Async::PacketIn {
-                packet,
-                max_len,
-                controller_id,
-                ..
-            } => {
-                let waiting = Waiting {
-                    in_port: PortNo(peer::in_port(&packet)),
-                    data: packet.data.clone(),
-                };
-                let buffer = inner.buffers.keep(waiting, self.now());
-                Async::PacketIn {
-                    packet,
-                    max_len,
-                    controller_id,
-                    buffer,
-                }
-            }
-            other => other,
-        };
-        let event = Arc::new(event);
-        let mut dropped = 0;
-        for s in inner.subscribers.values() {
-            if s.queue.try_send(event.clone()).is_err() {
-                match *event {
-                    Async::PacketIn { .. } => dropped += 1,
-                    _ => {
-                        s.overflow.send_replace(true);
-                    }
-                }
-            }
-        }
-        inner.dropped_packet_ins += dropped;
-    }
-
-    /// Tells those who watch that a flow changed.
-    pub fn publish_update(&self, update: &FlowUpdate, origin: u64, version: u64) {
-        let inner = self.lock();
-        for (id, s) in &inner.subscribers {
-            let mut monitors = s.monitors.lock().unwrap_or_else(PoisonError::into_inner);
-            if monitors.is_empty() {
-                continue;
-            }
-            // What was left out cannot be told any more: whoever watched has to begin anew.
-            if *update == FlowUpdate::Paused {
-                s.overflow.send_replace(true);
-            } else if monitors.update(*id, update, origin, version) {
-                s.wake.notify_one();
-            }
-            if monitors.overrun() {
-                s.overflow.send_replace(true);
-            }
-        }
-        if *update == FlowUpdate::Paused && inner.watchers > 0 {
-            self.plane.watch_flows(&self.name, true);
-        }
-    }
-
-    /// Says that a connection with flow monitors came or went.
-    pub fn watch(&self, on: bool) {
-        let mut inner = self.lock();
-        let before = inner.watchers > 0;
-        inner.watchers = match on {
-            true => inner.watchers + 1,
-            false => inner.watchers.saturating_sub(1),
-        };
-        let after = inner.watchers > 0;
-        if before != after {
-            self.plane.watch_flows(&self.name, after);
-        }
-    }
-
     /// Makes changes of flows and groups, all or none.
     ///
     /// # Errors
@@ -621,72 +536,6 @@ impl Bridge {
     pub fn tlv_table(&self) -> Message {
         let maps = self.lock().tlv.maps();
         Message::TlvTableReply(tlv::SPACE as u32, tlv::FIELDS, maps)
-    }
-
-    /// Gives a connection the role it asks for. Before OpenFlow 1.2 there are no generations.
-    ///
-    /// # Errors
-    /// Its generation is stale.
-    pub fn request_role(
-        &self,
-        id: ConnId,
-        asked: RoleMsg,
-        generations: bool,
-    ) -> Result<RoleMsg, OfError> {
-        let (given, demoted) = self.with_roles(|r| match generations {
-            true => r.request(id, asked),
-            false => r.request_nicira(id, asked.role),
-        })?;
-        for who in demoted {
-            let role = RoleMsg {
-                role: Role::Secondary,
-                short_id: 0,
-                ..given
-            };
-            self.publish(Async::Demoted {
-                who,
-                reason: RoleReason::MasterRequest,
-                role,
-            });
-            self.tell_status(who, StatusReason::Role, true);
-        }
-        if asked.role != Role::NoChange {
-            self.tell_status(id, StatusReason::Role, true);
-        }
-        Ok(given)
-    }
-
-    fn status(
-        inner: &Inner,
-        id: ConnId,
-        reason: StatusReason,
-        up: bool,
-    ) -> Option<openflow::ControllerStatus> {
-        let s = inner.subscribers.get(&id)?;
-        (s.kind == peer::Kind::Primary).then(|| openflow::ControllerStatus {
-            id: inner.roles.short_id(id),
-            role: inner.roles.role(id),
-            reason: reason as u8,
-            up,
-            uri: s.uri.clone(),
-        })
-    }
-
-    fn tell_status(&self, id: ConnId, reason: StatusReason, up: bool) {
-        let status = Bridge::status(&self.lock(), id, reason, up);
-        if let Some(status) = status {
-            self.publish(Async::ControllerStatus(status));
-        }
-    }
-
-    /// The controllers' connections (OpenFlow 1.5.1 7.3.5.19).
-    pub fn controller_statuses(&self) -> Vec<openflow::ControllerStatus> {
-        let inner = self.lock();
-        inner
-            .subscribers
-            .keys()
-            .filter_map(|id| Bridge::status(&inner, *id, StatusReason::Request, true))
-            .collect()
     }
 
     /// Packet-ins that found a connection's queue full.
