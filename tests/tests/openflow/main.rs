@@ -56,5 +56,5 @@ macro_rules! corpora {
 
 corpora!(
     bundles, errors, files, flows, formats, groups, meters, monitors, options, packets, parsing,
-    ports, printing, show, tables,
+    ports, printing, show, spellings, tables,
 );
