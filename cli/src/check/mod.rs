@@ -120,7 +120,7 @@ pub fn check(b: &Bridge) -> Vec<Finding> {
     let mut all = shadow::check(b);
     all.extend(graph::check(b));
     all.extend(reference::check(b));
-    all.sort_by(|a, b| (a.table, a.kind).cmp(&(b.table, b.kind)));
+    all.sort_by_key(|f| (f.table, f.kind));
     all
 }
 
