@@ -216,7 +216,7 @@ impl Packet {
                 l4,
             } => {
                 let wide = |a| u128::from_be_bytes(address6(a));
-                let ported = *frag != Frag::Later;
+                let ported = *frag == Frag::No;
                 Some(match (field, l4) {
                     (FieldId::IpProto, l4) => l4.proto(*v6).into(),
                     (FieldId::IpDscp, _) => (tos >> 2).into(),
@@ -227,7 +227,7 @@ impl Packet {
                     (FieldId::Ipv4Dst, _) if !v6 => (*dst).into(),
                     (FieldId::Ipv6Src, _) if *v6 => wide(*src),
                     (FieldId::Ipv6Dst, _) if *v6 => wide(*dst),
-                    // Of a later fragment ports are zero.
+                    // Of a fragment, be it the first, ports are zero (`ovs-ofctl set-frags normal`).
                     (FieldId::TcpSrc, L4::Tcp(s, ..)) | (FieldId::UdpSrc, L4::Udp(s, _)) => {
                         if ported {
                             (*s).into()
@@ -242,8 +242,9 @@ impl Packet {
                             0
                         }
                     }
+                    // Its flags are not.
                     (FieldId::TcpFlags, L4::Tcp(_, _, f)) => {
-                        if ported {
+                        if *frag != Frag::Later {
                             (*f).into()
                         } else {
                             0

@@ -558,6 +558,9 @@ impl<'a> Xlate<'a> {
                     }
                 }
                 Action::SetField { field, value, mask } => self.set_field(*field, *value, *mask),
+                Action::SetTunnel { id, .. } => {
+                    self.set_field(openflow::FieldId::TunId, (*id).into(), u64::MAX.into());
+                }
                 Action::Load { target, value } => {
                     let (value, mask) = Action::load_as_masked(*target, *value);
                     self.set_field(target.field, value, mask);

@@ -402,6 +402,7 @@ fn list<'a>(list: &[Action], mut known: Known<'a>, scope: &Scope) -> Result<Know
                     );
                 }
             }
+            Action::SetTunnel { .. } => known.write(FieldId::TunId)?,
             Action::Load { target, .. } => {
                 known.read(*target)?;
                 known.write(target.field)?;
