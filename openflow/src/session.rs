@@ -30,8 +30,9 @@ use std::time::{Duration, Instant};
 /// How long a peer may take to say hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a refused message that go back with the error (the standard wants at least 64).
-pub const ERROR_DATA_LEN: usize = 64;
+/// Bytes of a refused message that go back with the error: all of it, as far as an error's length can say. The standard
+/// wants at least 64; Open vSwitch's tools show what they find there.
+pub const ERROR_DATA_LEN: usize = u16::MAX as usize - 24;
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl Session {
         let data = Bytes::copy_from_slice(&request[..request.len().min(ERROR_DATA_LEN)]);
         let error = Message::Error(ErrorMsg { kind, data });
         self.put(version, xid, &error)
-            .expect("an error with 64 bytes fits");
+            .expect("an error with a message's beginning fits");
     }
 
     /// Refuses a request that was decoded: the bytes that go back are made from it anew.
@@ -478,7 +479,7 @@ mod tests {
             matches!(&events[..], [Event::Refused { xid: 5, error }] if error.kind == ErrorKind::BadType)
         );
         let e = error_of(&s.take_output());
-        assert_eq!((e.kind, &e.data[..]), (ErrorKind::BadType, &bad[..64]));
+        assert_eq!((e.kind, &e.data[..]), (ErrorKind::BadType, &bad[..]));
         // And the connection goes on.
         assert_eq!(s.receive(&[4, 20, 0, 8, 0, 0, 0, 6], now).len(), 1);
         let events = s.receive(&[4, 20, 0, 7, 0, 0, 0, 6], now);

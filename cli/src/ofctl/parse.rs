@@ -69,13 +69,13 @@ pub fn parse_group(o: &Options, a: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `ofp-print HEXDIGITS [VERBOSITY]`, or `ofp-print [VERBOSITY] -`
+/// `ofp-print HEXDIGITS [VERBOSITY]`; `-` for the digits is a line of standard input.
 pub fn ofp_print(o: &Options, a: &[&str]) -> Result<()> {
     // As atoi(3) reads it.
     let level = |s: &str| s.parse::<u8>().unwrap_or(0);
     let (text, verbosity) = match *a {
         ["-"] => (first_line()?, 2),
-        [v, "-"] => (first_line()?, level(v)),
+        ["-", v] => (first_line()?, level(v)),
         [text, v] => (text.to_owned(), level(v)),
         [text] => (text.to_owned(), 2),
         _ => bail!("'ofp-print' command requires at least 1 arguments"),

@@ -6,7 +6,7 @@
 use super::action::{Fit, fit};
 use super::{Result, fail};
 use crate::action::{Action, Instructions};
-use crate::field::{FieldId, FieldInfo};
+use crate::field::{FieldId, FieldInfo, Slot};
 use crate::matching::Match;
 use crate::message::{FlowMod, Message, TABLE_ALL};
 use crate::wire;
@@ -188,10 +188,15 @@ pub fn for_match(m: &Match) -> Protocols {
         FieldId::TcpDst,
     ];
     let ipv6 = m.eth_type() == Some(0x86dd) && shared.iter().any(|f| m.get(*f).1 != 0);
+    // OpenFlow 1.1 has a form for any tag, but Open vSwitch's tools count that among what only extended formats say.
+    let any_tag = m.slot(Slot::VlanTci).1 & 0x1fff == 0x1000;
     let plain = Message::FlowMod(FlowMod::add(m.clone(), Instructions::default()));
     let nicira = Message::Nicira(Box::new(plain.clone()));
     Protocols::of(|p, version| {
         if ipv6 && !Protocols::NXM_ANY.contains(p) && version < 3 {
+            return false;
+        }
+        if any_tag && version == 2 {
             return false;
         }
         let message = if Protocols::NXM_ANY.contains(p) {
@@ -237,10 +242,10 @@ fn for_action(a: &Action) -> Protocols {
         Action::PushVlan(_) | Action::CopyTtlIn | Action::CopyTtlOut => {
             Protocols::from_version_up(2)
         }
-        Action::Meter(_) | Action::Encap(_) | Action::Decap(_) | Action::DecNshTtl => {
-            Protocols::from_version_up(4)
-        }
+        Action::Encap(_) | Action::Decap(_) | Action::DecNshTtl => Protocols::from_version_up(4),
         Action::PushPbb(_) | Action::PopPbb => Protocols::from_version_up(4),
+        // An instruction before.
+        Action::Meter(_) => Protocols::from_version_up(6),
         _ => Protocols::ANY,
     }
 }

@@ -85,6 +85,14 @@ pub(super) fn parse(info: &FieldInfo, s: &str, names: &Names) -> Result<(u128, u
             info.name
         ));
     }
+    // Of the fields that do not fill their bytes this is the one whose odd bits Open vSwitch does not drop: its switch
+    // refuses them.
+    if info.id == FieldId::Ipv6Label && value & mask & !full != 0 {
+        return fail(format!(
+            "{s}: value too large for {}-bit field {}",
+            info.bits, info.name
+        ));
+    }
     let mask = mask & full;
     if info.mask == MaskRule::Exact && mask != full && mask != 0 {
         return fail(format!("{s}: invalid mask for field {}", info.name));

@@ -221,10 +221,8 @@ impl Parser<'_> {
                 t @ (0x8100 | 0x88a8) => Action::PushVlan(t),
                 _ => return fail(format!("{v}: not a valid VLAN ethertype")),
             },
-            "push_mpls" => match number::<u16>(v, "push_mpls")? {
-                t @ (0x8847 | 0x8848) => Action::PushMpls(t),
-                _ => return fail(format!("{v}: not a valid MPLS ethertype")),
-            },
+            // Which types there are, Open vSwitch's tools leave to the switch.
+            "push_mpls" => Action::PushMpls(number(v, "push_mpls")?),
             "pop_mpls" => Action::PopMpls(number(v, "pop_mpls")?),
             "push_pbb" => match number::<u16>(v, "ethertype")? {
                 0x88e7 => Action::PushPbb(0x88e7),

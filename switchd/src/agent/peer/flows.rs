@@ -7,8 +7,8 @@ use crate::plane::Change;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF11};
 use openflow::{
-    Action, AggregateStats, FlowFilter, FlowMod, FlowModCommand, FlowStats, OfError, PacketOut,
-    PortNo, TABLE_ALL,
+    Action, AggregateStats, FieldId, FlowFilter, FlowMod, FlowModCommand, FlowStats, Match,
+    OfError, PacketOut, PortNo, TABLE_ALL,
 };
 use std::time::Duration;
 
@@ -92,6 +92,11 @@ impl Peer {
         {
             return Err((Box::new(m), e));
         }
+        if m.command == FlowModCommand::Add && m.table == TABLES {
+            let why = format!("table {TABLES} is the switch's own");
+            return Err((Box::new(m), OfError::new(ErrorKind::RequestEperm, why)));
+        }
+        ethernet(&mut m.matching);
         if self.version == OF10 && !self.flows.table_ids {
             if m.table != 0 {
                 let why = format!(
@@ -139,6 +144,25 @@ pub(super) fn own(m: FlowMod) -> FlowMod {
     }
 }
 
+/// Packets begin with an Ethernet header unless a match says otherwise (OpenFlow 1.5.1, OXM_OF_PACKET_TYPE): one that says so in as
+/// many words is the same match.
+fn ethernet(m: &mut Match) {
+    if m.exact(FieldId::PacketType) == Some(0) {
+        m.set_masked(FieldId::PacketType, 0, 0);
+    }
+}
+
+/// A filter as tables take it.
+///
+/// # Errors
+/// There is no such table.
+fn own_filter(filter: &FlowFilter) -> Result<FlowFilter, OfError> {
+    check_table(filter.table)?;
+    let mut own = filter.clone();
+    ethernet(&mut own.matching);
+    Ok(own)
+}
+
 fn check_table(table: u8) -> Result<(), OfError> {
     if table >= TABLES && table != TABLE_ALL {
         return Err(OfError::new(
@@ -156,8 +180,8 @@ pub(super) fn is_visible(flow: &FlowStats) -> bool {
 
 /// The flows a controller asked for.
 pub(super) fn stats(bridge: &Bridge, filter: &FlowFilter) -> Result<Vec<FlowStats>, OfError> {
-    check_table(filter.table)?;
-    let mut flows = bridge.plane().flow_stats(bridge.name(), filter);
+    let filter = own_filter(filter)?;
+    let mut flows = bridge.plane().flow_stats(bridge.name(), &filter);
     flows.retain(is_visible);
     for f in &mut flows {
         f.duration = whole_millis(f.duration);
@@ -167,9 +191,9 @@ pub(super) fn stats(bridge: &Bridge, filter: &FlowFilter) -> Result<Vec<FlowStat
 
 /// Their sums.
 pub(super) fn aggregate(bridge: &Bridge, filter: &FlowFilter) -> Result<AggregateStats, OfError> {
-    check_table(filter.table)?;
+    let filter = own_filter(filter)?;
     let plane = bridge.plane();
-    let mut sum = plane.aggregate_stats(bridge.name(), filter);
+    let mut sum = plane.aggregate_stats(bridge.name(), &filter);
     let hidden = FlowFilter {
         cookie: HIDDEN_COOKIE,
         cookie_mask: HIDDEN_MASK,

@@ -1,11 +1,19 @@
 //! Groups and meters. What others change is forwarded to controllers that want it (OpenFlow 1.4.1
 //! 7.4.6).
 
-use super::Peer;
+use super::{ACTIONS_10, Peer};
 use crate::agent::{Async, Bridge, origin};
 use crate::plane::Change;
 use openflow::error::ErrorKind;
-use openflow::{GroupMod, METER_ALL, Message, MeterMod, OfError};
+use openflow::wire::{OF10, OF11, OF12};
+use openflow::{GroupFeatures, GroupMod, METER_ALL, Message, MeterMod, OfError};
+
+/// Action types of OpenFlow 1.1, `OFPAT_OUTPUT` to `OFPAT_DEC_NW_TTL`.
+const ACTIONS_11: u32 = (1 << 25) - 1;
+/// Those that set a field, which became set-field: tags, addresses, ports, and labels.
+const SETTERS_11: u32 = 0b11_1111_1111 << 1 | 0b11 << 13;
+/// Action types of OpenFlow 1.2, which brought set-field.
+const ACTIONS_12: u32 = (1 << 26) - 1;
 
 /// The reserved meters `OFPM_SLOWPATH` and `OFPM_CONTROLLER`, below [`METER_ALL`].
 const METER_SLOWPATH: u32 = 0xffff_fffd;
@@ -44,6 +52,21 @@ impl Peer {
             xid,
             message,
         });
+    }
+}
+
+/// What groups there can be, with the numbers that `version` has for actions.
+pub(super) fn features(features: GroupFeatures, version: u8) -> GroupFeatures {
+    let actions = features.actions.map(|actions| match version {
+        OF10 => ACTIONS_10,
+        // Fields have actions each; set-field and PBB come later.
+        OF11 => actions & ACTIONS_11 | SETTERS_11,
+        OF12 => actions & ACTIONS_12,
+        _ => actions,
+    });
+    GroupFeatures {
+        actions,
+        ..features
     }
 }
 

@@ -341,9 +341,10 @@ impl Peer {
             MultipartRequest::GroupDesc(group) => {
                 MultipartReply::GroupDesc(plane.group_desc(name, group))
             }
-            MultipartRequest::GroupFeatures => {
-                MultipartReply::GroupFeatures(plane.group_features())
-            }
+            MultipartRequest::GroupFeatures => MultipartReply::GroupFeatures(groups::features(
+                plane.group_features(),
+                self.version,
+            )),
             MultipartRequest::Meter(meter) => {
                 MultipartReply::Meter(groups::meter(meter, plane.meter_stats(name, meter))?)
             }

@@ -3,20 +3,21 @@
 use crate::agent::{Bridge, HIDDEN_COOKIE, HIDDEN_MASK, TABLES};
 use openflow::error::ErrorKind;
 use openflow::wire::OF10;
-use openflow::{FlowFilter, LegacyTable, OfError, TABLE_ALL, TableConfig, TableStats};
+use openflow::{FlowFilter, LegacyTable, OfError, TableConfig, TableStats};
 
 /// Flows that a table is said to take.
 pub(super) const MAX_ENTRIES: u32 = 1_000_000;
 
-/// A table's configuration, if there is such a table and weir can do what it asks for.
+/// A table's configuration, if it is a table that controllers may set up.
 pub(super) fn checked(t: TableConfig) -> Result<TableConfig, OfError> {
-    if t.table >= TABLES && t.table != TABLE_ALL {
-        return Err(OfError::new(
-            ErrorKind::TableModBadTable,
-            format!("table {}: there are tables 0 to {}", t.table, TABLES - 1),
-        ));
+    match t.table {
+        // The one behind the last, which controllers do not get to see.
+        TABLES => Err(OfError::new(
+            ErrorKind::TableModEperm,
+            format!("table {TABLES} is the switch's own"),
+        )),
+        _ => Ok(t),
     }
-    Ok(t)
 }
 
 /// Every table's counters.

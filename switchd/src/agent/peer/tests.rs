@@ -340,7 +340,7 @@ fn a_bundle_changes_flows_groups_and_ports_and_sends_or_does_nothing() {
     let [(13, Message::Error(first)), (20, Message::Error(second))] = &answers[..] else {
         panic!("{answers:?}")
     };
-    assert_eq!(first.kind, ErrorKind::FlowModBadTableId);
+    assert_eq!(first.kind, ErrorKind::RequestEperm);
     assert_eq!(first.data[..2], [4, 14], "the message inside comes back");
     assert_eq!(second.kind, ErrorKind::BundleMsgFailed);
     assert_eq!(flows(), before);
