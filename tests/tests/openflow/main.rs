@@ -13,15 +13,15 @@
 //!   and `p3` are numbers 1, 2 and 3 and of type `dummy`.
 //! * `ovs-ofctl` is the pair's own, by `$PATH`; all other programs (`ovs-appctl`, `ovs-vsctl`) are the stock ones.
 //! * `o ...` stands for `ovs-ofctl ...`, `v10 ...` to `v15 ...` for `ovs-ofctl -O OpenFlow10 ...` and so on, and
-//!   `all ...` runs a command in each version. `each v13 1,20` adds, shows and deletes each flow of lines 1 to 20 of
-//!   `openflow/tests/flows.txt`.
+//!   `all ...` runs a command in each version. `each v13 1,20` adds each flow of lines 1 to 20 of
+//!   `openflow/tests/flows.txt`, with a priority of its own if it has none, then shows and deletes them.
 //! * `await PATTERN FILE` waits until a line of FILE matches; a line that runs longer than [`pair::LINE_LIMIT`] seconds is
 //!   ended with exit code 124.
 //! * What may differ is made the same by [`normal`]: times and transaction ids, logs, addresses and names of makers. Flows
 //!   of one answer come in no order.
 //! * Where lines come in any order begin with `~ `; where texts differ on purpose (`--help`) begin with `? `: only the exit
 //!   code is compared. `= ` means that both tools must say the same to each switch, but the switches are different. `! ` says that it is
-//!   known to differ still: such a line is typed, and not compared.
+//!   known to differ still: such a line is typed, and not compared. A comment above says why.
 //!
 //! A new corpus needs a line in [`corpora!`] below; `cargo build -p weir` before, as the tests run the binary that is there.
 
@@ -55,6 +55,23 @@ macro_rules! corpora {
 }
 
 corpora!(
-    bundles, errors, files, flows, formats, groups, meters, monitors, options, packets, parsing,
-    ports, printing, show, spellings, tables,
+    bundles,
+    errors,
+    files,
+    flows,
+    formats,
+    groups,
+    meters,
+    monitors,
+    options,
+    packets,
+    parsing,
+    ports,
+    printing,
+    show,
+    spellings_10,
+    spellings_11,
+    spellings_13,
+    spellings_15,
+    tables,
 );

@@ -32,7 +32,7 @@ v12() { ovs-ofctl -O OpenFlow12 "$@"; }
 v13() { ovs-ofctl -O OpenFlow13 "$@"; }
 v14() { ovs-ofctl -O OpenFlow14 "$@"; }
 v15() { ovs-ofctl -O OpenFlow15 "$@"; }
-each() { sed -n "$2p" "$FLOWS" | grep -v '^#' | while read -r f; do [ -z "$f" ] || { echo "# $f"; $1 add-flow br0 "$f" 2>&1; $1 dump-flows --no-stats br0 2>&1; $1 del-flows br0 2>&1; }; done; }
+each() { sed -n "$2p" "$FLOWS" | grep -v '^#' | { n=0; while read -r f; do n=$((n+1)); [ -z "$f" ] || { echo "# $f"; $1 add-flow br0 "priority=$n,$f" 2>&1; }; done; }; $1 dump-flows --no-stats br0 2>&1 | sort; $1 del-flows br0 2>&1; }
 all() { for v in 10 11 12 13 14 15; do echo "1.${v#1}"; ovs-ofctl -O OpenFlow$v "$@" 2>&1; done; }
 "##;
 
