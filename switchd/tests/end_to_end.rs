@@ -158,7 +158,17 @@ impl Stand {
         t.insert("Port", columns)
     }
 
-    /// A bridge br0 with dummy ports 1 to `ports`.
+    /// The bridge's name, and that of its device: unique in the process, too.
+    fn name(&self) -> String {
+        format!("{}-br", self.tag)
+    }
+
+    /// Its management socket.
+    fn mgmt(&self) -> PathBuf {
+        self.dir.path().join(format!("{}.mgmt", self.name()))
+    }
+
+    /// A bridge with dummy ports 1 to `ports`.
     async fn bridge(&mut self, ports: u32, secure: bool, controller: Option<&str>) {
         let root = *self
             .db
@@ -168,12 +178,13 @@ impl Stand {
             .next()
             .unwrap();
         let mut t = Transaction::new();
-        let mut rows = vec![self.new_port(&mut t, "br0", "internal", None)];
+        let name = self.name();
+        let mut rows = vec![self.new_port(&mut t, &name, "internal", None)];
         for n in 1..=ports {
             rows.push(self.new_port(&mut t, &self.port(n), "dummy", None));
         }
         let mut columns = vec![
-            ("name", Cell::from("br0")),
+            ("name", Cell::from(&name[..])),
             ("ports", Cell::rows(rows)),
             (
                 "other_config",
@@ -271,10 +282,9 @@ impl Peer {
         p
     }
 
-    async fn mgmt(dir: &Path) -> Peer {
-        let path: PathBuf = dir.join("br0.mgmt");
-        let stream = until("br0.mgmt", async || {
-            tokio::net::UnixStream::connect(&path).await.ok()
+    async fn mgmt(path: &Path) -> Peer {
+        let stream = until("the management socket", async || {
+            tokio::net::UnixStream::connect(path).await.ok()
         })
         .await;
         Peer::over(stream).await
@@ -354,7 +364,7 @@ fn output(port: u32) -> Instructions {
 async fn a_standalone_bridge_learns_and_reports() {
     let mut s = Stand::new("sl").await;
     s.bridge(3, false, None).await;
-    assert_eq!(s.interface("br0", "ofport"), Datum::scalar(65534i64));
+    assert_eq!(s.interface(&s.name(), "ofport"), Datum::scalar(65534i64));
     for n in 1..=3 {
         assert_eq!(
             s.interface(&s.port(n), "ofport"),
@@ -367,21 +377,34 @@ async fn a_standalone_bridge_learns_and_reports() {
     assert_eq!(s.received(3).await, frame(9, 10));
     s.inject(2, &frame(10, 9));
     assert_eq!(s.received(1).await, frame(10, 9));
-    let fdb = s.control("fdb/show br0").await.unwrap();
+    let fdb = s.control(&format!("fdb/show {}", s.name())).await.unwrap();
     assert!(
         fdb.starts_with(" port  VLAN  MAC                Age\n"),
         "{fdb}"
     );
     assert!(fdb.contains("    1     0  50:54:00:00:00:09"), "{fdb}");
     assert!(fdb.contains("    2     0  50:54:00:00:00:0a"), "{fdb}");
-    let stats = s.control("fdb/stats-show br0").await.unwrap();
+    let stats = s
+        .control(&format!("fdb/stats-show {}", s.name()))
+        .await
+        .unwrap();
     assert!(
         stats.contains("Current/maximum MAC entries in the table: 2/8192"),
         "{stats}"
     );
-    s.control("fdb/flush br0").await.unwrap();
-    assert_eq!(s.control("fdb/show br0").await.unwrap().lines().count(), 1);
-    let flows = s.control("bridge/dump-flows br0").await.unwrap();
+    s.control(&format!("fdb/flush {}", s.name())).await.unwrap();
+    assert_eq!(
+        s.control(&format!("fdb/show {}", s.name()))
+            .await
+            .unwrap()
+            .lines()
+            .count(),
+        1
+    );
+    let flows = s
+        .control(&format!("bridge/dump-flows {}", s.name()))
+        .await
+        .unwrap();
     assert!(flows.contains("priority=0,actions=NORMAL"), "{flows}");
     s.stop().await;
 }
@@ -405,7 +428,7 @@ async fn vlans_follow_the_database_live() {
     let h = datapath::port::dummy::handle(&s.port(2)).unwrap();
     assert!(h.take_sent().is_empty(), "VLAN 20 saw a frame of VLAN 10");
     assert!(
-        s.control("fdb/show br0")
+        s.control(&format!("fdb/show {}", s.name()))
             .await
             .unwrap()
             .contains("    1    10  50:54:00:00:00:01")
@@ -485,7 +508,7 @@ async fn a_secure_bridge_does_what_its_controller_says() {
     );
     assert_eq!(r.flow.packets, 1);
     // Another client sees what is left; hostile numbers are refused.
-    let mut ofctl = Peer::mgmt(s.dir.path()).await;
+    let mut ofctl = Peer::mgmt(&s.mgmt()).await;
     assert_eq!(ofctl.flows().await.len(), 1);
     let bad = FlowMod {
         table: 254,
@@ -507,7 +530,11 @@ async fn ports_keep_their_numbers_over_a_restart() {
             .find("Port", "name", &s.port(1))
             .unwrap()
             .uuid;
-    let bridge = s.db.replica().find("Bridge", "name", "br0").unwrap().uuid;
+    let bridge =
+        s.db.replica()
+            .find("Bridge", "name", &s.name())
+            .unwrap()
+            .uuid;
     let mut t = Transaction::new();
     t.mutate(
         "Bridge",
@@ -519,13 +546,13 @@ async fn ports_keep_their_numbers_over_a_restart() {
     s.commit(t).await;
     assert!(datapath::port::dummy::handle(&s.port(1)).is_none());
     s.stop_switch().await;
-    assert!(!s.dir.path().join("br0.mgmt").exists());
+    assert!(!s.mgmt().exists());
     s.start();
     until("the ports' return", async || {
         datapath::port::dummy::handle(&s.port(3))
     })
     .await;
-    let mut p = Peer::mgmt(s.dir.path()).await;
+    let mut p = Peer::mgmt(&s.mgmt()).await;
     let ask = Message::MultipartRequest(MultipartRequest::PortDesc(PortNo::ANY));
     let Message::MultipartReply(MultipartReply::PortDesc(ports)) = p.ask(ask).await else {
         panic!("no ports")
@@ -536,7 +563,7 @@ async fn ports_keep_their_numbers_over_a_restart() {
         [
             (s.port(2), PortNo(2)),
             (s.port(3), PortNo(3)),
-            ("br0".to_owned(), PortNo::LOCAL)
+            (s.name(), PortNo::LOCAL)
         ]
     );
     s.stop().await;

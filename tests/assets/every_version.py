@@ -75,7 +75,7 @@ def hears(name, *events):
             def method(self, event, name=name):
                 self.told(name, event)
 
-            method.__name__ = f"on_{name}"
+            method.__name__ = f"on_{name}_{e}"
             setattr(Asker, method.__name__, set_ev_cls(getattr(ofp_event, e), [CONFIG_DISPATCHER, MAIN_DISPATCHER])(method))
 
 

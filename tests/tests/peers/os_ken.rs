@@ -81,7 +81,7 @@ fn os_ken_is_answered_in_every_version() {
             wait::until(&format!("{what} in {version}"), || said(what));
         }
         t.ok("ovs-ofctl packet-out br0 in_port=LOCAL,packet=ffffffffffff000000000001080045000014,actions=table");
-        wait::until("the packet", || said("packet-in of 20 bytes"));
+        wait::until("the packet", || said("packet-in of 18 bytes"));
         t.ok("ovs-ofctl del-flows br0");
         if version != "1.0" {
             wait::until("the flow's end", || said("flow 0x77 removed"));
