@@ -203,7 +203,8 @@ impl Peer {
         }
     }
 
-    /// Puts a message into a bundle, which it opens if there is none.
+    /// Puts a message into a bundle, which it opens if there is none. The message has the transaction id of the one that
+    /// brings it (OpenFlow 1.4.1 7.3.9.6).
     pub(super) fn bundle_add(
         &mut self,
         bridge: &Bridge,
@@ -212,6 +213,13 @@ impl Peer {
         message: Message,
         request: &Request<'_>,
     ) -> Result<(), OfError> {
+        if xid != request.xid {
+            let why = format!(
+                "the message in it has transaction id {xid:#x}, {:#x} is right",
+                request.xid
+            );
+            return Err(bad(id.id, ErrorKind::BundleMsgBadXid, why));
+        }
         let message = match message {
             Message::Nicira(inner) => *inner,
             m => m,

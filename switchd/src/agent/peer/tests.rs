@@ -241,6 +241,11 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
         Some(ErrorKind::BundleMsgUnsup)
     );
     assert_eq!(
+        code(handle(&mut p, &b, 2, add(id(1), 1, flow(0)))),
+        Some(ErrorKind::BundleMsgBadXid)
+    );
+    assert_eq!(code(handle(&mut p, &b, 2, add(id(1), 2, flow(0)))), None);
+    assert_eq!(
         code(handle(
             &mut p,
             &b,
