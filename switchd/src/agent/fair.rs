@@ -59,6 +59,16 @@ impl<T> FairQueue<T> {
         }
     }
 
+    /// Goes on with another rate and burst; what waits stays as far as the burst allows.
+    pub fn set_limits(&mut self, rate: u32, burst: u32, now: Now) {
+        self.refill(now);
+        (self.rate, self.burst) = (rate.max(1), burst.max(1));
+        self.refill(now);
+        while self.stats.backlog > self.burst as usize {
+            self.drop_longest();
+        }
+    }
+
     fn refill(&mut self, now: Now) {
         let passed = now.saturating_sub(self.last).as_nanos();
         self.last = self.last.max(now);
@@ -152,6 +162,23 @@ mod tests {
 
     fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let mut q = FairQueue::new(10, 10, ms(0));
+        for n in 0..20 {
+            q.offer(1, 60, n, ms(0));
+        }
+        assert_eq!(q.stats().backlog, 10);
+        q.set_limits(100, 3, ms(0));
+        assert_eq!((q.stats().backlog, q.stats().dropped), (3, 7));
+        assert_eq!(q.due(ms(9)), None);
+        assert_eq!(q.due(ms(10)), Some(17));
+        // No more tokens than the new burst were saved.
+        assert_eq!((0..9).filter_map(|_| q.due(ms(9000))).count(), 2);
+        assert_eq!(q.offer(1, 60, 20, ms(9000)), Some(20));
+        assert_eq!(q.offer(1, 60, 21, ms(9000)), None);
     }
 
     #[test]

@@ -160,6 +160,8 @@ pub struct Controller {
     pub status: Arc<Mutex<ControllerStatus>>,
     /// Tells the task.
     pub command: watch::Sender<Command>,
+    /// Its `rate_limit`, for connections that are open.
+    pub limit: watch::Sender<Option<(u32, u32)>>,
 }
 
 /// What a controller's task keeps for the database.
@@ -334,6 +336,9 @@ impl Bridge {
                             r.set_limits(new.max_backoff, new.probe);
                         }
                     }
+                    if c.conf.rate_limit != new.rate_limit {
+                        c.limit.send_replace(new.rate_limit);
+                    }
                     c.conf = new.clone();
                 }
                 None => {
@@ -348,6 +353,7 @@ impl Bridge {
                             conf: new.clone(),
                             status: Arc::default(),
                             command: watch::Sender::new(Command::Run),
+                            limit: watch::Sender::new(new.rate_limit),
                         },
                     );
                 }

@@ -102,7 +102,7 @@ async fn active(
                             what: what.clone(),
                             uri: target.clone(),
                             kind: kind(&conf),
-                            limit: conf.rate_limit,
+                            limit: Some(controller.limit.subscribe()),
                             enable_async: conf.enable_async,
                             queue_size: conf.queue_size,
                             status: controller.status.clone(),
@@ -190,7 +190,7 @@ async fn passive(
                             None => scheme.to_owned(),
                         },
                         kind: kind(&conf),
-                        limit: conf.rate_limit,
+                        limit: Some(controller.limit.subscribe()),
                         enable_async: conf.enable_async,
                         queue_size: conf.queue_size,
                         status: Arc::new(Mutex::new(ControllerStatus {

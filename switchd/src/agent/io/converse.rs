@@ -26,7 +26,7 @@ pub(super) struct Line {
     /// Its other side, `PROTOCOL:ADDRESS:PORT`.
     pub(super) uri: String,
     pub(super) kind: Kind,
-    pub(super) limit: Option<(u32, u32)>,
+    pub(super) limit: Option<watch::Receiver<Option<(u32, u32)>>>,
     pub(super) enable_async: bool,
     /// Packet-ins that may wait to be written.
     pub(super) queue_size: usize,
@@ -116,7 +116,8 @@ pub(super) async fn converse(mut stream: Connection, bridge: &Arc<Bridge>, line:
     if !line.enable_async {
         peer.hearing().enable(false);
     }
-    peer.hearing().limit(line.limit, bridge.now());
+    let limit = line.limit.as_ref().and_then(|l| *l.borrow());
+    peer.hearing().limit(limit, bridge.now());
     // They end with this connection.
     let _auxiliaries = line
         .auxiliary
@@ -212,6 +213,7 @@ pub(super) async fn serve(
     let told = hears.wake.clone();
     let mut command = line.command.clone();
     command.mark_unchanged();
+    let mut limits = line.limit.clone();
     let snooped = (peer.kind() == Kind::Primary).then_some(&**bridge);
     let mut input = BytesMut::new();
     let mut out = Outbox::default();
@@ -318,6 +320,7 @@ pub(super) async fn serve(
                 None => return "the bridge was removed".to_owned(),
             },
             () = told.notified() => {}
+            limit = changed(&mut limits) => peer.hearing().limit(limit, bridge.now()),
             () = turned_true(&mut overflow) => {
                 return "it does not read its messages".to_owned();
             }
@@ -330,6 +333,16 @@ pub(super) async fn serve(
             () = turned_true(&mut closed) => return "the bridge was removed".to_owned(),
         }
     }
+}
+
+/// The next value, if there is ever one.
+async fn changed<T: Copy>(values: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(values) = values
+        && values.changed().await.is_ok()
+    {
+        return *values.borrow_and_update();
+    }
+    std::future::pending().await
 }
 
 /// Lets a packet-in wait for room, unless too many do.

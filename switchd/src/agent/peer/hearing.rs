@@ -67,14 +67,24 @@ impl Hearing {
         };
     }
 
-    /// Limits packet-ins: so many a second, so many at once.
+    /// Limits packet-ins: so many a second, so many at once. Those that wait when there is no limit any more are dropped,
+    /// as Open vSwitch does.
     pub fn limit(&mut self, limit: Option<(u32, u32)>, now: Now) {
-        self.limits = limit.map(|(rate, burst)| {
-            [
-                FairQueue::new(rate, burst, now),
-                FairQueue::new(rate, burst, now),
-            ]
-        });
+        match (&mut self.limits, limit) {
+            (Some(queues), Some((rate, burst))) => {
+                for q in queues {
+                    q.set_limits(rate, burst, now);
+                }
+            }
+            _ => {
+                self.limits = limit.map(|(rate, burst)| {
+                    [
+                        FairQueue::new(rate, burst, now),
+                        FairQueue::new(rate, burst, now),
+                    ]
+                });
+            }
+        }
     }
 
     /// What the limits on misses and on other packet-ins did.
