@@ -5,8 +5,8 @@ pub use crate::engine::balance::Placing;
 use crate::port::InterfaceConfig;
 use openflow::error::{ErrorKind, OfError};
 use openflow::{
-    FlowMod, FlowRemoved, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo, PortReason,
-    Subfield,
+    FlowMod, FlowRemoved, FlowStats, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo,
+    PortReason, Subfield,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -236,6 +236,13 @@ pub enum Event {
         bridge: BridgeId,
         /// The flow.
         removed: FlowRemoved,
+    },
+    /// Flows passed thresholds of their stat-trigger instructions (OpenFlow 1.5.1 5.9).
+    FlowStats {
+        /// Whose.
+        bridge: BridgeId,
+        /// The flows.
+        flows: Vec<FlowStats>,
     },
     /// A flow came, went or changed while somebody watches ([`watch_flows`](crate::Datapath::watch_flows)): in the order
     /// of the changes, none left out until [`FlowUpdate::Paused`] says that from here on they are, since too many waited.

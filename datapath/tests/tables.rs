@@ -4,7 +4,7 @@ mod common;
 
 use common::{Switch, out, udp};
 use datapath::{BridgeConfig, Change, Event, TableSpec};
-use openflow::action::PacketInReason;
+use openflow::action::{PacketInReason, StatTrigger};
 use openflow::error::ErrorKind;
 use openflow::*;
 use std::time::Duration;
@@ -357,4 +357,151 @@ fn a_modify_of_old_versions_adds() {
     assert_eq!(cookies(&t, 1), [4]);
     run(modify(true, 6, 0));
     assert_eq!(cookies(&t, 1), [6]);
+}
+
+/// A rule for packets to port 80 that goes out by port 2 and tells of its statistics.
+fn triggered(trigger: StatTrigger) -> FlowMod {
+    let matching = Match::new()
+        .with(FieldId::EthType, 0x800)
+        .with(FieldId::IpProto, 17)
+        .with(FieldId::UdpDst, 80);
+    let instructions = Instructions {
+        stat_trigger: Some(Box::new(trigger)),
+        ..out(PortNo(2))
+    };
+    FlowMod::add(matching, instructions)
+}
+
+/// What is told of it when time has passed and packets came: packets, and seconds of age and idleness.
+fn told(t: &Switch, seconds: u64, packets: usize) -> Option<(u64, u64, u64)> {
+    t.dp.clock().warp(Duration::from_secs(seconds));
+    for _ in 0..packets {
+        t.send(1, &udp(1, 2));
+    }
+    t.dp.expire(t.dp.clock().now());
+    let told = t.event().map(|e| match e {
+        Event::FlowStats { flows, .. } => {
+            let [f] = &flows[..] else { panic!("{flows:?}") };
+            assert_eq!(f.bytes, f.packets * 60);
+            let idle = f.idle_age.unwrap().as_secs();
+            (f.packets, f.duration.as_secs(), idle)
+        }
+        e => panic!("{e:?}"),
+    });
+    assert!(t.event().is_none(), "at most one for each look");
+    told
+}
+
+#[test]
+fn a_flow_tells_of_thresholds_it_passes() {
+    let t = Switch::new(2);
+    t.flow(triggered(StatTrigger {
+        packets: 3,
+        duration: 10,
+        ..StatTrigger::default()
+    }));
+    assert_eq!(told(&t, 1, 2), None);
+    assert_eq!(told(&t, 1, 2), Some((4, 2, 0)));
+    assert_eq!(told(&t, 1, 20), None, "each threshold once");
+    assert_eq!(told(&t, 7, 0), Some((24, 10, 7)));
+    assert_eq!(told(&t, 100, 20), None);
+    // Counters that begin anew pass thresholds anew.
+    t.flow(FlowMod {
+        command: FlowModCommand::ModifyStrict,
+        flags: FlowFlags {
+            reset_counts: true,
+            ..FlowFlags::default()
+        },
+        ..triggered(StatTrigger {
+            packets: 3,
+            duration: 10,
+            ..StatTrigger::default()
+        })
+    });
+    assert_eq!(told(&t, 1, 2), None);
+    assert_eq!(told(&t, 1, 1).map(|t| t.0), Some(3));
+    t.flow(FlowMod {
+        command: FlowModCommand::Delete,
+        ..FlowMod::add(Match::new(), Instructions::default())
+    });
+    assert_eq!(told(&t, 1000, 0), None, "it is gone");
+}
+
+#[test]
+fn periodic_and_first_triggers() {
+    let t = Switch::new(2);
+    let periodic = StatTrigger {
+        periodic: true,
+        packets: 3,
+        ..StatTrigger::default()
+    };
+    t.flow(triggered(periodic));
+    assert_eq!(told(&t, 1, 7), Some((7, 1, 0)), "two at once");
+    assert_eq!(told(&t, 1, 1), None);
+    // The same again leaves what was told as it is.
+    t.flow(triggered(periodic));
+    assert_eq!(told(&t, 0, 0), None);
+    assert_eq!(told(&t, 1, 1).map(|t| t.0), Some(9));
+
+    // It begins with what there is already: 9 packets.
+    let first = StatTrigger {
+        only_first: true,
+        packets: 10,
+        bytes: 12 * 60,
+        ..StatTrigger::default()
+    };
+    t.flow(triggered(first));
+    assert_eq!(told(&t, 1, 1).map(|t| t.0), Some(10));
+    assert_eq!(told(&t, 1, 30), None, "bytes passed later");
+
+    let both = StatTrigger {
+        periodic: true,
+        packets: 0,
+        duration: 0,
+        idle: 5,
+        bytes: 60_000,
+        ..first
+    };
+    t.flow(triggered(both));
+    assert_eq!(told(&t, 4, 0), None);
+    assert_eq!(told(&t, 1, 0), Some((40, 5, 5)));
+    assert_eq!(told(&t, 5, 0).map(|t| t.2), Some(10));
+    assert_eq!(told(&t, 1, 1), None);
+    // Idle anew.
+    assert_eq!(told(&t, 5, 0).map(|t| t.2), Some(5));
+    assert_eq!(told(&t, 1, 1000), None, "bytes were not first");
+}
+
+#[test]
+fn many_triggers_at_once_come_in_parts_and_none_is_lost() {
+    let t = Switch::new(1);
+    let trigger = StatTrigger {
+        duration: 5,
+        ..StatTrigger::default()
+    };
+    let all = 20_000;
+    let changes: Vec<(u64, Change)> = (0..all)
+        .map(|n| {
+            let mut m = flow(n, 0);
+            m.instructions.stat_trigger = Some(Box::new(trigger));
+            (0, Change::Flow(m))
+        })
+        .collect();
+    assert_eq!(t.dp.changes(t.br, &changes), []);
+    t.dp.clock().warp(Duration::from_secs(5));
+    let mut seen = std::collections::BTreeSet::new();
+    let mut looks = Vec::new();
+    while seen.len() < all as usize {
+        t.dp.expire(t.dp.clock().now());
+        let before = seen.len();
+        while let Some(Event::FlowStats { flows, .. }) = t.event() {
+            assert!(flows.len() <= 32);
+            for f in flows {
+                assert!(seen.insert(f.cookie), "told twice");
+            }
+        }
+        looks.push(seen.len() - before);
+        assert_ne!(looks.last(), Some(&0), "{looks:?}");
+    }
+    assert_eq!(looks[0], 32 * 256);
 }

@@ -183,6 +183,38 @@ fn scheduled_bundles_are_refused() {
 }
 
 #[test]
+fn versions_without_stat_triggers_are_told_of_flows_and_refuse_to_add_them() {
+    let mut flow = FlowStats {
+        instructions: Instructions {
+            goto_table: Some(3),
+            stat_trigger: Some(Box::new(action::StatTrigger {
+                packets: 5,
+                ..Default::default()
+            })),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let add = FlowMod::add(Match::new(), flow.instructions.clone());
+    let told = Message::MultipartReply(MultipartReply::Flow(vec![flow.clone()]));
+    flow.instructions.stat_trigger = None;
+    for version in OF10..OF15 {
+        let e = wire::encode(version, 1, &Message::FlowMod(add.clone()));
+        assert_eq!(e.unwrap_err().kind, ErrorKind::UnsupInst);
+        let bytes = wire::encode(version, 1, &told).unwrap();
+        let Message::MultipartReply(MultipartReply::Flow(flows)) =
+            wire::decode(&bytes).unwrap().message
+        else {
+            panic!("{bytes:02x?}")
+        };
+        // What 1.0 has for a goto is an action.
+        if version > OF10 {
+            assert_eq!(flows[0].instructions, flow.instructions);
+        }
+    }
+}
+
+#[test]
 fn properties_that_are_not_known_are_refused_in_requests_and_passed_over_in_answers() {
     // A port-mod with property 9, and with one of experimenter 5.
     let body = [0; 24];

@@ -199,6 +199,7 @@ async fn pump(
                         buffer: None,
                     },
                     Event::FlowRemoved { removed, .. } => Async::FlowRemoved(removed),
+                    Event::FlowStats { flows, .. } => Async::FlowStats(flows),
                     Event::PortStatus { reason, desc, .. } => Async::PortStatus(reason, desc),
                     Event::FlowUpdate {
                         update,

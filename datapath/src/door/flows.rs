@@ -226,7 +226,11 @@ impl Datapath {
         self.flush();
         for b in world.bridges.iter().flatten() {
             b.expire_fdb(now);
-            let due = b.state.load().tables.next_expiry();
+            let due = {
+                let tables = &b.state.load().tables;
+                self.inner.events.tell_triggered(b, tables, now);
+                tables.next_expiry()
+            };
             if due.is_none_or(|due| due > now) {
                 continue;
             }

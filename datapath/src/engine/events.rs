@@ -3,7 +3,7 @@
 use crate::bridge::{Bridge, PortCounters};
 use crate::clock::Now;
 use crate::config::{BridgeId, Event};
-use crate::table::Removed;
+use crate::table::{Removed, Tables};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use openflow::FlowUpdate;
 use rustix::event::{EventfdFlags, eventfd};
@@ -13,6 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Events that may wait. Packet-ins take at most half of it.
 pub const EVENTS_MAX: usize = 8192;
+/// Flows of one [`Event::FlowStats`]: few enough for one message, however long their matches are.
+const TRIGGERED_AT_ONCE: usize = 32;
+/// Such events of a bridge at one look at its flows: no more than wait in front of a controller that is slow.
+const TRIGGERED_MAX: usize = 256;
 /// Waiting events from which on updates of flows are left out: the first of these becomes [`FlowUpdate::Paused`].
 const UPDATES_MAX: usize = EVENTS_MAX / 4 * 3;
 
@@ -98,6 +102,23 @@ impl EventSender {
                 removed: removed.tell(now),
             };
             self.send(event, None);
+        }
+    }
+
+    /// Tells of rules that passed thresholds. Those there is no room for are not looked at, and so told of later.
+    pub(crate) fn tell_triggered(&self, b: &Bridge, tables: &Tables, now: Now) {
+        let mut rules = tables.triggered(now);
+        for _ in 0..TRIGGERED_MAX {
+            if self.queue.len() >= EVENTS_MAX / 2 {
+                return;
+            }
+            let some = rules.by_ref().take(TRIGGERED_AT_ONCE);
+            let flows: Vec<_> = some.map(|r| r.stats(now)).collect();
+            if flows.is_empty() {
+                return;
+            }
+            let bridge = BridgeId(b.id);
+            self.put(Event::FlowStats { bridge, flows }, None);
         }
     }
 

@@ -69,12 +69,6 @@ pub(super) fn instructions(
     if let Some(id) = i.meter {
         meter(id, meters)?;
     }
-    if i.stat_trigger.is_some() {
-        return error(
-            ErrorKind::UnsupInst,
-            "This version does not tell of statistics by itself",
-        );
-    }
     if let Some(t) = i.goto_table
         && (t <= m.table || t >= limits.tables)
     {

@@ -14,8 +14,10 @@ use openflow::{
 };
 use std::collections::BTreeSet;
 
-/// `OFPIT_*` of goto, write metadata, write, apply and clear actions, and meter.
-const INSTRUCTIONS: [u16; 6] = [1, 2, 3, 4, 5, 6];
+/// `OFPIT_*` of goto, write metadata, write, apply and clear actions, meter, and stat trigger: each version is told of those it has.
+const INSTRUCTIONS: [u16; 7] = [1, 2, 3, 4, 5, 6, 7];
+/// Those of them that some versions do not have, and so cannot ask for.
+const PARTLY_KNOWN: [u16; 2] = [6, 7];
 /// `OFPIT_GOTO_TABLE`.
 const GOTO: u16 = 1;
 /// `OFPTFF_INGRESS_TABLE`.
@@ -260,8 +262,11 @@ fn same(own: &TableProperty, asked: &TableProperty) -> bool {
         list.iter().copied().collect()
     }
     match (own, asked) {
-        (Instructions { types: a, .. }, Instructions { types: b, .. })
-        | (WriteActions { types: a, .. }, WriteActions { types: b, .. })
+        (Instructions { types: a, .. }, Instructions { types: b, .. }) => {
+            let (a, b) = (set(a), set(b));
+            b.is_subset(&a) && a.difference(&b).all(|i| PARTLY_KNOWN.contains(i))
+        }
+        (WriteActions { types: a, .. }, WriteActions { types: b, .. })
         | (ApplyActions { types: a, .. }, ApplyActions { types: b, .. }) => set(a) == set(b),
         (NextTables { tables: a, .. }, NextTables { tables: b, .. }) => set(a) == set(b),
         (Match(a), Match(b)) => set(a) == set(b),

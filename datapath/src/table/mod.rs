@@ -14,6 +14,7 @@ mod rule;
 mod settings;
 mod shared;
 mod timed;
+mod trigger;
 mod users;
 
 pub use check::Limits;
@@ -37,6 +38,7 @@ use shared::Shared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use timed::Timed;
+use trigger::Triggers;
 
 /// Most rules of a bridge, over all tables: a bound on memory. A rule takes 250 to 500 bytes, instructions of its own apart.
 pub const RULES_MAX: usize = 1_000_000;
@@ -126,6 +128,7 @@ pub struct Tables {
     next_id: u64,
     len: usize,
     timed: Timed,
+    triggers: Triggers,
     shared: Shared,
     settings: Settings,
     /// Tables changed since the last publication, a bit each.
@@ -176,11 +179,15 @@ impl Tables {
         match old {
             Some(old) => {
                 self.untime(&old);
+                if old.id != rule.id {
+                    self.triggers.went(&old);
+                }
                 self.users.went(&old);
                 self.learned_went(&old);
             }
             None => self.len += 1,
         }
+        self.triggers.came(&rule);
         self.users.came(&rule);
         self.learned_came(&rule);
         if let Some((end, _)) = end {
@@ -217,6 +224,7 @@ impl Tables {
         let gone = table.classifier.remove(&rule.pattern, rule.priority);
         if let Some(gone) = gone {
             self.len -= 1;
+            self.triggers.went(&gone);
             self.users.went(&gone);
             self.learned_went(&gone);
         }
@@ -468,6 +476,7 @@ impl Tables {
         for rule in rules {
             if m.flags.reset_counts {
                 rule.reset_counts();
+                self.triggers.went(&rule);
             }
             let rule = Arc::new(Rule {
                 instructions: instructions.clone(),
@@ -510,7 +519,11 @@ impl Tables {
                 .get(n)
                 .into_iter()
                 .flat_map(|t| t.classifier.rules())
-                .filter(|r| all || r.flags.send_flow_rem || r.is_timed())
+                .filter(|r| {
+                    all || r.flags.send_flow_rem
+                        || r.is_timed()
+                        || r.instructions.stat_trigger.is_some()
+                })
                 .cloned()
                 .collect();
             let t = self.table_mut(n);
@@ -519,6 +532,7 @@ impl Tables {
             self.len -= len;
             for rule in rules {
                 self.untime(&rule);
+                self.triggers.went(&rule);
                 self.users.went(&rule);
                 self.learned_went(&rule);
                 effects.gone(rule, FlowRemovedReason::Delete);
@@ -677,6 +691,12 @@ impl Tables {
         }
         self.forget_orphans(effects);
         any
+    }
+
+    /// The rules whose statistics are to be told of, since they passed thresholds since this was last asked. Counters must
+    /// have been flushed.
+    pub(crate) fn triggered(&self, now: Now) -> impl Iterator<Item = &Arc<Rule>> {
+        self.triggers.passed(now)
     }
 
     /// Every table that has a number below `n`, with its rules and lookups.

@@ -97,7 +97,8 @@ pub(super) fn read_instructions(
 }
 
 /// Writes instructions in the order in which they are carried out. What a version has no form for is an error, except
-/// the meter before OpenFlow 1.3: Open vSwitch leaves it out there, and so tells of flows in every version.
+/// the meter before OpenFlow 1.3, which Open vSwitch leaves out, and the stat trigger before 1.5: so flows are told of in
+/// every version.
 pub(super) fn put_instructions(
     w: &mut Writer,
     i: &Instructions,
@@ -142,15 +143,8 @@ pub(super) fn put_instructions(
         w.u64(value);
         w.u64(mask);
     }
-    match &i.stat_trigger {
-        None => {}
-        Some(t) if version >= 6 => put_trigger(w, t)?,
-        Some(_) => {
-            return err(
-                ErrorKind::UnsupInst,
-                "only OpenFlow 1.5 has stat_trigger instructions",
-            );
-        }
+    if let Some(t) = i.stat_trigger.as_deref().filter(|_| version >= 6) {
+        put_trigger(w, t)?;
     }
     if let Some(table) = i.goto_table {
         w.u16(1);
@@ -193,8 +187,8 @@ fn read_trigger(b: &mut Reader<'_>) -> Result<StatTrigger, OfError> {
         let (class, number, len) = (s.u16()?, s.u8()? >> 1, s.u8()?);
         let mut v = s.sub(len.into(), ErrorKind::BadInstLen)?;
         match (class, number, len) {
-            (OXS_BASIC, DURATION, 8) => t.duration = v.u32()?,
-            (OXS_BASIC, IDLE_TIME, 8) => t.idle = v.u32()?,
+            (OXS_BASIC, DURATION, 8) => t.duration = seconds(&mut v)?,
+            (OXS_BASIC, IDLE_TIME, 8) => t.idle = seconds(&mut v)?,
             (OXS_BASIC, PACKETS, 8) => t.packets = v.u64()?,
             (OXS_BASIC, BYTES, 8) => t.bytes = v.u64()?,
             _ => {
@@ -208,6 +202,12 @@ fn read_trigger(b: &mut Reader<'_>) -> Result<StatTrigger, OfError> {
         }
     }
     Ok(t)
+}
+
+/// Reads seconds and nanoseconds. Statistics are looked at about once a second: a part of one is taken for a whole one.
+fn seconds(r: &mut Reader<'_>) -> Result<u32, OfError> {
+    let (seconds, nanoseconds) = (r.u32()?, r.u32()?);
+    Ok(seconds.saturating_add((nanoseconds != 0).into()))
 }
 
 fn put_trigger(w: &mut Writer, t: &StatTrigger) -> Result<(), OfError> {

@@ -27,8 +27,8 @@ use buffers::{Buffers, Waiting};
 use failmode::FailModes;
 use fair::FairStats;
 use openflow::{
-    FlowMod, FlowRemoved, Message, OfError, PacketIn, PortDesc, PortReason, RoleMsg, RoleReason,
-    TlvMap, TlvTableCommand,
+    FlowMod, FlowRemoved, FlowStats, Message, OfError, PacketIn, PortDesc, PortReason, RoleMsg,
+    RoleReason, TlvMap, TlvTableCommand,
 };
 use peer::Monitors;
 use rconn::{Now, Reconnect};
@@ -78,6 +78,8 @@ pub enum Async {
     },
     /// A flow ended.
     FlowRemoved(FlowRemoved),
+    /// Flows passed thresholds of their stat-trigger instructions.
+    FlowStats(Vec<FlowStats>),
     /// A port came, went or changed.
     PortStatus(PortReason, PortDesc),
     /// A controller is no longer primary, since another is now.

@@ -77,6 +77,7 @@ impl Door {
     pub fn bridge_of(&self, event: &Event) -> Option<String> {
         let (Event::PacketIn { bridge, .. }
         | Event::FlowRemoved { bridge, .. }
+        | Event::FlowStats { bridge, .. }
         | Event::FlowUpdate { bridge, .. }
         | Event::PortStatus { bridge, .. }) = event;
         self.name(*bridge)

@@ -179,12 +179,13 @@ pub(super) fn put_instructions(
     m: &Match,
     rest: Rest,
 ) -> Result<(), OfError> {
-    let beyond = i.meter.is_some() || i.clear_actions || !i.write.is_empty();
+    let beyond =
+        i.meter.is_some() || i.clear_actions || !i.write.is_empty() || i.stat_trigger.is_some();
     let push = i.apply.iter().any(|a| matches!(a, Action::PushVlan(_)));
     if rest == Rest::Refuse && (beyond || push) {
         return err(
             ErrorKind::UnsupInst,
-            "OpenFlow 1.0 has no meter, clear_actions, write_actions and push_vlan",
+            "OpenFlow 1.0 has no meter, clear_actions, write_actions, stat_trigger and push_vlan",
         );
     }
     put(w, &i.apply, m)?;

@@ -104,6 +104,13 @@ pub(super) fn put_mod(w: &mut Writer, f: &FlowMod, version: u8) -> Result<(), Of
             format!("this version has no such flags: {flags:#06x}"),
         );
     }
+    // Nobody should get another flow than he asked for; who is told of flows is told without.
+    if f.instructions.stat_trigger.is_some() && version < OF15 {
+        return err(
+            ErrorKind::UnsupInst,
+            "only OpenFlow 1.5 has stat_trigger instructions",
+        );
+    }
     w.u64(f.cookie);
     w.u64(f.cookie_mask);
     w.u8(f.table);

@@ -26,6 +26,7 @@ pub(super) struct Line {
     /// Its other side, `PROTOCOL:ADDRESS:PORT`.
     pub(super) uri: String,
     pub(super) kind: Kind,
+    /// Of packet-ins, so many a second and so many at once, as it changes; none for a connection that never has one.
     pub(super) limit: Option<watch::Receiver<Option<(u32, u32)>>>,
     pub(super) enable_async: bool,
     /// Packet-ins that may wait to be written.

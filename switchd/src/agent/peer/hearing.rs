@@ -1,5 +1,6 @@
 //! What a controller is told without having asked, and how much of it.
 
+use super::flows::is_visible;
 use super::{Kind, Peer};
 use crate::agent::fair::{FairQueue, FairStats};
 use crate::agent::rconn::Now;
@@ -9,7 +10,8 @@ use openflow::action::PacketInReason;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF13};
 use openflow::{
-    AsyncChange, AsyncConfig, FieldId, Message, OfError, PacketIn, PortReason, Role, SwitchConfig,
+    AsyncChange, AsyncConfig, FieldId, FlowStatsReason, Message, MultipartReply, OfError, PacketIn,
+    PortReason, Role, SwitchConfig,
 };
 
 /// Wire version of OpenFlow 1.4.
@@ -240,6 +242,18 @@ impl Peer {
                     _ => m,
                 })
             }
+            Async::FlowStats(flows) => {
+                let told = FlowStatsReason::Trigger;
+                if h.version < OF15 || !wants(&c.flow_stats, told as u32) {
+                    return None;
+                }
+                let visible = flows.iter().filter(|f| is_visible(f));
+                let flows: Vec<_> = visible.map(|f| (told, f.clone())).collect();
+                if flows.is_empty() {
+                    return None;
+                }
+                Some(Message::MultipartReply(MultipartReply::FlowStats(flows)))
+            }
             Async::PortStatus(reason, desc) => wants(&c.port_status, port_reason(*reason))
                 .then(|| Message::PortStatus(*reason, desc.clone())),
             Async::Demoted { who, reason, role } => {
@@ -293,6 +307,14 @@ fn default_async(version: u8) -> AsyncConfig {
                 v if v >= OF14 => 0b11_1111,
                 OF13 => 0b1111,
                 _ => 0b111,
+            },
+            0,
+        ],
+        flow_stats: [
+            match version {
+                // Who asks for a trigger wants to be told.
+                v if v >= OF15 => 1 << FlowStatsReason::Trigger as u32,
+                _ => 0,
             },
             0,
         ],

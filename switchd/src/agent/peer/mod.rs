@@ -307,7 +307,7 @@ impl Peer {
             }
             MultipartRequest::Table => MultipartReply::Table(tables::stats(bridge, self.version)),
             MultipartRequest::TableFeatures(set) if set.is_empty() => {
-                MultipartReply::TableFeatures(plane.table_features(name))
+                MultipartReply::TableFeatures(tables::features(bridge, self.version))
             }
             MultipartRequest::TableFeatures(set) => {
                 if bridge.with_roles(|r| r.role(self.id)) == Role::Secondary {
@@ -317,7 +317,7 @@ impl Peer {
                     ));
                 }
                 plane.set_table_features(name, &set)?;
-                MultipartReply::TableFeatures(plane.table_features(name))
+                MultipartReply::TableFeatures(tables::features(bridge, self.version))
             }
             MultipartRequest::TableDesc => MultipartReply::TableDesc(plane.table_desc(name)),
             MultipartRequest::PortStats(port) => {

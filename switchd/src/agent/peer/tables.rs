@@ -2,8 +2,10 @@
 
 use crate::agent::{Bridge, HIDDEN_COOKIE, HIDDEN_MASK, TABLES};
 use openflow::error::ErrorKind;
-use openflow::wire::OF10;
-use openflow::{FlowFilter, LegacyTable, OfError, TableConfig, TableStats};
+use openflow::wire::{INSTRUCTION_TYPES, OF10};
+use openflow::{
+    FlowFilter, LegacyTable, OfError, TableConfig, TableFeatures, TableProperty, TableStats,
+};
 
 /// Flows that a table is said to take.
 pub(super) const MAX_ENTRIES: u32 = 1_000_000;
@@ -18,6 +20,21 @@ pub(super) fn checked(t: TableConfig) -> Result<TableConfig, OfError> {
         )),
         _ => Ok(t),
     }
+}
+
+/// What tables can do, as far as a version has words for it.
+pub(super) fn features(bridge: &Bridge, version: u8) -> Vec<TableFeatures> {
+    let known = |kind: &u16| {
+        let mut types = INSTRUCTION_TYPES.iter();
+        types.any(|t| t.0 == *kind && (t.2..=t.3).contains(&version))
+    };
+    let mut tables = bridge.plane().table_features(bridge.name());
+    for p in tables.iter_mut().flat_map(|t| &mut t.properties) {
+        if let TableProperty::Instructions { types, .. } = p {
+            types.retain(known);
+        }
+    }
+    tables
 }
 
 /// Every table's counters.

@@ -9,10 +9,10 @@ use crate::plane::fake::Fake;
 use crate::plane::{BridgeParams, Plane, PortParams};
 use openflow::action::PacketInReason;
 use openflow::{
-    Action, AsyncConfig, BundleId, BundleStep, FlowMod, FlowMonitorCommand, FlowMonitorRequest,
-    FlowRemoved, FlowRemovedReason, FlowUpdate, GroupMod, GroupModCommand, GroupType, Match,
-    MeterConfig, MeterMod, MeterModCommand, MonitoredFlow, PacketIn, PacketOut, PortMod, RoleMsg,
-    SwitchConfig, TABLE_ALL,
+    Action, AsyncChange, AsyncConfig, BundleId, BundleStep, FlowMod, FlowMonitorCommand,
+    FlowMonitorRequest, FlowRemoved, FlowRemovedReason, FlowUpdate, GroupMod, GroupModCommand,
+    GroupType, Match, MeterConfig, MeterMod, MeterModCommand, MonitoredFlow, PacketIn, PacketOut,
+    PortMod, RoleMsg, SwitchConfig, TABLE_ALL,
 };
 use std::time::Duration;
 
@@ -198,6 +198,35 @@ fn the_switchs_own_flows_are_not_shown() {
 }
 
 #[test]
+fn statistics_that_pass_thresholds_are_told_in_version_1_5() {
+    let (_, b) = bridge();
+    let flow = |cookie| openflow::FlowStats {
+        cookie,
+        packets: 10,
+        ..Default::default()
+    };
+    let event = Async::FlowStats(vec![flow(1), flow(HIDDEN_COOKIE), flow(2)]);
+    let mut old = peer(1, Kind::Primary, 5);
+    assert_eq!(old.tell(&b, &event, Duration::ZERO), None);
+    let mut p = peer(2, Kind::Primary, 6);
+    let trigger = FlowStatsReason::Trigger;
+    let want = vec![(trigger, flow(1)), (trigger, flow(2))];
+    assert_eq!(
+        p.tell(&b, &event, Duration::ZERO),
+        Some(Message::MultipartReply(MultipartReply::FlowStats(want)))
+    );
+    let own = Async::FlowStats(vec![flow(HIDDEN_COOKIE)]);
+    assert_eq!(p.tell(&b, &own, Duration::ZERO), None);
+    // OFPACPT_FLOW_STATS_MASTER.
+    let off = AsyncChange {
+        masks: AsyncConfig::default(),
+        given: 1 << 13,
+    };
+    assert_eq!(handle(&mut p, &b, 1, Message::SetAsync(off)), []);
+    assert_eq!(p.tell(&b, &event, Duration::ZERO), None);
+}
+
+#[test]
 fn bundles_are_bounded_and_need_their_steps_in_order() {
     let (_, b) = bridge();
     let mut p = peer(1, Kind::Primary, 4);
@@ -223,7 +252,7 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
         code(handle(&mut p, &b, 1, control(BundleStep::CloseRequest, 0))),
         None
     );
-    let add = Message::BundleAdd(
+    let late = Message::BundleAdd(
         id(0),
         1,
         Box::new(Message::FlowMod(FlowMod::add(
@@ -232,7 +261,7 @@ fn bundles_are_bounded_and_need_their_steps_in_order() {
         ))),
     );
     assert_eq!(
-        code(handle(&mut p, &b, 1, add)),
+        code(handle(&mut p, &b, 1, late)),
         Some(ErrorKind::BundleClosed)
     );
     let unsupported = Message::BundleAdd(id(1), 1, Box::new(Message::BarrierRequest));
