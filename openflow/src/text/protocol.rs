@@ -189,7 +189,7 @@ pub fn for_match(m: &Match) -> Protocols {
     ];
     let ipv6 = m.eth_type() == Some(0x86dd) && shared.iter().any(|f| m.get(*f).1 != 0);
     // OpenFlow 1.1 has a form for any tag, but Open vSwitch's tools count that among what only extended formats say.
-    let any_tag = m.slot(Slot::VlanTci).1 & 0x1fff == 0x1000;
+    let any_tag = m.slot(Slot::VlanTci).1 == 0x1000;
     let plain = Message::FlowMod(FlowMod::add(m.clone(), Instructions::default()));
     let nicira = Message::Nicira(Box::new(plain.clone()));
     Protocols::of(|p, version| {
