@@ -386,6 +386,20 @@ fn a_learned_rule_is_there_for_the_next_packet() {
 }
 
 #[test]
+fn a_packet_long_gone_teaches_nothing() {
+    let t = Switch::new(2);
+    t.says("actions=output:2");
+    assert_eq!(t.ports_of(1, &udp(1, 2)), [2]);
+    // The flow that is cached for any source is looked at again with the packet that made it.
+    t.says("actions=learn(table=1,cookie=0x9,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),output:2");
+    assert_eq!(t.ports_of(1, &udp(3, 2)), [2]);
+    let learned: Vec<_> = flows(&t).into_iter().filter(|f| f.cookie == 9).collect();
+    assert_eq!(learned.len(), 1);
+    let host = Match::new().with(FieldId::EthDst, 0x02_00_00_00_00_03);
+    assert_eq!(learned[0].matching, host);
+}
+
+#[test]
 fn learning_stops_at_its_limit_and_says_so() {
     let t = Switch::new(2);
     t.says("actions=learn(table=1,cookie=0x5,limit=2,result_dst=NXM_NX_REG0[0],NXM_OF_ETH_SRC[]),resubmit(,2)");

@@ -283,6 +283,13 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
+/// Whether a frame has a tag behind its first.
+pub fn has_two_tags(frame: &[u8]) -> bool {
+    [12, 16]
+        .iter()
+        .all(|&at| matches!(frame.get(at..at + 2), Some([0x81, 0] | [0x88, 0xa8])))
+}
+
 /// A frame by name: a kind in small letters (`udp4`), then any of `@VID` (a tag; `@sVID` one of a service provider),
 /// `+LABEL` (an MPLS label), `.ttl=N`, `.tos=N`, `.len=N` (of the payload), `.dst=N` and `.src=N` (the last byte of a MAC address).
 pub fn named(name: &str) -> Vec<u8> {

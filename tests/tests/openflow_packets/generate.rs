@@ -4,7 +4,8 @@
 //! little is refused. Values come from small pools, for the same reason.
 //!
 //! Not drawn, because Open vSwitch does something else there (`docs/openflow-differences.md`): tags put on without setting
-//! them, more than two of them or more than three labels, NORMAL with two tags, fields of RARP set.
+//! them, more than two of them or more than three labels, NORMAL with two tags, fields of RARP set, action sets together with
+//! `clone` or `check_pkt_larger`, and `check_pkt_larger` where a resubmit leads.
 
 use super::case::{Case, PORTS};
 use super::frames::{Frame, Kind};
@@ -53,6 +54,8 @@ struct Known {
     bottom: bool,
     /// There is a group 1.
     group: bool,
+    /// `clone` and `check_pkt_larger` are drawn, and no action sets.
+    branches: bool,
     table: u64,
 }
 
@@ -64,6 +67,7 @@ pub fn case(seed: u64) -> Case {
     let old = rng.percent(30);
     let mpls = !old && rng.percent(25);
     let group = !old && rng.percent(25);
+    let branches = old || seed % 2 == 1;
     // With tags put on there are two, as many as Open vSwitch keeps, if there was one.
     let most_tags = if old { 2 } else { 1 };
     let mut case = Case {
@@ -82,6 +86,7 @@ pub fn case(seed: u64) -> Case {
                     mpls: false,
                     bottom: false,
                     group: false,
+                    branches: false,
                     table: 3,
                 };
                 format!(
@@ -99,7 +104,7 @@ pub fn case(seed: u64) -> Case {
             .push(format!("group_id=1,type={kind},{}", buckets.join(",")));
     }
     for _ in 0..3 + rng.below(10) {
-        let flow = flow(&mut rng, &kinds, (tagged, mpls, old, group));
+        let flow = flow(&mut rng, &kinds, (tagged, mpls, old, group, branches));
         case.flows.push(flow);
     }
     let ports = [
@@ -138,7 +143,7 @@ pub fn case(seed: u64) -> Case {
 fn flow(
     rng: &mut Rng,
     kinds: &[Kind],
-    (tagged, mpls, old, group): (bool, bool, bool, bool),
+    (tagged, mpls, old, group, branches): (bool, bool, bool, bool, bool),
 ) -> String {
     let table = if rng.percent(50) {
         0
@@ -153,6 +158,7 @@ fn flow(
         mpls: mpls && rng.percent(60),
         bottom: false,
         group,
+        branches,
         table,
     };
     let matching = matching(rng, &mut known, tagged);
@@ -164,7 +170,7 @@ fn flow(
     for _ in 0..1 + rng.below(4) {
         list.push(action(rng, &mut known));
     }
-    if !old && rng.percent(15) {
+    if !branches && rng.percent(20) {
         let mut then = known;
         let set: Vec<String> = (0..1 + rng.below(2))
             .map(|_| set_action(rng, &mut then))
@@ -415,12 +421,12 @@ fn action(rng: &mut Rng, known: &mut Known) -> String {
             }
         }
         39 => "exit".into(),
-        62..66 => {
+        62..66 if known.branches => {
             let mut copy = *known;
             format!("clone({},output:{})", set_action(rng, &mut copy), port(rng))
         }
         66..68 => "push:NXM_OF_ETH_SRC[0..7],pop:NXM_NX_REG0[0..7]".into(),
-        68..70 => format!(
+        68..70 if known.branches && known.table == 0 => format!(
             "check_pkt_larger({})->NXM_NX_REG0[0]",
             rng.one(&[59, 60, 100, 1000])
         ),

@@ -109,11 +109,12 @@ impl Forwarder {
         let t = self.translate(&f.body.key, f.body.port, true, Translation::default());
         let (epoch, world) = (self.epoch, self.world.version);
         let same = packet_mask(&t.mask) == f.body.mask;
-        self.teach(&t);
         if !same {
             self.remove_flow(flow);
             return false;
         }
+        // Only now: who taught it may be long gone, but packets of this flow agree with that one in all it teaches.
+        self.teach(&t);
         // Counts so far belong to what was right until now.
         self.hand_on(flow);
         self.flows[flow as usize].set(t, epoch, world);

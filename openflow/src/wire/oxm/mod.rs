@@ -6,7 +6,7 @@ pub(crate) use write::{put_exact, put_fields, put_id, put_match, put_name, put_v
 
 use super::cursor::{Reader, Writer};
 use crate::error::{ErrorKind, OfError};
-use crate::field::{FieldId, FieldInfo, MaskRule, OxmCode};
+use crate::field::{FieldId, FieldInfo, MaskRule, OxmCode, Prereq};
 pub(crate) use crate::field::{NICIRA, ONF};
 use crate::matching::Match;
 use crate::message::PortNo;
@@ -243,6 +243,9 @@ fn read_entry(r: &mut Reader<'_>) -> Result<(FieldId, u128, u128), OfError> {
     Ok((id, value, mask))
 }
 
+/// The bit of `ip_frag` that later fragments have.
+const IP_FRAG_LATER: u128 = 2;
+
 /// Reads TLVs to the end of `r` into a match, checking prerequisites, which must come before what
 /// needs them, and that no bits are given twice.
 pub(crate) fn read_fields(r: &mut Reader<'_>) -> Result<Match, OfError> {
@@ -251,7 +254,10 @@ pub(crate) fn read_fields(r: &mut Reader<'_>) -> Result<Match, OfError> {
     while !r.is_empty() {
         let (id, value, mask) = read_entry(r)?;
         let info = id.info();
-        if !m.meets(info.prereq) {
+        // A later fragment has no ports (Open vSwitch; the standard does not speak of fragments).
+        let ports = matches!(info.prereq, Prereq::Tcp | Prereq::Udp | Prereq::Sctp);
+        let later = m.get(FieldId::IpFrag).0 & IP_FRAG_LATER != 0;
+        if !m.meets(info.prereq) || ports && later {
             return Err(OfError::new(
                 ErrorKind::BadPrereq,
                 format!(
@@ -427,6 +433,12 @@ mod tests {
             kind(&[0x80, 0, 11 << 1, 4, 1, 2, 3, 4]),
             ErrorKind::BadPrereq
         );
+        let fragment = |f: u8| {
+            let ports = [0x80, 0, 10 << 1, 1, 6, 0x80, 0, 14 << 1, 2, 0, 80];
+            [&ETH_IP[..], &[0, 1, 26 << 1, 1, f], &ports].concat()
+        };
+        assert_eq!(kind(&fragment(3)), ErrorKind::BadPrereq);
+        assert!(decode(&fragment(1)).is_ok());
         assert_eq!(kind(&[ETH_IP, ETH_IP].concat()), ErrorKind::DupField);
         assert_eq!(kind(&[0x80, 0, 5 << 1, 3, 8, 0, 0]), ErrorKind::BadMatchLen);
         assert_eq!(kind(&[0x80, 0, 5 << 1, 2, 8]), ErrorKind::BadMatchLen);

@@ -4,7 +4,7 @@
 //! write metadata; a goto is told as the resubmit that does the same.
 
 use super::{err, matching, port16, put_port16};
-use crate::action::{Action, Instructions, loads};
+use crate::action::{Action, Instructions, fit_ports, loads};
 use crate::error::{ErrorKind, OfError};
 use crate::field::FieldId;
 use crate::matching::Match;
@@ -67,7 +67,11 @@ pub(super) fn read(r: &mut Reader<'_>, m: &Match) -> Result<Instructions, OfErro
             Action::SetField { field, value, mask } => {
                 out.apply.extend(settle(field, value, mask, m));
             }
-            a => out.apply.push(a),
+            mut a => {
+                // Actions inside of another were read without the match.
+                fit_ports(std::slice::from_mut(&mut a), m);
+                out.apply.push(a);
+            }
         }
     }
     Ok(out)
