@@ -11,7 +11,7 @@ use tests::tools::Tools;
 use tests::wait;
 
 /// How long one line may run, in seconds.
-pub const LINE_LIMIT: u32 = 30;
+pub const LINE_LIMIT: u32 = 120;
 
 /// Open vSwitch's switch, where Debian puts it.
 const VSWITCHD: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
