@@ -90,6 +90,10 @@ enum State {
     Closed,
 }
 
+fn no_version() -> OfError {
+    OfError::new(ErrorKind::BadVersion, "no version has been agreed on")
+}
+
 /// The core of one connection.
 #[derive(Debug)]
 pub struct Session {
@@ -181,13 +185,19 @@ impl Session {
     /// # Errors
     /// As [`Session::send`].
     pub fn reply(&mut self, xid: u32, message: &Message) -> Result<(), OfError> {
-        match self.state {
-            State::Up(v) => self.put(v, xid, message),
-            _ => Err(OfError::new(
-                ErrorKind::BadVersion,
-                "no version has been agreed on",
-            )),
-        }
+        let version = self.version().ok_or_else(no_version)?;
+        self.put(version, xid, message)
+    }
+
+    /// Sends an answer of which more comes under the same transaction id.
+    ///
+    /// # Errors
+    /// As [`Session::send`].
+    pub fn reply_part(&mut self, xid: u32, message: &Message) -> Result<(), OfError> {
+        let version = self.version().ok_or_else(no_version)?;
+        let bytes = wire::encode_part(version, xid, message)?;
+        self.output.extend_from_slice(&bytes);
+        Ok(())
     }
 
     /// Refuses a request; `request` is its bytes or a beginning of them.
@@ -252,6 +262,22 @@ impl Session {
         }
         if self.state == State::Closed {
             self.input = BytesMut::new();
+        }
+        events
+    }
+
+    /// Takes one whole message from the peer, as [`wire::frame`] found it, without copying it. Not to be mixed with
+    /// [`Session::receive`], which may hold the beginning of another.
+    pub fn receive_message(&mut self, message: &Bytes, now: Instant) -> Vec<Event> {
+        debug_assert!(
+            self.input.is_empty(),
+            "the beginning of another message waits"
+        );
+        let mut events = Vec::new();
+        if self.state != State::Closed {
+            self.heard = now;
+            self.probed = None;
+            self.message(message, &mut events);
         }
         events
     }

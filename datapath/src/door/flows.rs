@@ -134,14 +134,27 @@ impl Datapath {
     /// The flows a filter selects, and the version of the tables they are from: updates of that version and older ones
     /// are in it already.
     pub fn flow_snapshot(&self, bridge: BridgeId, filter: &FlowFilter) -> (u64, Vec<FlowStats>) {
-        let Some(b) = self.bridge(bridge) else {
-            return (0, Vec::new());
+        let (version, flows) = self.selected(bridge, filter);
+        (version, flows.collect())
+    }
+
+    /// The same, made flow by flow as they are taken, so that they need not all be in memory. Which flows there are is
+    /// settled when this returns, what they have counted when each is taken.
+    fn selected(
+        &self,
+        bridge: BridgeId,
+        filter: &FlowFilter,
+    ) -> (u64, impl Iterator<Item = FlowStats> + Send + use<>) {
+        let (version, rules) = match self.bridge(bridge) {
+            Some(b) => {
+                self.flush();
+                let state = b.state.load();
+                (state.version, state.tables.select(filter))
+            }
+            None => (0, Vec::new()),
         };
-        self.flush();
         let now = self.now();
-        let state = b.state.load();
-        let rules = state.tables.select(filter);
-        (state.version, rules.iter().map(|r| r.stats(now)).collect())
+        (version, rules.into_iter().map(move |r| r.stats(now)))
     }
 
     /// Tells of rules that went. Only then have the threads to hand their counts on for a change of flows; all
@@ -157,7 +170,16 @@ impl Datapath {
 
     /// The flows a filter selects, with exact counters.
     pub fn flow_stats(&self, bridge: BridgeId, filter: &FlowFilter) -> Vec<FlowStats> {
-        self.flow_snapshot(bridge, filter).1
+        self.flows(bridge, filter).collect()
+    }
+
+    /// The same one after the other, made as they are taken: very many flows need not all be in memory.
+    pub fn flows(
+        &self,
+        bridge: BridgeId,
+        filter: &FlowFilter,
+    ) -> impl Iterator<Item = FlowStats> + Send + use<> {
+        self.selected(bridge, filter).1
     }
 
     /// Sums over the flows a filter selects.

@@ -221,6 +221,20 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
 /// # Errors
 /// What `version` cannot express or what does not fit its length fields.
 pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError> {
+    Ok(write(version, xid, message)?.finish())
+}
+
+/// Encodes a multipart answer behind which more of it comes, under the same `xid`.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_part(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError> {
+    let mut w = write(version, xid, message)?;
+    parts::unfinished(&mut w);
+    Ok(w.finish())
+}
+
+fn write(version: u8, xid: u32, message: &Message) -> Result<Writer, OfError> {
     let mut w = Writer::default();
     let mut simple = |kind: MessageType, body: &mut dyn FnMut(&mut Writer)| {
         put_header(&mut w, version, kind, xid);
@@ -250,7 +264,7 @@ pub fn encode(version: u8, xid: u32, message: &Message) -> Result<Bytes, OfError
             ));
         }
     }
-    Ok(w.finish())
+    Ok(w)
 }
 
 /// Writes a header for a message that the version has.

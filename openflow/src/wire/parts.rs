@@ -2,13 +2,16 @@
 //! (1.3.5 7.3.5).
 
 use super::cursor::Writer;
-use super::err;
+use super::{Frame, err, frame};
 use crate::error::{ErrorKind, OfError};
 use crate::message::*;
 
 /// Where a part of a long answer is closed: no single entry that a switch makes comes near the
 /// rest of the length field's range.
 const PART_LEN: usize = 48 * 1024;
+
+/// Where a multipart answer of any version has OFPMPF_REPLY_MORE: in the flags behind header and type.
+const MORE: usize = 11;
 
 /// Bytes of one multipart message, over all its parts, that are put together; a peer that sends
 /// more is refused with `OFPBRC_MULTIPART_BUFFER_OVERFLOW`.
@@ -27,14 +30,24 @@ pub(super) fn put<T>(
     let mut start = begin(w);
     for e in entries {
         if w.len() - start > PART_LEN {
-            // OFPMPF_REPLY_MORE, in the flags behind the type.
-            w.buf[start + 11] = 1;
+            w.buf[start + MORE] = 1;
             w.set_len(start + 2, start)?;
             start = begin(w);
         }
         one(w, e)?;
     }
     w.set_len(start + 2, start)
+}
+
+/// Says of multipart answers, none of which is the last, that more come.
+pub(super) fn unfinished(w: &mut Writer) {
+    let mut at = 0;
+    while let Frame::Message(n) = frame(&w.buf[at..]) {
+        if let Some(flags) = w.buf[at..at + n].get_mut(MORE) {
+            *flags = 1;
+        }
+        at += n;
+    }
 }
 
 /// Puts the parts of multipart messages together.
@@ -124,4 +137,48 @@ fn unfit() -> Result<(), OfError> {
         ErrorKind::BadMultipart,
         "parts of different or of single-part types under one transaction id",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{OF10, OF13, OF15, SUPPORTED, decode, encode, encode_part};
+
+    fn answer(flows: usize) -> Message {
+        Message::MultipartReply(MultipartReply::Flow(vec![FlowStats::default(); flows]))
+    }
+
+    #[test]
+    fn what_is_said_in_parts_is_put_together_to_the_same() {
+        for &version in SUPPORTED {
+            // The first takes several messages itself.
+            let parts = [
+                encode_part(version, 7, &answer(2000)).unwrap(),
+                encode_part(version, 7, &answer(1)).unwrap(),
+                encode(version, 7, &answer(3)).unwrap(),
+            ];
+            let bytes = parts.concat();
+            let mut assembler = Assembler::default();
+            let mut at = 0;
+            let mut whole = Vec::new();
+            while let Frame::Message(n) = frame(&bytes[at..]) {
+                let d = decode(&bytes[at..at + n]).unwrap();
+                at += n;
+                assert_eq!(d.more, at < bytes.len(), "version {version}");
+                whole.extend(assembler.add(d.xid, d.more, n, d.message).unwrap());
+            }
+            let [Message::MultipartReply(MultipartReply::Flow(flows))] = &whole[..] else {
+                panic!("{} answers", whole.len());
+            };
+            assert_eq!(flows.len(), 2004);
+        }
+    }
+
+    #[test]
+    fn messages_without_parts_stay_as_they_are() {
+        for version in [OF10, OF13, OF15] {
+            let m = Message::BarrierReply;
+            assert_eq!(encode_part(version, 1, &m), encode(version, 1, &m));
+        }
+    }
 }

@@ -132,23 +132,26 @@ impl Conversation {
         if self.closed.is_some() {
             return false;
         }
-        let raw = match wire::frame(&self.input) {
-            Frame::Incomplete => return false,
-            Frame::Message(n) => self.input.split_to(n),
-            // The session ends with it.
-            Frame::Broken(_) => self.input.split(),
-        }
-        .freeze();
-        seen(&raw);
-        self.decode(&raw);
-        true
-    }
-
-    fn decode(&mut self, raw: &Bytes) {
         let Some(session) = &mut self.session else {
-            return;
+            return false;
         };
-        for event in session.receive(raw, Instant::now()) {
+        let now = Instant::now();
+        let (raw, events) = match wire::frame(&self.input) {
+            Frame::Incomplete => return false,
+            Frame::Message(n) => {
+                let raw = self.input.split_to(n).freeze();
+                let events = session.receive_message(&raw, now);
+                (raw, events)
+            }
+            // The session ends with it.
+            Frame::Broken(_) => {
+                let raw = self.input.split().freeze();
+                let events = session.receive(&raw, now);
+                (raw, events)
+            }
+        };
+        seen(&raw);
+        for event in events {
             match event {
                 Event::Negotiated(_) => {}
                 Event::Message { xid, message } => {
@@ -167,6 +170,7 @@ impl Conversation {
                 }
             }
         }
+        true
     }
 
     /// Goes through what came as far as agreeing on a version needs.
@@ -176,15 +180,26 @@ impl Conversation {
 
     /// Says something: an answer under its request's transaction id, anything else under 0.
     pub fn send(&mut self, xid: u32, message: &Message) {
-        if let Some(session) = &mut self.session
-            && let Err(e) = session.reply(xid, message)
-        {
+        self.send_part(xid, message, false);
+    }
+
+    /// The same for an answer of which more may come; whether it could be said.
+    pub fn send_part(&mut self, xid: u32, message: &Message, more: bool) -> bool {
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        let said = match more {
+            true => session.reply_part(xid, message),
+            false => session.reply(xid, message),
+        };
+        if let Err(e) = &said {
             tracing::warn!("a message cannot be sent in this OpenFlow version: {e}");
             // Whoever asked should not wait for ever.
             if xid != 0 {
                 session.refuse(xid, e.kind, &[]);
             }
         }
+        said.is_ok()
     }
 
     /// Asks whether the peer is there.

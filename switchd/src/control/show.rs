@@ -2,7 +2,7 @@
 
 use crate::agent::{TABLES, in_band};
 use crate::switch::{Switch, number};
-use openflow::{FlowFilter, PortNo, PortStats};
+use openflow::{FlowFilter, FlowStats, PortNo, PortStats};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -52,7 +52,8 @@ pub fn fdb_stats(switch: &Switch, bridge: &str) -> Result<String, String> {
 pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
     switch.bridge(bridge).ok_or("Unknown bridge")?;
     let names = openflow::text::Names::default();
-    let mut flows = switch.plane().flow_stats(bridge, &FlowFilter::default());
+    let flows = switch.plane().flow_stats(bridge, &FlowFilter::default());
+    let mut flows: Vec<FlowStats> = flows.collect();
     flows.sort_by_key(|f| (f.table, std::cmp::Reverse(f.priority)));
     let mut out = String::new();
     for f in flows {

@@ -311,10 +311,10 @@ impl Plane for Door {
         }
     }
 
-    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Flows {
         match self.id(bridge) {
-            Some(id) => self.datapath.flow_stats(id, filter),
-            None => Vec::new(),
+            Some(id) => Box::new(self.datapath.flows(id, filter)),
+            None => Box::new(std::iter::empty()),
         }
     }
 

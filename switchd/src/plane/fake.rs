@@ -252,13 +252,13 @@ impl Plane for Fake {
     }
 
     fn flow_snapshot(&self, bridge: &str, filter: &FlowFilter) -> (u64, Vec<FlowStats>) {
-        let flows = self.flow_stats(bridge, filter);
+        let flows = self.flow_stats(bridge, filter).collect();
         (self.bridges()[bridge].version, flows)
     }
 
-    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats> {
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Flows {
         let bridges = self.bridges();
-        bridges[bridge]
+        let flows: Vec<FlowStats> = bridges[bridge]
             .flows
             .iter()
             .filter(|f| f.matching.is_within(&filter.matching))
@@ -278,12 +278,13 @@ impl Plane for Fake {
                 matching: f.matching.clone(),
                 instructions: f.instructions.clone(),
             })
-            .collect()
+            .collect();
+        Box::new(flows.into_iter())
     }
 
     fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats {
         AggregateStats {
-            flows: self.flow_stats(bridge, filter).len() as u32,
+            flows: self.flow_stats(bridge, filter).count() as u32,
             ..AggregateStats::default()
         }
     }

@@ -19,6 +19,9 @@ use openflow::{
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// Flows one after the other, made as they are taken: very many need not all be in memory.
+pub type Flows = Box<dyn Iterator<Item = FlowStats> + Send>;
+
 /// A bridge's settings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BridgeParams {
@@ -151,7 +154,7 @@ pub trait Plane: Send + Sync {
     /// Flows, and the version of the tables in which they are so.
     fn flow_snapshot(&self, bridge: &str, filter: &FlowFilter) -> (u64, Vec<FlowStats>);
     /// Flows with their counters.
-    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Vec<FlowStats>;
+    fn flow_stats(&self, bridge: &str, filter: &FlowFilter) -> Flows;
     /// Their sums.
     fn aggregate_stats(&self, bridge: &str, filter: &FlowFilter) -> AggregateStats;
     /// Tables.

@@ -2,10 +2,21 @@
 
 use crate::flow::{FlowKey, FlowMask, WORDS, place, slot_bits};
 use openflow::{Match, Slot};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The Ethernet type of packets with a network service header.
 const ETH_TYPE_NSH: u128 = 0x894f;
+
+/// The slots that each word of a key has bits of.
+static SLOTS: LazyLock<[Vec<Slot>; WORDS]> = LazyLock::new(|| {
+    let mut slots = [const { Vec::new() }; WORDS];
+    for &slot in Slot::ALL {
+        let first = usize::from(place(slot).word);
+        let last = if slot.bits() == 128 { first + 1 } else { first };
+        slots[first..=last].iter_mut().for_each(|s| s.push(slot));
+    }
+    slots
+});
 
 /// The bits of a key that a match looks at: its words that are not zero, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,15 +171,12 @@ impl Pattern {
             _ => !nsh && (Slot::NshFlags..=Slot::NshContext).contains(&slot),
         };
         let mut m = Match::new();
-        for &slot in Slot::ALL {
-            if other(slot) {
-                continue;
-            }
-            let p = place(slot);
-            let wide = u64::from(slot.bits() == 128) << 1;
-            if self.mask.present >> p.word & (1 | wide) != 0 {
+        for &(word, _) in self.mask.words() {
+            for &slot in &SLOTS[usize::from(word)] {
                 let bits = mask.get(slot);
-                m.set_slot(slot, key.get(slot), bits, bits);
+                if !other(slot) && bits != 0 {
+                    m.set_slot(slot, key.get(slot), bits, bits);
+                }
             }
         }
         m

@@ -4,8 +4,10 @@ use super::Code;
 use crate::action::Subfield;
 use crate::error::{ErrorKind, OfError};
 use crate::field::{FIELDS, FieldId, MaskRule, Slot};
-use crate::matching::Match;
+use crate::matching::{Match, MatchEntry};
 use crate::wire::cursor::Writer;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 fn put_entry(
     w: &mut Writer,
@@ -139,8 +141,11 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
     // Before OpenFlow 1.2 there is only Nicira's field of the whole tag, and of the whole DSCP byte.
     let legacy = version < 3;
     let whole_tag = legacy || pcp != 0 && (pcp != 0xe000 || tci & 0x1000 == 0);
-    for id in ORDER {
-        match *id {
+    let mut places = places(m);
+    while places != 0 {
+        let id = ORDER[places.trailing_zeros() as usize];
+        places &= places - 1;
+        match id {
             VlanVid if whole_tag => put(&mut rest, VlanTci),
             VlanPcp if whole_tag => {}
             IpDscp if legacy && rest.get(IpDscp).1 == 0x3f => {
@@ -182,6 +187,27 @@ pub(crate) fn put_fields(w: &mut Writer, m: &Match, version: u8) -> Result<(), O
             ),
         )),
     }
+}
+
+/// Where in [`ORDER`] the fields are that may say something of a match, a bit for each.
+fn places(m: &Match) -> u128 {
+    const { assert!(ORDER.len() <= 128) };
+    static OF_SLOT: LazyLock<Vec<(Slot, u128)>> = LazyLock::new(|| {
+        let mut slots = BTreeMap::new();
+        for (i, id) in ORDER.iter().enumerate() {
+            *slots.entry(id.info().slot).or_default() |= 1 << i;
+        }
+        slots.into_iter().collect()
+    });
+    let of_slot = |e: &MatchEntry| {
+        let slot = match e.slot {
+            Slot::TunOption(_) => FieldId::TunMetadata0.info().slot,
+            s => s,
+        };
+        let at = OF_SLOT.binary_search_by_key(&slot, |s| s.0);
+        at.map_or(0, |i| OF_SLOT[i].1)
+    };
+    m.entries().iter().map(of_slot).fold(0, |all, p| all | p)
 }
 
 /// The tunnel options that a match looks at.

@@ -222,6 +222,13 @@ pub(super) async fn serve(
     loop {
         // Answer what is here, as long as there is room for answers.
         while out.has_room() {
+            if let Some(((xid, answer), more)) = peer.part() {
+                if !talk.send_part(xid, &answer, more) {
+                    peer.cut_short();
+                }
+                out.take(&mut talk, snooped);
+                continue;
+            }
             let see = |raw: &[u8]| {
                 if let Some(bridge) = snooped {
                     bridge.snoop(raw);
@@ -261,7 +268,8 @@ pub(super) async fn serve(
         if let Some(r) = &mut lock(&line.status).reconnect {
             step = r.poll(bridge.now());
         }
-        let mut wake = Instant::now() + Duration::from_secs(3600);
+        // Most connections have nothing to wait for but bytes, and need no timer.
+        let mut wake = None;
         match step {
             Step::Probe => {
                 talk.probe();
@@ -269,17 +277,17 @@ pub(super) async fn serve(
                 continue;
             }
             Step::Disconnect => return "no response to inactivity probe".to_owned(),
-            Step::WaitUntil(t) => wake = Instant::now() + t.saturating_sub(bridge.now()),
+            Step::WaitUntil(t) => wake = Some(Instant::now() + t.saturating_sub(bridge.now())),
             Step::Wait | Step::Connect => {}
         }
         let room = out.has_room();
         if let Some(t) = peer.wake(bridge).filter(|_| room) {
-            wake = wake.min(Instant::now() + t.saturating_sub(bridge.now()));
+            wake = sooner(wake, Instant::now() + t.saturating_sub(bridge.now()));
         }
         if out.bytes.is_empty() {
             stalled_since = Instant::now();
         } else {
-            wake = wake.min(stalled_since + STALL_LIMIT);
+            wake = sooner(wake, stalled_since + STALL_LIMIT);
         }
         input.reserve(READ_SIZE);
         tokio::select! {
@@ -325,7 +333,7 @@ pub(super) async fn serve(
             () = turned_true(&mut overflow) => {
                 return "it does not read its messages".to_owned();
             }
-            () = sleep_until(wake) => {
+            () = reached(wake) => {
                 if !out.bytes.is_empty() && stalled_since.elapsed() >= STALL_LIMIT {
                     return "it does not read its messages".to_owned();
                 }
@@ -344,6 +352,19 @@ async fn changed<T: Copy>(values: &mut Option<watch::Receiver<T>>) -> T {
         return *values.borrow_and_update();
     }
     std::future::pending().await
+}
+
+/// The earlier of a time that may be none and another.
+fn sooner(a: Option<Instant>, b: Instant) -> Option<Instant> {
+    Some(a.map_or(b, |a| a.min(b)))
+}
+
+/// Waits until a time; for ever if there is none.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(t) => sleep_until(t).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets a packet-in wait for room, unless too many do.

@@ -4,7 +4,7 @@
 //!
 //! A connection reads only while little is waiting to be written, and handles one message at a time,
 //! so that whoever does not read his answers cannot make the switch keep more than about
-//! [`HIGH_WATER`] bytes and one answer for him; whoever reads nothing for [`STALL_LIMIT`] is cut off.
+//! [`HIGH_WATER`] bytes and one answer (or a part of one that lists flows) for him; whoever reads nothing for [`STALL_LIMIT`] is cut off.
 
 mod auxiliary;
 mod connect;

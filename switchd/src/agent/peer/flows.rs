@@ -3,7 +3,7 @@
 use super::Peer;
 use crate::agent::rconn::Now;
 use crate::agent::{Bridge, HIDDEN_COOKIE, HIDDEN_MASK, TABLES, is_hidden, origin, tlv};
-use crate::plane::Change;
+use crate::plane::{Change, Flows};
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF11};
 use openflow::{
@@ -179,14 +179,13 @@ pub(super) fn is_visible(flow: &FlowStats) -> bool {
 }
 
 /// The flows a controller asked for.
-pub(super) fn stats(bridge: &Bridge, filter: &FlowFilter) -> Result<Vec<FlowStats>, OfError> {
+pub(super) fn stats(bridge: &Bridge, filter: &FlowFilter) -> Result<Flows, OfError> {
     let filter = own_filter(filter)?;
-    let mut flows = bridge.plane().flow_stats(bridge.name(), &filter);
-    flows.retain(is_visible);
-    for f in &mut flows {
+    let flows = bridge.plane().flow_stats(bridge.name(), &filter);
+    Ok(Box::new(flows.filter(is_visible).map(|mut f| {
         f.duration = whole_millis(f.duration);
-    }
-    Ok(flows)
+        f
+    })))
 }
 
 /// Their sums.

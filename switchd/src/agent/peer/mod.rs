@@ -7,6 +7,7 @@
 
 mod batch;
 mod bundles;
+mod dump;
 mod flows;
 mod groups;
 mod hearing;
@@ -25,12 +26,13 @@ use super::{Bridge, ConnId, TABLES};
 use crate::agent::rconn::Now;
 use bundles::Bundles;
 use bytes::Bytes;
+use dump::{Dump, Form};
 use flows::FlowForm;
 use openflow::error::ErrorKind;
 use openflow::wire::{OF10, OF13};
 use openflow::{
-    ErrorMsg, Features, FlowStatsReason, Message, MultipartReply, MultipartRequest, OfError,
-    PortNo, Role, SwitchDesc,
+    ErrorMsg, Features, Message, MultipartReply, MultipartRequest, OfError, PortNo, Role,
+    SwitchDesc,
 };
 use std::sync::{Arc, Mutex};
 
@@ -74,6 +76,8 @@ pub struct Peer {
     hearing: Hearing,
     bundles: Bundles,
     monitors: Arc<Mutex<Monitors>>,
+    /// The answer that is being told in parts.
+    dump: Option<Dump>,
 }
 
 /// An answer: its transaction id and the message.
@@ -102,6 +106,7 @@ impl Peer {
             hearing: Hearing::new(kind, version),
             bundles: Bundles::default(),
             monitors,
+            dump: None,
         }
     }
 
@@ -177,12 +182,14 @@ impl Peer {
             Message::TableMod(t) => plane.table_mod(name, &tables::checked(t)?)?,
             Message::PortMod(p) => plane.port_mod(name, &p)?,
             Message::MultipartRequest(asked) => {
-                let reply = Message::MultipartReply(self.multipart(bridge, asked, nicira)?);
-                let reply = match nicira {
-                    true => Message::Nicira(Box::new(reply)),
-                    false => reply,
-                };
-                out.push((xid, reply));
+                if let Some(reply) = self.multipart(bridge, xid, asked, nicira)? {
+                    let reply = Message::MultipartReply(reply);
+                    let reply = match nicira {
+                        true => Message::Nicira(Box::new(reply)),
+                        false => reply,
+                    };
+                    out.push((xid, reply));
+                }
             }
             Message::BarrierRequest => out.push((xid, Message::BarrierReply)),
             Message::QueueGetConfigRequest(port) => {
@@ -286,21 +293,26 @@ impl Peer {
         }
     }
 
+    /// The answer, unless it is one that is told in parts.
     fn multipart(
         &mut self,
         bridge: &Bridge,
+        xid: u32,
         asked: MultipartRequest,
         nicira: bool,
-    ) -> Result<MultipartReply, OfError> {
+    ) -> Result<Option<MultipartReply>, OfError> {
         let name = bridge.name();
         let plane = bridge.plane();
-        Ok(match asked {
+        Ok(Some(match asked {
             MultipartRequest::Desc => MultipartReply::Desc(description(bridge)),
-            MultipartRequest::Flow(filter) => MultipartReply::Flow(flows::stats(bridge, &filter)?),
+            MultipartRequest::Flow(filter) => {
+                let form = if nicira { Form::Nicira } else { Form::Whole };
+                self.dump(bridge, xid, form, &filter)?;
+                return Ok(None);
+            }
             MultipartRequest::FlowStats(filter) => {
-                let flows = flows::stats(bridge, &filter)?;
-                let asked = |f| (FlowStatsReason::Request, f);
-                MultipartReply::FlowStats(flows.into_iter().map(asked).collect())
+                self.dump(bridge, xid, Form::Counters, &filter)?;
+                return Ok(None);
             }
             MultipartRequest::Aggregate(filter) => {
                 MultipartReply::Aggregate(flows::aggregate(bridge, &filter)?)
@@ -368,7 +380,7 @@ impl Peer {
                     "nothing exports flows by IPFIX",
                 ));
             }
-        })
+        }))
     }
 
     /// What time brings: bundles that nobody touched for too long are dropped, and their controller

@@ -10,9 +10,9 @@ use crate::plane::{BridgeParams, Plane, PortParams};
 use openflow::action::PacketInReason;
 use openflow::{
     Action, AsyncChange, AsyncConfig, BundleId, BundleStep, FlowMod, FlowMonitorCommand,
-    FlowMonitorRequest, FlowRemoved, FlowRemovedReason, FlowUpdate, GroupMod, GroupModCommand,
-    GroupType, Match, MeterConfig, MeterMod, MeterModCommand, MonitoredFlow, PacketIn, PacketOut,
-    PortMod, RoleMsg, SwitchConfig, TABLE_ALL,
+    FlowMonitorRequest, FlowRemoved, FlowRemovedReason, FlowStatsReason, FlowUpdate, GroupMod,
+    GroupModCommand, GroupType, Match, MeterConfig, MeterMod, MeterModCommand, MonitoredFlow,
+    PacketIn, PacketOut, PortMod, RoleMsg, SwitchConfig, TABLE_ALL,
 };
 use std::time::Duration;
 
@@ -92,9 +92,10 @@ fn a_secondary_reads_and_changes_nothing() {
     );
     assert_eq!(fake.bridges()["br0"].flows.len(), flows);
     let stats = Message::MultipartRequest(MultipartRequest::Flow(Default::default()));
+    assert_eq!(handle(&mut p, &b, 7, stats), [], "it is told in parts");
     assert!(matches!(
-        handle(&mut p, &b, 7, stats)[..],
-        [(7, Message::MultipartReply(_))]
+        p.part(),
+        Some(((7, Message::MultipartReply(_)), false))
     ));
     let event = packet_in(PacketInReason::Action, 0xffff);
     assert_eq!(p.tell(&b, &event, Duration::ZERO), None);
@@ -166,6 +167,41 @@ fn a_service_client_hears_nothing_until_it_sets_a_miss_length() {
 }
 
 #[test]
+fn very_many_flows_are_told_in_parts_as_they_were_when_asked_for() {
+    let (fake, b) = bridge();
+    let standalone = fake.bridges()["br0"].flows.len();
+    let add = |cookie| {
+        let matching = Match::new().with(openflow::FieldId::Metadata, u128::from(cookie));
+        let flow_mod = FlowMod {
+            cookie,
+            ..FlowMod::add(matching, Default::default())
+        };
+        fake.changes_atomic("br0", &[Change::Flow(flow_mod)], 0)
+    };
+    for cookie in 1..=1000 {
+        add(cookie).unwrap();
+    }
+    let mut p = peer(1, Kind::Primary, 4);
+    let ask = Message::MultipartRequest(MultipartRequest::Flow(Default::default()));
+    assert_eq!(handle(&mut p, &b, 1, ask), []);
+    add(1001).unwrap();
+    let mut cookies = Vec::new();
+    let mut parts = 0;
+    while let Some(((xid, answer), more)) = p.part() {
+        let Message::MultipartReply(MultipartReply::Flow(flows)) = answer else {
+            panic!("{answer:?}")
+        };
+        assert!(xid == 1 && flows.len() < 500, "a part is small");
+        cookies.extend(flows.iter().map(|f| f.cookie));
+        parts += 1;
+        assert_eq!(more, cookies.len() < 1000 + standalone);
+    }
+    assert!(parts > 1 && p.part().is_none());
+    cookies.retain(|c| *c != 0);
+    assert_eq!(cookies, (1..=1000).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_switchs_own_flows_are_not_shown() {
     let (fake, b) = bridge();
     let own = FlowMod {
@@ -175,9 +211,9 @@ fn the_switchs_own_flows_are_not_shown() {
     fake.changes_atomic("br0", &[Change::Flow(own)], 0).unwrap();
     let mut p = peer(1, Kind::Primary, 4);
     let ask = Message::MultipartRequest(MultipartRequest::Flow(Default::default()));
-    let answers = handle(&mut p, &b, 1, ask);
-    let [(1, Message::MultipartReply(MultipartReply::Flow(flows)))] = &answers[..] else {
-        panic!("{answers:?}")
+    assert_eq!(handle(&mut p, &b, 1, ask), [], "it is told in parts");
+    let Some(((1, Message::MultipartReply(MultipartReply::Flow(flows))), false)) = p.part() else {
+        panic!("no part")
     };
     assert_eq!(
         flows.len(),
