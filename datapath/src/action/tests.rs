@@ -138,7 +138,9 @@ fn the_checksum_of_sctp_follows_its_ports() {
 /// CRC32c bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, b| {
-        (0..8).fold(crc ^ u32::from(*b), |c, _| c >> 1 ^ (c & 1) * 0x82f6_3b78)
+        (0..8).fold(crc ^ u32::from(*b), |c, _| {
+            (c >> 1) ^ ((c & 1) * 0x82f6_3b78)
+        })
     })
 }
 
