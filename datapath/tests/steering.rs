@@ -660,6 +660,18 @@ fn flows_may_ask_not_to_count() {
 }
 
 #[test]
+fn tunnel_fields_written_are_matched_on_and_told_of() {
+    let t = Switch::new(3);
+    t.says("table=0,in_port=1,actions=set_tunnel64:0x100000005,set_field:192.0.2.1->tun_dst,resubmit(,1)");
+    t.says("table=1,tun_id=0x100000005,tun_dst=192.0.2.1,actions=output:2,controller");
+    t.says("table=1,priority=1,actions=output:3");
+    assert_eq!(t.ports_of(1, &udp(1, 2)), [2]);
+    let (p, _) = packet_in(&t);
+    assert_eq!(p.metadata.exact(FieldId::TunId), Some(0x1_0000_0005));
+    assert_eq!(p.metadata.exact(FieldId::TunDst), Some(0xc000_0201));
+}
+
+#[test]
 fn queues_are_named_and_outputs_go_out() {
     let t = Switch::new(3);
     t.says("in_port=1,actions=set_queue:3,output:2,pop_queue,enqueue:3:7,output:2");

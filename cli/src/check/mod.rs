@@ -2,7 +2,7 @@
 //!
 //! [`read`] asks the switch over OpenFlow, so any switch can be checked. What follows is a function of what it said:
 //! [`shadow`] finds rules that no packet can match, [`graph`] tables that are never reached and those that send packets in a
-//! circle, [`reference`] what rules and groups speak of that is not there.
+//! circle, `reference` what rules and groups speak of that is not there.
 
 mod graph;
 mod read;

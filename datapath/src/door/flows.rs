@@ -123,7 +123,7 @@ impl Datapath {
     }
 
     /// Begins or ends telling of every change of a bridge's flows by [`Event::FlowUpdate`]. After
-    /// [`FlowUpdate::Paused`] it has to be asked for again.
+    /// [`FlowUpdate::Paused`](openflow::FlowUpdate::Paused) it has to be asked for again.
     pub fn watch_flows(&self, bridge: BridgeId, on: bool) {
         if let Some(b) = self.bridge(bridge) {
             let _writer = b.writer.lock();

@@ -1,7 +1,7 @@
 //! The meter table (OpenFlow 1.3.5 5.7): what a meter is, and how the table changes.
 //!
 //! Like the flow tables it is a value that is published whole; only what meters measure is shared by all versions of it and by
-//! all forwarding threads ([`rate`]). A meter that is modified keeps its counters and its age; its bands begin anew
+//! all forwarding threads (`rate`). A meter that is modified keeps its counters and its age; its bands begin anew
 //! (OpenFlow 1.3.5 6.6).
 //!
 //! # What a meter measures

@@ -13,9 +13,16 @@ use openflow::{FieldId, Match, PortNo, Slot};
 use std::sync::Arc;
 
 /// Slots that a packet-in tells of if they are not zero: what the packet's bytes do not tell.
-const METADATA: [Slot; 7] = [
+const METADATA: [Slot; 14] = [
     Slot::PktMark,
     Slot::TunId,
+    Slot::TunSrc,
+    Slot::TunDst,
+    Slot::TunIpv6Src,
+    Slot::TunIpv6Dst,
+    Slot::TunFlags,
+    Slot::TunGbpId,
+    Slot::TunGbpFlags,
     Slot::Metadata,
     Slot::Xxreg0,
     Slot::Xxreg1,
@@ -159,13 +166,7 @@ impl Xlate<'_> {
     /// The packet comes in by the other end of a patch.
     fn cross(&mut self, peer: &Arc<PortEntry>) {
         self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
-        for slot in [
-            Slot::Metadata,
-            Slot::Xxreg0,
-            Slot::Xxreg1,
-            Slot::Xxreg2,
-            Slot::Xxreg3,
-        ] {
+        for slot in METADATA.into_iter().filter(|s| *s != Slot::PktMark) {
             self.write(slot, 0, u128::MAX);
         }
         self.write(Slot::InPort, peer.number.0.into(), u128::MAX);

@@ -2,7 +2,7 @@
 //!
 //! A translation that is traced carries a [`Recorder`]; all others carry none, and pay for that one comparison with null
 //! where something could be told. What is told is made by closures that run only then. The translation speaks through three
-//! words of [`Xlate`](super::Xlate): `tell` adds a step, `under` adds one and puts what `run` tells below it, and `remark`
+//! words of [`Xlate`]: `tell` adds a step, `under` adds one and puts what `run` tells below it, and `remark`
 //! says in words what an action did. Words are Open vSwitch's where it says the same.
 
 use super::Xlate;

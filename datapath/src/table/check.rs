@@ -330,6 +330,14 @@ fn settable(slot: Slot) -> bool {
             | NshTtl
             | NshPath
             | NshContext
+            | TunId
+            | TunSrc
+            | TunDst
+            | TunIpv6Src
+            | TunIpv6Dst
+            | TunFlags
+            | TunGbpId
+            | TunGbpFlags
             | Metadata
             | Xxreg0
             | Xxreg1

@@ -514,7 +514,7 @@ impl Bridge {
     /// Changes which tunnel options are fields.
     ///
     /// # Errors
-    /// As [`TlvTable::change`].
+    /// As `TlvTable::change`.
     pub fn tlv_table_mod(&self, command: TlvTableCommand, maps: &[TlvMap]) -> Result<(), OfError> {
         use openflow::FlowFilter;
         // Which fields flows use is asked only when some are to lose their option.
@@ -535,7 +535,7 @@ impl Bridge {
     /// Whether the tunnel options that flow-mods use are there, and what failed where they are not.
     ///
     /// # Errors
-    /// As [`TlvTable::check`].
+    /// As `TlvTable::check`.
     pub fn check_options(&self, m: &FlowMod) -> Result<(), OfError> {
         self.lock().tlv.check(m)
     }

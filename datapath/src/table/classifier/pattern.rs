@@ -53,7 +53,7 @@ impl Mask {
     }
 }
 
-/// A match. Rules with the same mask share it ([`Shared`](super::super::shared::Shared)).
+/// A match. Rules with the same mask share it (`table::shared`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pattern {
     mask: Arc<Mask>,

@@ -1,5 +1,5 @@
 //! The tasks that carry OpenFlow: one for each listening socket and one for each connection
-//! ([`connect`] makes controllers' connections, [`converse`] serves one, `auxiliary` those beside a main
+//! (`connect` makes controllers' connections, `converse` serves one, `auxiliary` those beside a main
 //! one, `snoop` shows what is said).
 //!
 //! A connection reads only while little is waiting to be written, and handles one message at a time,
