@@ -400,6 +400,21 @@ fn a_packet_long_gone_teaches_nothing() {
 }
 
 #[test]
+fn the_address_of_a_packet_long_gone_is_not_learned() {
+    let t = Switch::new(2);
+    t.says("actions=output:2");
+    assert_eq!(t.ports_of(1, &udp(1, 2)), [2]);
+    t.says("actions=normal");
+    assert_eq!(t.ports_of(1, &udp(3, 2)), [2]);
+    let known: Vec<_> = t.dp.fdb(t.br).into_iter().map(|e| e.mac).collect();
+    assert_eq!(known, [MacAddr([2, 0, 0, 0, 0, 3])]);
+    // An address that was forgotten is known again from the next packet of its flow.
+    t.dp.fdb_flush(t.br);
+    assert_eq!(t.ports_of(1, &udp(3, 2)), [2]);
+    assert_eq!(t.dp.fdb(t.br).len(), 1);
+}
+
+#[test]
 fn learning_stops_at_its_limit_and_says_so() {
     let t = Switch::new(2);
     t.says("actions=learn(table=1,cookie=0x5,limit=2,result_dst=NXM_NX_REG0[0],NXM_OF_ETH_SRC[]),resubmit(,2)");

@@ -84,7 +84,7 @@ impl Xlate<'_> {
             && src >> 40 & 1 == 0
             && !flooded
         {
-            if self.effects {
+            if self.effects && !self.again {
                 let max = state.config.mac_table_size;
                 if bridge.learn(vlan, src, p.index, self.now, max) {
                     let mac = openflow::MacAddr::from_u64(src);

@@ -26,6 +26,9 @@ pub struct Xlate<'a> {
     pub(super) now: Now,
     /// Whether addresses are learned: not for traces and comparisons.
     pub(super) effects: bool,
+    /// Whether it is a packet of the past, whose address may be nobody's any more: who asked learns it from the credits, if the
+    /// packet at hand has it too.
+    pub(super) again: bool,
     pub(super) key: FlowKey,
     pub(super) touched: FlowMask,
     /// Whether nothing was ever touched: most packets are only sent on.
@@ -93,6 +96,7 @@ impl<'a> Xlate<'a> {
             world,
             now,
             effects,
+            again: false,
             key,
             touched: FlowMask::default(),
             clean: true,
@@ -136,6 +140,13 @@ impl<'a> Xlate<'a> {
     pub fn reusing(mut self, mut old: Translation) -> Xlate<'a> {
         old.clear();
         self.out = old;
+        self
+    }
+
+    /// A packet that came before, translated anew.
+    #[must_use]
+    pub fn again(mut self, again: bool) -> Xlate<'a> {
+        self.again = again;
         self
     }
 

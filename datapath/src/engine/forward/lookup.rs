@@ -52,12 +52,13 @@ impl Forwarder {
         flow
     }
 
-    /// What is done with a packet; `old` is an answer nobody needs any more, whose memory is used.
+    /// What is done with a packet; `again` if it is one that came before. `old` is an answer nobody needs any more, whose
+    /// memory is used.
     pub(super) fn translate(
         &self,
         words: &PacketKey,
         port: u32,
-        effects: bool,
+        again: bool,
         mut old: Translation,
     ) -> Translation {
         let mut key = FlowKey::from_packet(words, PACKET_WORDS);
@@ -69,7 +70,8 @@ impl Forwarder {
         // Inside, the key's port is the datapath's own number; the tables see OpenFlow's.
         key.set(openflow::Slot::InPort, entry.number.0.into());
         let now = Duration::from_nanos(self.now);
-        Xlate::new(&self.world, key, now, effects)
+        Xlate::new(&self.world, key, now, true)
+            .again(again)
             .reusing(old)
             .run(entry)
     }
@@ -115,6 +117,19 @@ impl Forwarder {
         }
         // Only now: who taught it may be long gone, but packets of this flow agree with that one in all it teaches.
         self.teach(&t);
+        let now = Duration::from_nanos(self.now);
+        for c in &t.credits {
+            if let Credit::Mac {
+                bridge,
+                vlan,
+                mac,
+                port,
+            } = c
+            {
+                let max = bridge.state.load().config.mac_table_size;
+                bridge.learn(*vlan, *mac, *port, now, max);
+            }
+        }
         // Counts so far belong to what was right until now.
         self.hand_on(flow);
         self.flows[flow as usize].set(t, epoch, world);
@@ -126,7 +141,7 @@ impl Forwarder {
     fn install(&mut self, i: usize, words: &PacketKey, port: u32, first: First) -> u32 {
         // Packet `i`'s own place is only used for what is not kept: its lists are free until then.
         let spare = self.flows[i].take();
-        let t = self.translate(words, port, true, spare);
+        let t = self.translate(words, port, false, spare);
         let (epoch, world) = (self.epoch, self.world.version);
         self.teach(&t);
         let mask = packet_mask(&t.mask);
