@@ -119,16 +119,7 @@ fn protocol(p: &Packet, eth_type: u16) -> Option<u8> {
 
 /// Writes bits of a header field.
 pub(crate) fn set(p: &mut Packet, slot: Slot, value: u128, mask: u128) {
-    let type_at = usize::from(p.layers.eth_type);
-    let eth_type = match p.head().get(type_at..type_at + 2) {
-        // An LLC/SNAP frame has a length here and its type 8 bytes on.
-        Some(b) if b[0] >= 6 => u16::from_be_bytes([b[0], b[1]]),
-        Some(_) => match p.head().get(type_at + 8..type_at + 10) {
-            Some(b) => u16::from_be_bytes([b[0], b[1]]),
-            None => 0,
-        },
-        None => 0,
-    };
+    let eth_type = super::layers::eth_type(p).unwrap_or(0);
     let Some(f) = find(p, slot, eth_type) else {
         return;
     };

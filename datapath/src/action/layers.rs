@@ -31,9 +31,23 @@ pub(super) fn remove(p: &mut Packet, at: usize, n: usize) -> bool {
     p.pull_head(n)
 }
 
+/// Where the Ethernet type of what is behind the tags stands: an LLC/SNAP frame has its length there, and its type 8 bytes on.
+fn type_at(p: &Packet) -> usize {
+    let at = usize::from(p.layers.eth_type);
+    match p.head().get(at..at + 8) {
+        Some([length, _, 0xaa, 0xaa, 3, 0, 0, 0]) if *length < 6 => at + 8,
+        _ => at,
+    }
+}
+
+/// The Ethernet type of what is behind the tags.
+pub(super) fn eth_type(p: &Packet) -> Option<u16> {
+    read16(p.head(), type_at(p))
+}
+
 /// Writes the Ethernet type of what is behind the tags.
 pub(super) fn set_eth_type(p: &mut Packet, eth_type: u16) {
-    let at = usize::from(p.layers.eth_type);
+    let at = type_at(p);
     if let Some(b) = p.head_mut().get_mut(at..at + 2) {
         b.copy_from_slice(&eth_type.to_be_bytes());
     }

@@ -2,7 +2,7 @@
 //!
 //! A label stack lies behind the VLAN tags, as Open vSwitch has it and RFC 3032 asks for.
 
-use super::layers::{insert, read16, remove, set_eth_type};
+use super::layers::{eth_type, insert, remove, set_eth_type};
 use super::patch;
 use crate::packet::{Packet, checksum};
 
@@ -51,7 +51,7 @@ impl Ttl {
 fn ttls(p: &Packet) -> Option<(Ttl, Ttl)> {
     let h = p.head();
     let outer = usize::from(p.layers.l3);
-    if !matches!(read16(h, p.layers.eth_type.into())?, 0x8847 | 0x8848) {
+    if !matches!(eth_type(p)?, 0x8847 | 0x8848) {
         return None;
     }
     let entry = u32::from_be_bytes(h.get(outer..outer + ENTRY)?.try_into().ok()?);

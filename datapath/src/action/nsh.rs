@@ -4,7 +4,7 @@
 //! left after a `decap()` of Ethernet has one of zeros that only its type means something in; the key's packet type says so, and
 //! it leaves by no port.
 
-use super::layers::{insert, read16, remove};
+use super::layers::{eth_type, insert, read16, remove};
 use crate::packet::Packet;
 use openflow::OfError;
 use openflow::action::Encap;
@@ -132,19 +132,19 @@ pub(crate) fn push_nsh(p: &mut Packet, header: &[u8], next_protocol: u8) -> bool
 pub(crate) fn pop_nsh(p: &mut Packet) -> bool {
     let at = usize::from(p.layers.l3);
     let h = p.head();
-    if read16(h, p.layers.eth_type.into()) != Some(ETH_TYPE) {
+    if eth_type(p) != Some(ETH_TYPE) {
         return false;
     }
     let (Some(length), Some(np)) = (read16(h, at), h.get(at + 3).copied()) else {
         return false;
     };
     let n = usize::from(length & 63) * 4;
-    let eth_type = match packet_type(np) {
+    let inner = match packet_type(np) {
         Some(0) => return remove(p, 0, at + n),
         Some(t) => t as u16,
         None => return false,
     };
-    super::layers::set_eth_type(p, eth_type);
+    super::layers::set_eth_type(p, inner);
     remove(p, at, n)
 }
 

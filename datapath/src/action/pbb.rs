@@ -2,7 +2,7 @@
 //!
 //! The tag comes with an Ethernet header of its own, before that of the customer's frame.
 
-use super::layers::{insert, read16, remove};
+use super::layers::{eth_type, insert, read16, remove};
 use crate::packet::Packet;
 
 /// Ethernet type of a service tag.
@@ -36,7 +36,7 @@ pub(crate) fn push_pbb(p: &mut Packet) -> bool {
 
 /// Takes a service tag off, and the Ethernet header before it.
 pub(crate) fn pop_pbb(p: &mut Packet) {
-    if read16(p.head(), p.layers.eth_type.into()) == Some(ETH_TYPE) {
+    if eth_type(p) == Some(ETH_TYPE) {
         let n = usize::from(p.layers.l3) + TAG;
         remove(p, 0, n);
     }

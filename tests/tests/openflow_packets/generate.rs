@@ -6,9 +6,6 @@
 //! Not drawn, because Open vSwitch does something else there (`docs/openflow-differences.md`): tags put on without setting
 //! them, more than two of them or more than three labels, NORMAL with two tags, fields of RARP set, action sets together with
 //! `clone` or `check_pkt_larger`, and `check_pkt_larger` where a resubmit leads.
-//!
-//! Not drawn because weir is wrong there: SNAP frames where there may be a `push_mpls`. It puts the Ethernet type of MPLS
-//! where they have their length, not into their SNAP header.
 
 use super::case::{Case, PORTS};
 use super::frames::{Frame, Kind};
@@ -65,14 +62,9 @@ struct Known {
 /// The case of a seed.
 pub fn case(seed: u64) -> Case {
     let mut rng = Rng(seed);
-    let mut kinds: Vec<Kind> = (0..1 + rng.below(3)).map(|_| rng.one(&Kind::ALL)).collect();
+    let kinds: Vec<Kind> = (0..1 + rng.below(3)).map(|_| rng.one(&Kind::ALL)).collect();
     let tagged = rng.percent(40);
     let old = rng.percent(30);
-    let no_snap = |kind| match kind {
-        Kind::Snap if !old => Kind::Unknown,
-        kind => kind,
-    };
-    kinds.iter_mut().for_each(|kind| *kind = no_snap(*kind));
     let mpls = !old && rng.percent(25);
     let group = !old && rng.percent(25);
     let branches = old || seed % 2 == 1;
@@ -126,7 +118,7 @@ pub fn case(seed: u64) -> Case {
             rng.one(&Kind::ALL)
         };
         let port = rng.one(&ports);
-        let mut f = Frame::draw(&mut rng, no_snap(kind), port);
+        let mut f = Frame::draw(&mut rng, kind, port);
         if tagged && rng.percent(70) {
             for _ in 0..1 + rng.below(most_tags) {
                 f.tags
