@@ -77,8 +77,8 @@ impl Peer {
 
     /// A flow-mod as the tables take it, in which versions do not differ any more: an add to "all
     /// tables" goes to the first, as in Open vSwitch; filters count for deletes alone. In 1.0 and 1.1 a modify of flows
-    /// that are not there adds one; in 1.0 a flow-mod without a table goes to table 0 or speaks of all, a modify changes
-    /// cookies too, and an add counts anew. A refused one comes back with the reason.
+    /// that are not there adds one, and an add counts anew; in 1.0 a flow-mod without a table goes to table 0 or speaks of
+    /// all, and a modify changes cookies too. A refused one comes back with the reason.
     pub(super) fn own_change(
         &self,
         bridge: &Bridge,
@@ -111,7 +111,7 @@ impl Peer {
             m.command,
             FlowModCommand::Modify | FlowModCommand::ModifyStrict
         );
-        if self.version == OF10 && !modifies {
+        if matches!(self.version, OF10 | OF11) && !modifies {
             m.flags.reset_counts = m.command == FlowModCommand::Add;
         }
         Ok(match self.version {
