@@ -23,18 +23,7 @@ pub struct TraceRequest {
 }
 
 /// What comes with a packet, and its bytes do not tell: registers and metadata it begins without.
-const METADATA: &[Slot] = &[
-    Slot::InPort,
-    Slot::PktMark,
-    Slot::TunId,
-    Slot::TunSrc,
-    Slot::TunDst,
-    Slot::TunIpv6Src,
-    Slot::TunIpv6Dst,
-    Slot::TunFlags,
-    Slot::TunGbpId,
-    Slot::TunGbpFlags,
-];
+const METADATA: [Slot; 2] = [Slot::InPort, Slot::PktMark];
 
 impl TraceRequest {
     fn key(&self) -> Result<FlowKey, OfError> {
@@ -52,7 +41,7 @@ impl TraceRequest {
                 format!("{n} bytes: a frame has 14 to 65599"),
             )
         })?;
-        for &slot in METADATA {
+        for slot in METADATA.into_iter().chain(pipeline::TUNNEL) {
             key.set_masked(slot, self.flow.slot(slot).0, slot_bits(slot));
         }
         Ok(key)

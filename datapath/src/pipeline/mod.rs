@@ -46,6 +46,17 @@ pub const RESUBMITS_MAX: usize = 4096;
 pub const ACTIONS_MAX: usize = 2048;
 /// How many values the stack of push and pop holds.
 pub const STACK_MAX: usize = 1024;
+/// What is known of the tunnel a packet came by, or is to leave by.
+pub(crate) const TUNNEL: [Slot; 8] = [
+    Slot::TunId,
+    Slot::TunSrc,
+    Slot::TunDst,
+    Slot::TunIpv6Src,
+    Slot::TunIpv6Dst,
+    Slot::TunFlags,
+    Slot::TunGbpId,
+    Slot::TunGbpFlags,
+];
 /// How many VLAN tags the pipeline keeps track of.
 pub const TAGS_MAX: usize = 4;
 

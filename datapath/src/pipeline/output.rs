@@ -1,5 +1,6 @@
 //! Ways out of the pipeline: ports, patch ports, controllers.
 
+use super::TUNNEL;
 use super::trace::What;
 use super::translate::{Here, Xlate};
 use super::translation::Credit;
@@ -13,16 +14,8 @@ use openflow::{FieldId, Match, PortNo, Slot};
 use std::sync::Arc;
 
 /// Slots that a packet-in tells of if they are not zero: what the packet's bytes do not tell.
-const METADATA: [Slot; 14] = [
+const METADATA: [Slot; 6] = [
     Slot::PktMark,
-    Slot::TunId,
-    Slot::TunSrc,
-    Slot::TunDst,
-    Slot::TunIpv6Src,
-    Slot::TunIpv6Dst,
-    Slot::TunFlags,
-    Slot::TunGbpId,
-    Slot::TunGbpFlags,
     Slot::Metadata,
     Slot::Xxreg0,
     Slot::Xxreg1,
@@ -166,7 +159,9 @@ impl Xlate<'_> {
     /// The packet comes in by the other end of a patch.
     fn cross(&mut self, peer: &Arc<PortEntry>) {
         self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
-        for slot in METADATA.into_iter().filter(|s| *s != Slot::PktMark) {
+        // The mark alone is the packet's own.
+        let ours = METADATA.into_iter().filter(|s| *s != Slot::PktMark);
+        for slot in ours.chain(TUNNEL) {
             self.write(slot, 0, u128::MAX);
         }
         self.write(Slot::InPort, peer.number.0.into(), u128::MAX);
@@ -194,7 +189,7 @@ impl Xlate<'_> {
         self.commit();
         let mut metadata = Match::new();
         metadata.set(FieldId::InPort, in_port.0.into());
-        for slot in METADATA {
+        for slot in METADATA.into_iter().chain(TUNNEL) {
             let value = self.key.get(slot);
             if value != 0 {
                 metadata.set_slot(slot, value, slot_bits(slot), slot_bits(slot));
