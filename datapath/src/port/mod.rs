@@ -259,7 +259,7 @@ pub const KINDS: &str =
 /// Opens a port of any kind but `patch`, which has no queues and lives in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     match config.kind.as_str() {
-        "dummy" => dummy::open(config, context),
+        "dummy" | "dummy-internal" | "dummy-pmd" => dummy::open(config, context),
         "internal" | "tap" => tap::open(config, context),
         "system" | "" => system::open(config, context),
         "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),

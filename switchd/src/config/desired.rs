@@ -53,6 +53,8 @@ pub struct BridgeConf {
     pub name: String,
     /// `netdev`, `system`, `dummy` or empty.
     pub datapath_type: String,
+    /// Type of its internal interfaces: `dummy-internal` in a dummy datapath, where no device of the host's is touched.
+    pub internal_kind: &'static str,
     /// Fail mode.
     pub fail_mode: FailMode,
     /// OpenFlow versions by name; empty for the default ones.
@@ -348,17 +350,26 @@ fn bridge(
             controllers.insert(conf.target.clone(), conf);
         }
     }
+    let datapath_type = row.string("datapath_type");
+    let internal_kind = match datapath_type.as_str() {
+        "dummy" if options.dummy => "dummy-internal",
+        _ => "internal",
+    };
     let mut ports = BTreeMap::new();
     for u in row.uuids("ports") {
         if let Some(p) = Columns::row(db, "Port", &u) {
-            let conf = port(db, &p, &name, options, bridges, taken);
+            let mut conf = port(db, &p, &name, options, bridges, taken);
+            for i in conf.interfaces.iter_mut().filter(|i| i.kind == "internal") {
+                i.kind = internal_kind.to_owned();
+            }
             ports.entry(conf.name.clone()).or_insert(conf);
         }
     }
     let tables = tables(db, row, &mut notes);
     BridgeConf {
         uuid: row.uuid(),
-        datapath_type: row.string("datapath_type"),
+        datapath_type,
+        internal_kind,
         fail_mode: match row.string("fail_mode").as_str() {
             "secure" => FailMode::Secure,
             _ => FailMode::Standalone,

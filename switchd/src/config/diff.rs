@@ -178,7 +178,7 @@ pub fn ports(conf: &BridgeConf, bridge: &BridgeParams) -> BTreeMap<String, PortP
     }
     out.entry(conf.name.clone()).or_insert_with(|| PortParams {
         name: conf.name.clone(),
-        kind: "internal".to_owned(),
+        kind: conf.internal_kind.to_owned(),
         mac: Some(bridge.mac),
         number: Some(PortNo::LOCAL),
         vlan: VlanConfig::default(),
@@ -274,6 +274,7 @@ pub(crate) mod tests {
             uuid: "cc52be90-15c6-4a21-b37a-0daab531ebe7".parse().unwrap(),
             name: name.to_owned(),
             datapath_type: String::new(),
+            internal_kind: "internal",
             fail_mode: FailMode::Standalone,
             protocols: Vec::new(),
             hwaddr: None,
