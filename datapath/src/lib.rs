@@ -23,9 +23,11 @@ pub mod packet;
 pub mod pipeline;
 pub mod port;
 pub mod ring;
+pub mod route;
 mod stage;
 pub mod sys;
 pub mod table;
+pub mod tunnel;
 
 pub use clock::{Clock, Now};
 pub use config::*;

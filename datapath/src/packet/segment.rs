@@ -4,7 +4,7 @@
 //! identification, TCP sequence number and flags, and checksums made right.
 
 use super::checksum;
-use super::{Checksum, GsoKind, Offload};
+use super::{Checksum, GsoKind, Offload, Packet};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -15,6 +15,47 @@ const CWR: u8 = 0x80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The frame's headers do not agree with the segmentation asked for")]
 pub struct BadFrame;
+
+/// What a packet is on a wire: its frames, and their bytes from the Ethernet header on, without frame check sequences. Rates are
+/// told and kept in these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnWire {
+    /// Frames.
+    pub frames: u32,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl OnWire {
+    /// Of a packet as it is now; a large one is counted as the segments it stands for.
+    #[inline]
+    pub fn of(p: &Packet) -> OnWire {
+        let len = p.len() as u64;
+        if !p.offload.is_gso() {
+            return OnWire {
+                frames: 1,
+                bytes: len,
+            };
+        }
+        let Checksum::Needed { start, .. } = p.offload.checksum else {
+            return OnWire {
+                frames: 1,
+                bytes: len,
+            };
+        };
+        let l4 = usize::from(start);
+        let header = match p.offload.gso.kind {
+            GsoKind::Udp => l4 + 8,
+            _ => l4 + usize::from(p.head().get(l4 + 12).map_or(5, |b| b >> 4)) * 4,
+        } as u64;
+        let size = u64::from(p.offload.gso.size.max(1));
+        let frames = len.saturating_sub(header).div_ceil(size).max(1);
+        OnWire {
+            frames: frames as u32,
+            bytes: len + (frames - 1) * header,
+        }
+    }
+}
 
 /// Calls `each` with every frame that goes out instead of `frame`: once, with its checksum filled
 /// in, if there is nothing to cut. `scratch` is reused and grows to a segment's size at most once.
@@ -179,6 +220,28 @@ mod tests {
         .unwrap();
         assert_eq!(got, want);
         assert_eq!(flags, [0x10, 0x10, 0x19]);
+    }
+
+    #[test]
+    fn what_is_counted_is_what_segments_come_to() {
+        for payload in [1, 999, 1000, 1001, 2500] {
+            let (mut f, offload) = tso(payload);
+            let owned = crate::packet::OwnedPacket {
+                bytes: f.clone(),
+                offload,
+            };
+            let mut batch = crate::packet::Batch::new();
+            // SAFETY: `owned` outlives the batch.
+            assert!(unsafe { batch.push_borrowed(&owned) });
+            let counted = OnWire::of(batch.packet(0));
+            let mut seen = OnWire::default();
+            let count = |s: &[u8]| {
+                seen.frames += 1;
+                seen.bytes += s.len() as u64;
+            };
+            split(&mut f, &offload, &mut Vec::new(), count).unwrap();
+            assert_eq!(counted, seen);
+        }
     }
 
     #[test]
