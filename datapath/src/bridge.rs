@@ -19,6 +19,9 @@ use crate::drop::DROP_REASONS;
 use crate::mac::{Learned, MacTable, key};
 use crate::port::Port;
 use crate::table::{Object, PLACES, Tables};
+use crate::tunnel::TunnelSpec;
+use crate::tunnel::ports::TunnelPorts;
+use crate::underlay::Underlay;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 use openflow::{PortFlags, PortNo};
@@ -56,6 +59,10 @@ pub struct World {
     pub ports: Vec<Option<Arc<PortEntry>>>,
     /// By [`BridgeId`](crate::BridgeId).
     pub bridges: Vec<Option<Arc<Bridge>>>,
+    /// Which of the ports are tunnels, and whose packets are whose.
+    pub tunnels: Arc<TunnelPorts>,
+    /// Routes and neighbours: always the same one, since they change by themselves.
+    pub underlay: Arc<Underlay>,
 }
 
 impl World {
@@ -87,7 +94,9 @@ pub struct PortEntry {
     pub flags: PortFlags,
     /// Whether it is a patch port, and the index of the port it is patched to.
     pub patch: Option<Option<u32>>,
-    /// What is behind it; a patch port has nothing.
+    /// Whether it is a tunnel port, and what it asks of tunnels.
+    pub tunnel: Option<Arc<TunnelSpec>>,
+    /// What is behind it; patch ports and tunnel ports have nothing.
     pub device: Option<Arc<dyn Port>>,
     /// What it saw.
     pub counters: Arc<PortCounters>,

@@ -257,6 +257,14 @@ pub enum Event {
         /// [`flow_snapshot`](crate::Datapath::flow_snapshot).
         version: u64,
     },
+    /// A tunnel goes to a neighbour whose Ethernet address is not known: whoever can is to find it out. A bridge has asked
+    /// by ARP or neighbour discovery already.
+    NeighbourWanted {
+        /// The interface it is at.
+        device: String,
+        /// The neighbour.
+        ip: std::net::IpAddr,
+    },
     /// A port came, went, or changed.
     PortStatus {
         /// Whose.

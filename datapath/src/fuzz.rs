@@ -108,6 +108,7 @@ impl Bench {
                 },
                 flags: PortFlags::default(),
                 patch: None,
+                tunnel: None,
                 device: None,
                 counters: Arc::default(),
                 created: Default::default(),
@@ -132,6 +133,7 @@ impl Bench {
             version: 1,
             bridges: vec![Some(bridge.clone())],
             ports: ports.clone(),
+            ..World::default()
         };
         let (sender, events) = events::channel().expect("an event queue");
         let world = Arc::new(ArcSwap::from_pointee(world));

@@ -28,6 +28,7 @@ mod stage;
 pub mod sys;
 pub mod table;
 pub mod tunnel;
+pub mod underlay;
 
 pub use clock::{Clock, Now};
 pub use config::*;

@@ -51,6 +51,7 @@ impl Stage {
                 },
                 flags: PortFlags::default(),
                 patch: None,
+                tunnel: None,
                 device: None,
                 counters: Arc::default(),
                 created: Default::default(),
@@ -70,6 +71,7 @@ impl Stage {
             version: 1,
             bridges: vec![Some(bridge.clone())],
             ports: entries,
+            ..World::default()
         };
         let (sender, events) = events::channel().expect("an event queue");
         Stage {

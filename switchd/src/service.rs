@@ -210,6 +210,8 @@ async fn pump(
                         bridge.publish_update(&update, origin, version);
                         continue;
                     }
+                    // Is no bridge's.
+                    Event::NeighbourWanted { .. } => continue,
                 });
             }
             if n == 255 {

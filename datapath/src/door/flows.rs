@@ -246,6 +246,7 @@ impl Datapath {
     pub fn expire(&self, now: Now) {
         let world = self.inner.world.load_full();
         self.flush();
+        world.underlay.expire(now);
         for b in world.bridges.iter().flatten() {
             b.expire_fdb(now);
             let due = {

@@ -12,6 +12,7 @@ mod ports;
 mod tables;
 mod threads;
 mod trace;
+mod tunnels;
 
 pub use ports::PORTS_MAX;
 pub use threads::LOAD_INTERVAL;
@@ -25,6 +26,8 @@ use crate::config::*;
 use crate::engine::events::{self, EventSender, Events};
 use crate::engine::thread::{Common, Handle};
 use crate::port::PortContext;
+use crate::tunnel::ports::TunnelPorts;
+use crate::underlay::Underlay;
 use arc_swap::ArcSwap;
 use openflow::error::ErrorKind;
 use openflow::{OfError, PortNo};
@@ -123,8 +126,11 @@ impl Datapath {
         }
         let system = |what| move |source| DatapathError::System { what, source };
         let (sender, events) = events::channel().map_err(system("event queue"))?;
-        let world = Arc::new(ArcSwap::from_pointee(World::default()));
         let epoch = Arc::new(Epoch::default());
+        let world = Arc::new(ArcSwap::from_pointee(World {
+            underlay: Arc::new(Underlay::new(epoch.clone())),
+            ..World::default()
+        }));
         epoch.bump();
         let pins: Vec<Option<usize>> = match &config.pin {
             Some(pin) => pin[..n].iter().copied().map(Some).collect(),
@@ -216,6 +222,7 @@ impl Datapath {
                 Arc::make_mut(p).patch = Some(*peer);
             }
         }
+        next.tunnels = Arc::new(TunnelPorts::new(&next.ports));
         self.inner.world.store(Arc::new(next));
         self.inner.epoch.bump();
     }

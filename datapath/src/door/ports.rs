@@ -68,6 +68,7 @@ impl Datapath {
             spec,
             flags: PortFlags::default(),
             patch: is_patch.then_some(None),
+            tunnel: None,
             device: open.as_ref().map(|o| o.port.clone()),
             counters: counters.clone(),
             created: self.now(),

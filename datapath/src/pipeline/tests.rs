@@ -60,6 +60,7 @@ fn world(flows: &[FlowMod]) -> World {
                 },
                 flags: PortFlags::default(),
                 patch: None,
+                tunnel: None,
                 device: None,
                 counters: Arc::default(),
                 created: Default::default(),
@@ -70,6 +71,7 @@ fn world(flows: &[FlowMod]) -> World {
         version: 1,
         ports,
         bridges: vec![Some(Arc::new(bridge))],
+        ..World::default()
     }
 }
 

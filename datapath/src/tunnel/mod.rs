@@ -6,6 +6,8 @@
 //! host by a bridge's own interface, or received by a socket. Which tunnel port it came in by is told by its
 //! [`TunnelKey`] alone.
 
+pub mod ports;
+
 use std::net::IpAddr;
 
 /// A kind of encapsulation.
@@ -142,4 +144,55 @@ pub struct TunnelSpec {
     pub erspan_direction: Option<Given<u8>>,
     /// `erspan_hwid`.
     pub erspan_hwid: Option<Given<u8>>,
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Specs and keys for tests.
+
+    use super::*;
+
+    /// A port of a kind that fixes nothing but its remote address, 10.0.0.2.
+    pub(crate) fn spec(kind: TunnelKind) -> TunnelSpec {
+        TunnelSpec {
+            kind,
+            remote: Given::Fixed(IpAddr::from([10, 0, 0, 2])),
+            local: None,
+            in_key: None,
+            out_key: None,
+            port: kind.udp_port().unwrap_or(0),
+            tos: Outer::Fixed(0),
+            ttl: Outer::Fixed(64),
+            df: true,
+            csum: false,
+            gbp: false,
+            layer3: false,
+            sequence: false,
+            egress_mark: 0,
+            erspan_version: None,
+            erspan_index: None,
+            erspan_direction: None,
+            erspan_hwid: None,
+        }
+    }
+
+    /// A packet from 10.0.0.2 to 10.0.0.1 without a key.
+    pub(crate) fn key() -> TunnelKey {
+        TunnelKey {
+            id: 0,
+            src: IpAddr::from([10, 0, 0, 2]),
+            dst: IpAddr::from([10, 0, 0, 1]),
+            tos: 0,
+            ttl: 64,
+            flags: 0,
+            gbp_id: 0,
+            gbp_flags: 0,
+            erspan_version: 0,
+            erspan_index: 0,
+            erspan_direction: 0,
+            erspan_hwid: 0,
+            gtpu_flags: 0,
+            gtpu_message: 0,
+        }
+    }
 }

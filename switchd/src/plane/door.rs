@@ -73,13 +73,16 @@ impl Door {
         self.map().get(bridge).copied()
     }
 
-    /// The bridge an event is about; `None` once it is gone.
+    /// The bridge an event is about; `None` once it is gone, or if it is about none.
     pub fn bridge_of(&self, event: &Event) -> Option<String> {
         let (Event::PacketIn { bridge, .. }
         | Event::FlowRemoved { bridge, .. }
         | Event::FlowStats { bridge, .. }
         | Event::FlowUpdate { bridge, .. }
-        | Event::PortStatus { bridge, .. }) = event;
+        | Event::PortStatus { bridge, .. }) = event
+        else {
+            return None;
+        };
         self.name(*bridge)
     }
 
