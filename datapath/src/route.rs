@@ -56,7 +56,8 @@ pub struct Device {
 /// All routes, interfaces and neighbours at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// Longest prefix first, then smallest metric.
+    /// In the order in which they are tried: the host's own addresses, what a person gave, what the host has; of each the
+    /// longest prefix first, then the smallest metric.
     routes: Vec<Route>,
     /// By name.
     pub devices: HashMap<String, Device>,
@@ -67,14 +68,14 @@ pub struct Routes {
 impl Routes {
     /// Of these.
     pub fn new(mut routes: Vec<Route>) -> Routes {
-        routes.sort_by_key(|r| (u8::MAX - r.prefix, r.metric));
+        routes.sort_by_key(|r| (!r.local, !r.user, u8::MAX - r.prefix, r.metric));
         Routes {
             routes,
             ..Routes::default()
         }
     }
 
-    /// The routes, longest prefix first.
+    /// The routes, in the order in which they are tried.
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
@@ -108,7 +109,7 @@ impl Routes {
 }
 
 /// Whether a network has an address in it.
-fn covers(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
+pub fn covers(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
     let bits = |a: IpAddr| match a {
         IpAddr::V4(a) => (u128::from(u32::from(a)) << 96, true),
         IpAddr::V6(a) => (u128::from(a), false),

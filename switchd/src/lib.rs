@@ -4,6 +4,7 @@
 //! * [`switch`] — carries it out
 //! * [`plane`] — the door to the forwarding plane
 //! * [`agent`] — the OpenFlow side of a bridge: connections, roles, fail modes, answers
+//! * [`host`] — the host's interfaces, routes and neighbours, by netlink
 //! * [`control`] — the control socket that `ovs-appctl` speaks to
 //! * [`log`] — log levels by module
 //! * [`pidfile`] — the file that names the process
@@ -15,6 +16,7 @@
 pub mod agent;
 pub mod config;
 pub mod control;
+pub mod host;
 pub mod log;
 pub mod pidfile;
 pub mod plane;

@@ -5,6 +5,7 @@ use crate::config::desired::{self, DUMMY_KINDS, KINDS, ReadOptions};
 use crate::config::report::Out;
 use crate::config::value::Columns;
 use crate::control::{ControlSocket, commands};
+use crate::host::Host;
 use crate::log::Vlog;
 use crate::pidfile::PidFile;
 use crate::plane::door::Door;
@@ -106,8 +107,31 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let door = Arc::new(door);
     let switch = Arc::new(Switch::new(door.clone(), options.version.clone()));
     let nudge = Arc::new(Notify::new());
-    let pump = pump(door.clone(), switch.clone(), events, nudge.clone());
-    let outcome = serve(options, switch, Some(door.clone()), nudge, pump, shutdown).await;
+    let published = door.clone();
+    let (host, watch) = Host::new(move |routes| published.set_routes(routes.clone()));
+    let pump = pump(
+        door.clone(),
+        switch.clone(),
+        host.clone(),
+        events,
+        nudge.clone(),
+    );
+    let plane = async {
+        tokio::select! {
+            r = pump => r,
+            () = watch => Ok(()),
+        }
+    };
+    let outcome = serve(
+        options,
+        switch,
+        Some(door.clone()),
+        host,
+        nudge,
+        plane,
+        shutdown,
+    )
+    .await;
     door.shutdown();
     outcome
 }
@@ -118,6 +142,7 @@ pub(crate) async fn serve(
     options: Options,
     switch: Arc<Switch>,
     door: Option<Arc<Door>>,
+    host: Arc<Host>,
     nudge: Arc<Notify>,
     pump: impl Future<Output = anyhow::Result<()>>,
     shutdown: impl Future<Output = ()>,
@@ -130,6 +155,7 @@ pub(crate) async fn serve(
     let context = commands::Context {
         switch: switch.clone(),
         door,
+        host: host.clone(),
         log,
         version: format!(
             "ovs-vswitchd (Open vSwitch) {} (weir {})",
@@ -145,7 +171,7 @@ pub(crate) async fn serve(
         commands::run(&context, name, args)
     }));
     let outcome = tokio::select! {
-        r = follow(&options, &switch, &driver, &nudge) => r,
+        r = follow(&options, &switch, &driver, &host, &nudge) => r,
         r = pump => r,
         () = control => Ok(()),
         () = shutdown => Ok(()),
@@ -162,6 +188,7 @@ pub(crate) async fn serve(
 async fn pump(
     door: Arc<Door>,
     switch: Arc<Switch>,
+    host: Arc<Host>,
     events: Events,
     nudge: Arc<Notify>,
 ) -> anyhow::Result<()> {
@@ -182,8 +209,10 @@ async fn pump(
                 break;
             };
             let bridge = door.bridge_of(&event).and_then(|name| switch.bridge(&name));
-            if let Event::PortStatus { .. } = event {
-                nudge.notify_one();
+            match &event {
+                Event::PortStatus { .. } => nudge.notify_one(),
+                Event::NeighbourWanted { device, ip } => host.resolve(device, *ip),
+                _ => {}
             }
             if let Some(bridge) = bridge {
                 bridge.publish(match event {
@@ -227,6 +256,7 @@ async fn follow(
     options: &Options,
     switch: &Arc<Switch>,
     driver: &Driver,
+    host: &Host,
     nudge: &Notify,
 ) -> anyhow::Result<()> {
     let mut session = Session::open_with(
@@ -322,6 +352,14 @@ async fn follow(
                     if let Some(desired) = &last {
                         switch.configure(desired.clone(), true);
                     }
+                }
+                false
+            }
+            () = host.links_changed() => {
+                switch.plane().look_at_ports();
+                if switch.has_failures() && let Some(desired) = &last {
+                    // What could not be opened may have come.
+                    switch.configure(desired.clone(), true);
                 }
                 false
             }

@@ -3,6 +3,7 @@
 
 mod sessions;
 
+use crate::host::Host;
 use crate::plane::Plane;
 use crate::plane::fake::Fake;
 use crate::service::{Options, serve};
@@ -111,6 +112,7 @@ impl Stand {
             options,
             self.switch.clone(),
             None,
+            Host::new(|_| {}).0,
             Arc::new(Notify::new()),
             std::future::pending(),
             async {

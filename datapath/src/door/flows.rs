@@ -265,9 +265,17 @@ impl Datapath {
                 }
             });
         }
-        let mut changed = Vec::new();
         let mut control = self.inner.control.lock();
         self.watch_threads(&mut control.crew);
+        drop(control);
+        self.look_at_ports();
+    }
+
+    /// Tells of ports whose device changed. To be called as soon as one may have: when the kernel tells of its interfaces.
+    pub fn look_at_ports(&self) {
+        let world = self.inner.world.load_full();
+        let mut changed = Vec::new();
+        let mut control = self.inner.control.lock();
         for p in world.ports.iter().flatten() {
             let seen = seen(p);
             match control.seen.insert(p.index, seen) {

@@ -2,6 +2,7 @@
 
 use super::registry::{self, Command, command};
 use super::{show, threads, trace};
+use crate::host::{self, Host};
 use crate::log::Vlog;
 use crate::plane::door::Door;
 use crate::switch::Switch;
@@ -15,6 +16,8 @@ pub struct Context {
     pub switch: Arc<Switch>,
     /// The real datapath, for its clock; none in tests.
     pub door: Option<Arc<Door>>,
+    /// The host's routes.
+    pub host: Arc<Host>,
     /// Log levels.
     pub log: Arc<Vlog>,
     /// What `version` answers.
@@ -234,6 +237,26 @@ const COMMANDS: &[Command<Context>] = &[
         usize::MAX,
         trace::request::trace_packet_out,
     ),
+    command(
+        "ovs/route/add",
+        "ip/plen output_netdev [gw] [pkt_mark=mark] [src=src_ip]",
+        2,
+        5,
+        |c, a| host::show::add_route(&c.host, a),
+    ),
+    command("ovs/route/del", "ip/plen [pkt_mark=mark]", 1, 2, |c, a| {
+        host::show::delete_route(&c.host, a)
+    }),
+    command(
+        "ovs/route/lookup",
+        "ip_addr [pkt_mark=mark]",
+        1,
+        2,
+        |c, a| host::show::lookup(&c.host, a),
+    ),
+    command("ovs/route/show", "", 0, 0, |c, _| {
+        Ok(host::show::routes(&c.host))
+    }),
     command("time/stop", "", 0, 0, |c, _| {
         clock(c)?.stop();
         Ok(String::new())

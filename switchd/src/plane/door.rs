@@ -1,6 +1,7 @@
 //! The real forwarding plane behind [`Plane`].
 
 use super::*;
+use datapath::route::Routes;
 use datapath::{
     BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
     PortSpec,
@@ -40,6 +41,11 @@ impl Door {
     /// The datapath's clock, for `time/stop` and `time/warp`.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The host's routes, interfaces and neighbours, from now on.
+    pub fn set_routes(&self, routes: Routes) {
+        self.datapath.set_routes(routes);
     }
 
     /// What would be done with a packet of a bridge, and why.
@@ -437,6 +443,10 @@ impl Plane for Door {
 
     fn expire(&self) {
         self.datapath.expire(self.clock.now());
+    }
+
+    fn look_at_ports(&self) {
+        self.datapath.look_at_ports();
     }
 
     fn cached_flows(&self) -> Vec<CachedFlow> {

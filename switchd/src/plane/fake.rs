@@ -448,6 +448,8 @@ impl Plane for Fake {
 
     fn expire(&self) {}
 
+    fn look_at_ports(&self) {}
+
     fn cached_flows(&self) -> Vec<CachedFlow> {
         Vec::new()
     }

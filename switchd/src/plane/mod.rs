@@ -197,6 +197,8 @@ pub trait Plane: Send + Sync {
     fn fdb_stats(&self, bridge: &str) -> FdbStats;
     /// Ends flows and addresses whose time is over.
     fn expire(&self);
+    /// Tells of ports whose device changed.
+    fn look_at_ports(&self);
     /// Flows in the caches.
     fn cached_flows(&self) -> Vec<CachedFlow>;
     /// Cache counters.
