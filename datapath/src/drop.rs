@@ -68,6 +68,18 @@ reasons! {
     PacketInLimit = "packet_in_limit";
     /// More packet-outs than the switch takes.
     PacketOutLimit = "packet_out_limit";
+    /// The packet ends before its tunnel's headers do.
+    TunnelTruncated = "tunnel_truncated";
+    /// A tunnel's header has a version or flags that are not to be.
+    TunnelHeader = "tunnel_header";
+    /// The checksum of a tunnel's header is wrong.
+    TunnelChecksum = "tunnel_checksum";
+    /// What is inside a tunnel is of no known protocol.
+    TunnelProtocol = "tunnel_protocol";
+    /// The options of a tunnel's header are malformed, or one that must be understood is not.
+    TunnelOption = "tunnel_option";
+    /// Longer than the way out of the tunnel carries.
+    TunnelMtu = "tunnel_mtu";
 }
 
 /// How many reasons there are.

@@ -9,8 +9,8 @@
 //! put it (a guest's memory, a socket buffer) until the receiver's queue copies it out: one copy
 //! from guest to guest.
 //!
-//! The layout is chosen for the cache: one line of fields that the switch itself looks at, one line
-//! of headroom that is touched only when something is pushed, then the head, aligned, so that the
+//! The layout is chosen for the cache: one line of fields that the switch itself looks at, two lines
+//! of headroom that are touched only when something is pushed, then the head, aligned, so that the
 //! headers of a plain IPv4 packet are one line. Nothing is cleared between packets.
 //!
 //! # Lifetime and threads
@@ -32,14 +32,19 @@ pub use offload::{Checksum, Gso, GsoKind, Offload, VNET_HEADER, VnetError};
 
 /// Packets in a batch.
 pub const BATCH: usize = 32;
-/// Room before the head for headers that are pushed.
-pub const HEADROOM: usize = 64;
+/// Room before the head for headers that are pushed: as much as VXLAN or Geneve over IPv6 with tags in front needs. Longer
+/// ones find theirs in [`Batch::push_front`].
+pub const HEADROOM: usize = 128;
+/// Most bytes that [`Batch::push_front`] puts before a packet: Ethernet, IPv6, UDP, Geneve with all its options, and tags.
+pub const FRONT_MAX: usize = 384;
 /// Longest head: packets up to this length are private whole.
 pub const HEAD_MAX: usize = 192;
 /// Segments that a batch can hold, over all its packets.
 pub const SEGMENTS: usize = BATCH * 20;
 /// Segments of one packet: a 64 KB frame in 4 KB pieces, and a little more.
 pub const SEGMENTS_PER_PACKET: usize = 19;
+/// What a head must have before it is worth filling up: Ethernet with two tags, IPv6, TCP with all its options.
+const HEADERS: usize = 14 + 8 + 40 + 60;
 /// Longest packet taken in: a full TSO frame with headers.
 pub const PACKET_MAX: usize = 65_535 + 64;
 
@@ -224,7 +229,13 @@ pub struct Batch {
     len: usize,
     segments: Box<[Segment; SEGMENTS]>,
     segments_len: usize,
+    /// Where fronts lie that are longer than the headroom; made when the first one is needed.
+    fronts: Option<Box<[Front; BATCH]>>,
+    fronts_len: usize,
 }
+
+/// What was pushed before a packet, and its head.
+type Front = [u8; FRONT_MAX + HEADROOM + HEAD_MAX];
 
 impl Default for Batch {
     fn default() -> Batch {
@@ -244,6 +255,8 @@ impl Batch {
             len: 0,
             segments: Box::new([none; SEGMENTS]),
             segments_len: 0,
+            fronts: None,
+            fronts_len: 0,
         }
     }
 
@@ -270,6 +283,7 @@ impl Batch {
     pub fn clear(&mut self) {
         self.len = 0;
         self.segments_len = 0;
+        self.fronts_len = 0;
     }
 
     /// Starts the next packet, empty and with no offloads; `None` if the batch is full. It counts
@@ -448,6 +462,105 @@ impl Batch {
             p.segment_count -= 1;
         }
         p.head_len = len as u16;
+    }
+
+    /// Puts `front` before packet `i`. Where the headroom does, nothing else moves; a longer one (up to [`FRONT_MAX`]) makes a
+    /// segment of what does not fit the head, once or twice for each packet of a batch. `false` if there is no room.
+    #[inline]
+    pub(crate) fn push_front(&mut self, i: usize, front: &[u8]) -> bool {
+        if let Some(head) = self.packets[i].push_head(front.len()) {
+            head[..front.len()].copy_from_slice(front);
+            return true;
+        }
+        self.push_long_front(i, front)
+    }
+
+    #[cold]
+    fn push_long_front(&mut self, i: usize, front: &[u8]) -> bool {
+        let p = &mut self.packets[i];
+        let (first, count) = (usize::from(p.segment_first), usize::from(p.segment_count));
+        let len = front.len() + p.head().len();
+        // The packet's segments are appended anew, behind the one that is made here.
+        let at = self.segments_len;
+        if front.len() > FRONT_MAX
+            || count == SEGMENTS_PER_PACKET
+            || at + count + 1 > SEGMENTS
+            || self.fronts_len == BATCH
+        {
+            return false;
+        }
+        let fronts = self.fronts.get_or_insert_with(|| {
+            let fronts: Box<[Front]> = vec![[0; FRONT_MAX + HEADROOM + HEAD_MAX]; BATCH].into();
+            fronts.try_into().expect("so many were made")
+        });
+        let whole = &mut fronts[self.fronts_len][..len];
+        self.fronts_len += 1;
+        whole[..front.len()].copy_from_slice(front);
+        whole[front.len()..].copy_from_slice(p.head());
+        copy::count(len);
+        let in_head = len.min(HEAD_MAX);
+        p.buffer.0[HEADROOM..HEADROOM + in_head].copy_from_slice(&whole[..in_head]);
+        p.start = HEADROOM as u16;
+        p.head_len = in_head as u16;
+        p.total += front.len() as u32;
+        self.segments[at] = Segment {
+            ptr: whole[in_head..].as_ptr(),
+            len: (len - in_head) as u32,
+        };
+        self.segments.copy_within(first..first + count, at + 1);
+        p.segment_first = at as u16;
+        p.segment_count = count as u16 + 1;
+        self.segments_len = at + count + 1;
+        true
+    }
+
+    /// Takes `n` bytes off the front of packet `i`, be they in its head or not; `false` if it has no more than that. Its head
+    /// has room for all headers that are looked at then.
+    pub(crate) fn pull_front(&mut self, i: usize, n: usize) -> bool {
+        let p = &mut self.packets[i];
+        if n >= p.len() {
+            return false;
+        }
+        let in_head = n.min(usize::from(p.head_len));
+        p.pull_head(in_head);
+        let mut left = (n - in_head) as u32;
+        p.total -= left;
+        while left > 0 {
+            let s = &mut self.segments[usize::from(p.segment_first)];
+            let taken = left.min(s.len);
+            s.ptr = s.ptr.wrapping_add(taken as usize);
+            s.len -= taken;
+            left -= taken;
+            if s.len == 0 {
+                p.segment_first += 1;
+                p.segment_count -= 1;
+            }
+        }
+        if usize::from(p.head_len) < HEADERS {
+            self.refill_head(i);
+        }
+        true
+    }
+
+    /// Packet `i` has no more than its first `len` bytes: the rest was padding.
+    pub(crate) fn shorten(&mut self, i: usize, len: usize) {
+        let _ = self.cut(i, len);
+    }
+
+    /// The one's complement sum of `len` bytes of packet `i` from byte `offset` on, on top of `sum`.
+    pub(crate) fn sum(&self, i: usize, offset: usize, len: usize, mut sum: u64) -> u64 {
+        let mut piece = [0; 512];
+        let mut done = 0;
+        while done < len {
+            let room = piece.len().min(len - done);
+            let n = self.copy_out(i, offset + done, &mut piece[..room]);
+            sum = checksum::add(sum, &piece[..n]);
+            if n < room {
+                break;
+            }
+            done += n;
+        }
+        sum
     }
 
     /// Cuts packet `i` to its first `len` bytes; what to give to [`Batch::uncut`], if it was longer.

@@ -6,7 +6,15 @@
 //! host by a bridge's own interface, or received by a socket. Which tunnel port it came in by is told by its
 //! [`TunnelKey`] alone.
 
+pub mod decap;
+pub mod encap;
+pub mod erspan;
+pub mod geneve;
+pub mod gre;
+pub mod gtpu;
+pub mod outer;
 pub mod ports;
+pub mod vxlan;
 
 use std::net::IpAddr;
 
