@@ -15,8 +15,9 @@
 //! the change is published: a flow made from the state before, at any time, has an older version than it.
 
 use crate::config::{BridgeConfig, Fragments, PortSpec};
-use crate::drop::DROP_REASONS;
-use crate::mac::{Learned, MacTable, key};
+use crate::drop::ByReason;
+use crate::flow::TAGS_PARSED;
+use crate::mac::{Fixed, Learned, MacTable, key};
 use crate::port::Port;
 use crate::table::{Object, PLACES, Tables};
 use crate::tunnel::TunnelSpec;
@@ -51,10 +52,12 @@ impl Epoch {
 }
 
 /// Ports and bridges. Replaced whole when any of them changes.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct World {
     /// Counts replacements.
     pub version: u64,
+    /// How many VLAN tags of a packet are looked at (`vlan-limit`), 1 to [`TAGS_PARSED`].
+    pub tag_limit: u8,
     /// By index: a port's number everywhere inside the datapath.
     pub ports: Vec<Option<Arc<PortEntry>>>,
     /// By [`BridgeId`](crate::BridgeId).
@@ -63,6 +66,19 @@ pub struct World {
     pub tunnels: Arc<TunnelPorts>,
     /// Routes and neighbours: always the same one, since they change by themselves.
     pub underlay: Arc<Underlay>,
+}
+
+impl Default for World {
+    fn default() -> World {
+        World {
+            version: 0,
+            tag_limit: TAGS_PARSED,
+            ports: Vec::new(),
+            bridges: Vec::new(),
+            tunnels: Arc::default(),
+            underlay: Arc::default(),
+        }
+    }
 }
 
 impl World {
@@ -127,7 +143,7 @@ pub struct PortCounters {
     /// Of those, failures.
     pub tx_errors: AtomicU64,
     /// Dropped packets that came in by it, by reason.
-    pub drops: [AtomicU64; DROP_REASONS],
+    pub drops: ByReason<AtomicU64>,
     /// Packet-ins caused by it that wait to be taken.
     pub packet_ins: AtomicU32,
 }
@@ -275,13 +291,39 @@ impl Bridge {
     ) -> bool {
         let k = key(vlan, mac);
         match self.fdb.lock().learn(k, port, now, max) {
-            Learned::Refreshed => return false,
+            Learned::Refreshed | Learned::Full => return false,
             Learned::Moved | Learned::New(None) => {}
             Learned::New(Some(evicted)) => self.changed(evicted),
         }
         self.changed(k);
         self.epoch.bump();
         true
+    }
+
+    /// Puts an address on a port by hand.
+    pub(crate) fn fix(&self, vlan: u16, mac: u64, port: u32, now: crate::clock::Now) -> Fixed {
+        let max = self.state.load().config.mac_table_size;
+        let k = key(vlan, mac);
+        let came = self.fdb.lock().fix(k, port, now, max);
+        match came {
+            Fixed::Full => return came,
+            Fixed::New(Some(evicted)) => self.changed(evicted),
+            Fixed::New(None) | Fixed::Was(_) => {}
+        }
+        self.changed(k);
+        self.epoch.bump();
+        came
+    }
+
+    /// Takes an address out that was put there by hand; whether there was one.
+    pub(crate) fn unfix(&self, vlan: u16, mac: u64) -> bool {
+        let k = key(vlan, mac);
+        let there = self.fdb.lock().unfix(k);
+        if there {
+            self.changed(k);
+            self.epoch.bump();
+        }
+        there
     }
 
     /// Ages addresses.

@@ -154,17 +154,40 @@ pub enum VlanMode {
     NativeTagged,
     /// A trunk whose own VLAN is untagged going out.
     NativeUntagged,
+    /// A customer's frames of all VLANs, carried inside one VLAN of the bridge's, whose tag is put on and taken off here
+    /// (IEEE 802.1ad).
+    Dot1qTunnel,
+}
+
+/// The tag that a dot1q-tunnel port puts on (`other_config:qinq-ethtype`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QinqEthertype {
+    /// A service tag, 0x88a8 (IEEE 802.1ad).
+    #[default]
+    Dot1ad,
+    /// A tag like the customer's, 0x8100 (IEEE 802.1Q).
+    Dot1q,
+}
+
+impl QinqEthertype {
+    /// The tag protocol identifier.
+    pub const fn tpid(self) -> u16 {
+        match self {
+            QinqEthertype::Dot1ad => 0x88a8,
+            QinqEthertype::Dot1q => 0x8100,
+        }
+    }
 }
 
 /// Tags of value 0: whether priority-tagged frames are sent (`other_config:priority-tags`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PriorityTags {
-    /// A frame that would have VLAN 0 goes untagged.
+    /// A frame whose VLAN is not told by a tag goes untagged.
     #[default]
     Never,
     /// Tagged with VLAN 0 if it has a priority.
     IfNonzero,
-    /// Always tagged.
+    /// A tag of VLAN 0 that a frame came with stays on even if the priority is 0.
     Always,
 }
 
@@ -177,6 +200,10 @@ pub struct VlanConfig {
     pub tag: Option<u16>,
     /// VLANs carried by a trunk; empty for all.
     pub trunks: BTreeSet<u16>,
+    /// VLANs of the customer's that a dot1q-tunnel carries; empty for all. Untagged frames are of VLAN 0.
+    pub cvlans: BTreeSet<u16>,
+    /// The tag that a dot1q-tunnel puts on.
+    pub qinq_ethtype: QinqEthertype,
     /// Priority tags.
     pub priority_tags: PriorityTags,
 }
@@ -285,8 +312,17 @@ pub struct FdbEntry {
     pub vlan: u16,
     /// The address.
     pub mac: MacAddr,
-    /// Time since it was last seen.
-    pub age: Duration,
+    /// Time since it was last seen; none if it was put there by hand, and stays.
+    pub age: Option<Duration>,
+}
+
+/// Where an address was when it was put on a port by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbBefore {
+    /// The port; none if it is gone.
+    pub port: Option<PortNo>,
+    /// Whether it had been put there by hand too.
+    pub fixed: bool,
 }
 
 /// What the learning table did since it was made.
@@ -294,6 +330,8 @@ pub struct FdbEntry {
 pub struct FdbStats {
     /// Addresses in it.
     pub current: usize,
+    /// Of them, those put in by hand.
+    pub fixed: usize,
     /// Its bound.
     pub max: usize,
     /// Learned.

@@ -34,7 +34,13 @@ reasons! {
     VlanTagOnAccess = "vlan_tag_on_access_port";
     /// A trunk does not carry the frame's VLAN.
     VlanNotOnTrunk = "vlan_not_on_trunk";
-    /// Link-local multicast (01:80:c2:00:00:0x) is not forwarded.
+    /// A dot1q-tunnel does not carry the customer's VLAN.
+    CvlanNotCarried = "cvlan_not_carried";
+    /// What says that there is a VLAN tag is the last of the frame.
+    PartialVlanTag = "partial_vlan_tag";
+    /// Protected ports do not talk to one another.
+    Protected = "protected_ports";
+    /// Addresses of protocols between neighbours (01:80:c2:00:00:0x and others) are not forwarded.
     ReservedMulticast = "reserved_multicast";
     /// Resubmits or patch ports nest too deep.
     TooDeep = "too_deep";
@@ -83,4 +89,37 @@ reasons! {
 }
 
 /// How many reasons there are.
-pub const DROP_REASONS: usize = DropReason::ALL.len();
+const REASONS: usize = DropReason::ALL.len();
+
+/// Something of each reason, in the order of [`DropReason::ALL`].
+#[derive(Clone, Copy, Debug)]
+pub struct ByReason<T>([T; REASONS]);
+
+impl<T: Default> Default for ByReason<T> {
+    fn default() -> ByReason<T> {
+        ByReason(std::array::from_fn(|_| T::default()))
+    }
+}
+
+impl<T> std::ops::Index<DropReason> for ByReason<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, reason: DropReason) -> &T {
+        &self.0[reason as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<DropReason> for ByReason<T> {
+    #[inline]
+    fn index_mut(&mut self, reason: DropReason) -> &mut T {
+        &mut self.0[reason as usize]
+    }
+}
+
+impl<T> ByReason<T> {
+    /// One after the other.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}

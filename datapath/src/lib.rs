@@ -34,6 +34,7 @@ pub use clock::{Clock, Now};
 pub use config::*;
 pub use door::{BRIDGES_MAX, Datapath, DatapathError, LOAD_INTERVAL, PORTS_MAX, TraceRequest};
 pub use engine::events::Events;
+pub use flow::TAGS_PARSED;
 pub use fuzz::{Bench, fuzz_packet};
 pub use port::vhost_user::fuzz::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};

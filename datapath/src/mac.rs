@@ -4,7 +4,8 @@
 //! that only translation and flushing take, never a packet that hit a cache.
 //!
 //! The table is bounded. When it is full, the address unseen for longest *of the port that has the
-//! most* makes room, so that one tenant who invents addresses pushes out only its own.
+//! most* makes room, so that one tenant who invents addresses pushes out only its own. Addresses that were put in by hand stay
+//! where they were put: they neither age nor move nor make room.
 
 use crate::clock::Now;
 use crate::config::FdbStats;
@@ -21,7 +22,10 @@ pub(crate) fn key(vlan: u16, mac: u64) -> u64 {
 struct Entry {
     port: u32,
     used: Now,
+    /// Counts up: those seen last have the highest.
     order: u64,
+    /// Put in by hand.
+    fixed: bool,
 }
 
 /// What learning changed.
@@ -33,13 +37,50 @@ pub enum Learned {
     New(Option<u64>),
     /// It was on another port before.
     Moved,
+    /// Nothing: all there is room for was put in by hand.
+    Full,
+}
+
+/// What putting an address in by hand changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fixed {
+    /// It is new; the key of one it pushed out.
+    New(Option<u64>),
+    /// It was known to be on a port, by hand or learned.
+    Was(FdbPlace),
+    /// There is no room: all is taken by others put in by hand.
+    Full,
+}
+
+/// Where an address was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbPlace {
+    /// The port's index.
+    pub port: u32,
+    /// Whether it was put there by hand.
+    pub fixed: bool,
+}
+
+/// An address in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its VLAN.
+    pub vlan: u16,
+    /// The address.
+    pub mac: MacAddr,
+    /// The port's index.
+    pub port: u32,
+    /// When it was last seen; none if it was put in by hand.
+    pub used: Option<Now>,
 }
 
 /// A learning table.
 #[derive(Debug, Default)]
 pub struct MacTable {
     entries: HashMap<u64, Entry>,
-    /// Of each port, keys by when they were last seen.
+    /// How many of them were put in by hand.
+    fixed: usize,
+    /// Of each port, keys of learned ones by when they were last seen.
     ports: HashMap<u32, BTreeMap<u64, u64>>,
     order: u64,
     stats: FdbStats,
@@ -52,10 +93,14 @@ impl MacTable {
         let order = self.order;
         if let Some(e) = self.entries.get_mut(&key) {
             let old = *e;
+            if old.fixed || old.port == port && now <= old.used {
+                return Learned::Refreshed;
+            }
             *e = Entry {
                 port,
                 used: now.max(old.used),
                 order,
+                fixed: false,
             };
             self.unlink(old.port, old.order);
             self.ports.entry(port).or_default().insert(order, key);
@@ -65,26 +110,76 @@ impl MacTable {
             self.stats.moved += 1;
             return Learned::Moved;
         }
-        let mut evicted = None;
-        if self.entries.len() >= max.max(1)
-            && let Some((_, list)) = self.ports.iter().max_by_key(|(_, list)| list.len())
-            && let Some((_, &victim)) = list.first_key_value()
-        {
-            self.remove(victim);
-            self.stats.evicted += 1;
-            evicted = Some(victim);
-        }
+        let Ok(evicted) = self.make_room(max) else {
+            return Learned::Full;
+        };
         self.entries.insert(
             key,
             Entry {
                 port,
                 used: now,
                 order,
+                fixed: false,
             },
         );
         self.ports.entry(port).or_default().insert(order, key);
         self.stats.learned += 1;
         Learned::New(evicted)
+    }
+
+    /// Puts an address in by hand.
+    pub fn fix(&mut self, key: u64, port: u32, now: Now, max: usize) -> Fixed {
+        let was = self.entries.get(&key).copied();
+        let came = match was {
+            Some(e) => {
+                self.remove(key);
+                Fixed::Was(FdbPlace {
+                    port: e.port,
+                    fixed: e.fixed,
+                })
+            }
+            None => match self.make_room(max) {
+                Ok(evicted) => Fixed::New(evicted),
+                Err(()) => return Fixed::Full,
+            },
+        };
+        self.order += 1;
+        // One that only changes its kind keeps its place among the others.
+        let order = was.map_or(self.order, |e| e.order);
+        self.entries.insert(
+            key,
+            Entry {
+                port,
+                used: now,
+                order,
+                fixed: true,
+            },
+        );
+        self.fixed += 1;
+        came
+    }
+
+    /// Takes an address out that was put in by hand; whether there was one.
+    pub fn unfix(&mut self, key: u64) -> bool {
+        let there = self.entries.get(&key).is_some_and(|e| e.fixed);
+        if there {
+            self.remove(key);
+        }
+        there
+    }
+
+    /// Takes one out if there are `max` or more, and says which; an error if all were put in by hand.
+    fn make_room(&mut self, max: usize) -> Result<Option<u64>, ()> {
+        if self.entries.len() < max.max(1) {
+            return Ok(None);
+        }
+        let most = self.ports.values().max_by_key(|list| list.len());
+        let Some((_, &victim)) = most.and_then(|list| list.first_key_value()) else {
+            return Err(());
+        };
+        self.remove(victim);
+        self.stats.evicted += 1;
+        Ok(Some(victim))
     }
 
     /// Where an address is.
@@ -97,7 +192,7 @@ impl MacTable {
         let old: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, e)| now.saturating_sub(e.used) >= aging)
+            .filter(|(_, e)| !e.fixed && now.saturating_sub(e.used) >= aging)
             .map(|(k, _)| *k)
             .collect();
         for k in &old {
@@ -107,12 +202,12 @@ impl MacTable {
         old
     }
 
-    /// Takes out all addresses of a port, or all there are; whether there were any.
+    /// Takes out all addresses of a port, or all that were learned; whether there were any.
     pub fn flush(&mut self, port: Option<u32>) -> bool {
         let keys: Vec<u64> = self
             .entries
             .iter()
-            .filter(|(_, e)| port.is_none_or(|p| e.port == p))
+            .filter(|(_, e)| port.map_or(!e.fixed, |p| e.port == p))
             .map(|(k, _)| *k)
             .collect();
         for k in &keys {
@@ -121,25 +216,40 @@ impl MacTable {
         !keys.is_empty()
     }
 
-    /// All addresses: VLAN, address, port and when it was last seen.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, MacAddr, u32, Now)> {
-        self.entries.iter().map(|(k, e)| {
-            let mac = MacAddr::from_u64(k & 0xffff_ffff_ffff);
-            ((k >> 48) as u16, mac, e.port, e.used)
-        })
+    /// All addresses, those seen last at the end.
+    pub fn list(&self) -> Vec<Known> {
+        let mut all: Vec<_> = self.entries.iter().collect();
+        all.sort_by_key(|(_, e)| e.order);
+        all.into_iter()
+            .map(|(k, e)| Known {
+                vlan: (k >> 48) as u16,
+                mac: MacAddr::from_u64(k & 0xffff_ffff_ffff),
+                port: e.port,
+                used: (!e.fixed).then_some(e.used),
+            })
+            .collect()
     }
 
     /// What it did.
     pub fn stats(&self) -> FdbStats {
         FdbStats {
             current: self.entries.len(),
+            fixed: self.fixed,
             ..self.stats
         }
     }
 
+    /// Counts from zero again.
+    pub fn clear_stats(&mut self) {
+        self.stats = FdbStats::default();
+    }
+
     fn remove(&mut self, key: u64) {
         if let Some(e) = self.entries.remove(&key) {
-            self.unlink(e.port, e.order);
+            match e.fixed {
+                true => self.fixed -= 1,
+                false => self.unlink(e.port, e.order),
+            }
         }
     }
 
@@ -169,6 +279,32 @@ mod tests {
         assert!(t.expire(S(9), S(5)).is_empty());
         assert_eq!(t.expire(S(10), S(5)), [7]);
         assert_eq!(t.lookup(7), None);
+    }
+
+    #[test]
+    fn what_was_put_in_by_hand_stays_where_it_was_put() {
+        let mut t = MacTable::default();
+        assert_eq!(t.learn(7, 1, S(0), 2), Learned::New(None));
+        let was = FdbPlace {
+            port: 1,
+            fixed: false,
+        };
+        assert_eq!(t.fix(7, 2, S(1), 2), Fixed::Was(was));
+        assert_eq!(t.learn(7, 3, S(2), 2), Learned::Refreshed);
+        assert_eq!(t.lookup(7), Some(2));
+        assert!(t.expire(S(9999), S(15)).is_empty() && !t.flush(None));
+        assert_eq!(t.fix(8, 2, S(1), 2), Fixed::New(None));
+        assert_eq!(t.learn(9, 3, S(2), 2), Learned::Full);
+        assert_eq!(t.fix(9, 2, S(1), 2), Fixed::Full);
+        assert_eq!((t.stats().current, t.stats().fixed), (2, 2));
+        assert!(t.unfix(8) && !t.unfix(8));
+        assert_eq!(t.learn(9, 3, S(2), 2), Learned::New(None));
+        assert_eq!(t.fix(10, 2, S(1), 2), Fixed::New(Some(9)));
+        assert!(!t.unfix(9), "learned ones are not taken out by hand");
+        let listed: Vec<_> = t.list().iter().map(|k| (k.port, k.used)).collect();
+        assert_eq!(listed, [(2, None), (2, None)]);
+        assert!(t.flush(Some(2)) && t.lookup(7).is_none());
+        assert_eq!(t.stats().fixed, 0);
     }
 
     #[test]

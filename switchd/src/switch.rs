@@ -94,6 +94,9 @@ impl Switch {
         {
             root.notes.push(why);
         }
+        if let Some(root) = &state.desired.root {
+            self.plane.set_vlan_limit(root.vlan_limit);
+        }
         let mut retry = retry;
         for round in 0.. {
             let todo = steps(&state.desired, &state.actual, retry);

@@ -190,7 +190,7 @@ pub fn packet_out(o: &Options, a: &[&str]) -> Result<()> {
 
 /// What is in a frame: its fields, and its checksum where it has one.
 pub fn describe(frame: &[u8]) -> String {
-    let Some(key) = datapath::pipeline::key_of(frame) else {
+    let Some(key) = datapath::pipeline::key_of(frame, datapath::TAGS_PARSED) else {
         return format!("{} bytes that are no frame", frame.len());
     };
     let mut m = Match::new();

@@ -55,5 +55,5 @@ pub(super) fn set_eth_type(p: &mut Packet, eth_type: u16) {
 
 /// Finds the headers again, after some were uncovered.
 pub(crate) fn find_headers(p: &mut Packet) {
-    extract(p, 0, &mut [0; PACKET_WORDS]);
+    extract(p, 0, p.layers.tag_limit, &mut [0; PACKET_WORDS]);
 }

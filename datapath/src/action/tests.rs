@@ -1,7 +1,7 @@
 //! Changed packets are right in every byte.
 
 use super::*;
-use crate::flow::{PACKET_WORDS, extract};
+use crate::flow::{PACKET_WORDS, TAGS_PARSED, extract};
 use crate::packet::{Batch, Offload, OwnedPacket};
 use crate::packet::{Checksum, Packet, checksum};
 use openflow::Slot;
@@ -72,7 +72,7 @@ fn change(f: &[u8], offload: Offload, act: impl FnOnce(&mut Packet)) -> OwnedPac
     let mut batch = Batch::new();
     // SAFETY: `owned` outlives the batch's use.
     assert!(unsafe { batch.push_borrowed(&owned) });
-    extract(batch.packet_mut(0), 1, &mut [0; PACKET_WORDS]);
+    extract(batch.packet_mut(0), 1, TAGS_PARSED, &mut [0; PACKET_WORDS]);
     act(batch.packet_mut(0));
     batch.to_owned(0)
 }
@@ -102,7 +102,7 @@ proptest! {
         let fits = unsafe { batch.push_borrowed(&owned) };
         prop_assert!(fits);
         let mut words = [0; PACKET_WORDS];
-        let n = extract(batch.packet_mut(0), 1, &mut words);
+        let n = extract(batch.packet_mut(0), 1, TAGS_PARSED, &mut words);
         let key = crate::flow::FlowKey::from_packet(&words, n);
         prop_assert_eq!(key.get(slot) & mask, value & mask);
     }

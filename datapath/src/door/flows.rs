@@ -199,48 +199,6 @@ impl Datapath {
         sum
     }
 
-    /// Learned addresses, by port, VLAN and address.
-    pub fn fdb(&self, bridge: BridgeId) -> Vec<FdbEntry> {
-        let Some(b) = self.bridge(bridge) else {
-            return Vec::new();
-        };
-        self.flush();
-        let world = self.inner.world.load();
-        let now = self.now();
-        let mut list: Vec<FdbEntry> = b
-            .fdb
-            .lock()
-            .iter()
-            .filter_map(|(vlan, mac, port, used)| {
-                Some(FdbEntry {
-                    port: world.port(port)?.number,
-                    vlan,
-                    mac,
-                    age: now.saturating_sub(used),
-                })
-            })
-            .collect();
-        list.sort_by_key(|e| (e.vlan, e.mac));
-        list
-    }
-
-    /// Forgets all learned addresses.
-    pub fn fdb_flush(&self, bridge: BridgeId) {
-        if let Some(b) = self.bridge(bridge) {
-            self.flush();
-            b.flush_fdb(None);
-        }
-    }
-
-    /// What learning did.
-    pub fn fdb_stats(&self, bridge: BridgeId) -> FdbStats {
-        self.bridge(bridge)
-            .map_or_else(FdbStats::default, |b| FdbStats {
-                max: b.state.load().config.mac_table_size,
-                ..b.fdb.lock().stats()
-            })
-    }
-
     /// Lets time act on flows and addresses, and tells of ports whose device changed. To be called about
     /// once a second.
     pub fn expire(&self, now: Now) {

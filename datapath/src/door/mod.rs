@@ -4,6 +4,7 @@
 //! and one a bridge for flows, published by a pointer swap, and noticed by the forwarding threads by
 //! themselves; only queues are moved by message. Nothing stops traffic.
 
+mod fdb;
 mod flows;
 mod groups;
 mod meters;
@@ -25,6 +26,7 @@ use crate::clock::{Clock, Now};
 use crate::config::*;
 use crate::engine::events::{self, EventSender, Events};
 use crate::engine::thread::{Common, Handle};
+use crate::flow::TAGS_PARSED;
 use crate::port::PortContext;
 use crate::tunnel::ports::TunnelPorts;
 use crate::underlay::Underlay;
@@ -265,6 +267,19 @@ impl Datapath {
             s.config = Arc::new(config);
             Ok(())
         })
+    }
+
+    /// How many VLAN tags of a packet are looked at (`Open_vSwitch.other_config:vlan-limit`): what is behind them counts as
+    /// payload. 1 to [`TAGS_PARSED`], as it is at first; more counts as that, and so does 0.
+    pub fn set_vlan_limit(&self, tags: u8) {
+        let _control = self.inner.control.lock();
+        let tag_limit = match tags {
+            0 => TAGS_PARSED,
+            n => n.min(TAGS_PARSED),
+        };
+        if self.inner.world.load().tag_limit != tag_limit {
+            self.publish(|w| w.tag_limit = tag_limit);
+        }
     }
 
     /// A bridge's settings.

@@ -65,7 +65,7 @@ impl Datapath {
             tables: state.config.max_tables,
         };
         // Which fields the packet has is seen from the packet.
-        let matching = crate::pipeline::match_of(&m.data);
+        let matching = crate::pipeline::match_of(&m.data, self.inner.world.load().tag_limit);
         state.tables.check_actions(&m.actions, &matching, &limits)
     }
 
@@ -107,7 +107,7 @@ impl Datapath {
         if !self.inner.threads.load()[0].inject(injected)
             && let Some(e) = self.entry(bridge, in_port)
         {
-            e.counters.drops[DropReason::PacketOutLimit as usize].fetch_add(1, Ordering::Relaxed);
+            e.counters.drops[DropReason::PacketOutLimit].fetch_add(1, Ordering::Relaxed);
         }
     }
 }

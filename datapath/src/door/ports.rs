@@ -19,6 +19,7 @@ fn check_vlan(name: &str, v: &VlanConfig) -> Result<(), PortError> {
         .tag
         .into_iter()
         .chain(v.trunks.iter().copied())
+        .chain(v.cvlans.iter().copied())
         .find(|t| *t > 4095);
     match bad {
         Some(t) => Err(PortError::Option {
@@ -129,7 +130,8 @@ impl Datapath {
             };
             self.tie(&mut control.crew, old.index, &next.spec.rxq_affinity);
             // Where hosts were learned in other VLANs says nothing any more.
-            let moved = old.spec.vlan != next.spec.vlan;
+            let moved =
+                old.spec.vlan != next.spec.vlan || old.spec.protected != next.spec.protected;
             self.publish(|w| w.ports[old.index as usize] = Some(Arc::new(next)));
             if moved && let Some(b) = self.bridge(bridge) {
                 self.flush();
@@ -295,7 +297,7 @@ impl Datapath {
         let mut map = BTreeMap::new();
         let ports = port.map_or_else(|| self.ports(bridge), |p| vec![p]);
         for e in ports.into_iter().filter_map(|p| self.entry(bridge, p)) {
-            for (reason, n) in DropReason::ALL.iter().zip(&e.counters.drops) {
+            for (reason, n) in DropReason::ALL.iter().zip(e.counters.drops.iter()) {
                 let n = n.load(Ordering::Relaxed);
                 if n > 0 {
                     *map.entry(reason.name()).or_insert(0) += n;

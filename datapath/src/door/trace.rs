@@ -26,7 +26,7 @@ pub struct TraceRequest {
 const METADATA: [Slot; 2] = [Slot::InPort, Slot::PktMark];
 
 impl TraceRequest {
-    fn key(&self) -> Result<FlowKey, OfError> {
+    fn key(&self, tag_limit: u8) -> Result<FlowKey, OfError> {
         let Some(packet) = &self.packet else {
             let mut key = FlowKey::default();
             for e in self.flow.entries() {
@@ -34,7 +34,7 @@ impl TraceRequest {
             }
             return Ok(key);
         };
-        let mut key = pipeline::key_of(packet).ok_or_else(|| {
+        let mut key = pipeline::key_of(packet, tag_limit).ok_or_else(|| {
             let n = packet.len();
             OfError::new(
                 ErrorKind::BadPacket,
@@ -58,7 +58,7 @@ impl Datapath {
             .bridge(bridge)
             .ok_or_else(|| no_bridge(ErrorKind::BadPort, bridge))?;
         let world = self.inner.world.load_full();
-        let mut key = request.key()?;
+        let mut key = request.key(world.tag_limit)?;
         let in_port = match key.get64(Slot::InPort) as u32 {
             0 => PortNo::ANY,
             n => PortNo(n),

@@ -21,10 +21,19 @@ const FRAG_ANY: u64 = 1;
 const FRAG_LATER: u64 = 2;
 const IPV6_FRAGMENT: u8 = 44;
 
+/// Most VLAN tags that a key tells of.
+pub const TAGS_PARSED: u8 = 2;
+
 /// Fills in the key of `packet` that came in by `port`, and the packet's header offsets. Returns
-/// how many words it has; words beyond are not written.
+/// how many words it has; words beyond are not written. No more than `tag_limit` VLAN tags are looked at (at most
+/// [`TAGS_PARSED`]); what is behind them is payload.
 #[inline]
-pub fn extract(packet: &mut Packet, port: u32, out: &mut [u64; PACKET_WORDS]) -> usize {
+pub fn extract(
+    packet: &mut Packet,
+    port: u32,
+    tag_limit: u8,
+    out: &mut [u64; PACKET_WORDS],
+) -> usize {
     out[0] = u64::from(port) << 32;
     let total = packet.len();
     let head = packet.head();
@@ -51,6 +60,7 @@ pub fn extract(packet: &mut Packet, port: u32, out: &mut [u64; PACKET_WORDS]) ->
                     eth_type: 12,
                     l3: 14,
                     l4: 34,
+                    tag_limit,
                 };
                 if !is_tcp {
                     return 5;
@@ -60,7 +70,7 @@ pub fn extract(packet: &mut Packet, port: u32, out: &mut [u64; PACKET_WORDS]) ->
             }
         }
     }
-    general(packet, out)
+    general(packet, tag_limit, out)
 }
 
 struct Walk<'a> {
@@ -91,9 +101,12 @@ impl<'a> Walk<'a> {
 }
 
 #[inline(never)]
-fn general(packet: &mut Packet, out: &mut [u64; PACKET_WORDS]) -> usize {
+fn general(packet: &mut Packet, tag_limit: u8, out: &mut [u64; PACKET_WORDS]) -> usize {
     out[1..].fill(0);
-    let mut layers = Layers::default();
+    let mut layers = Layers {
+        tag_limit,
+        ..Layers::default()
+    };
     let mut walk = Walk {
         head: packet.head(),
         end: packet.len(),
@@ -114,7 +127,7 @@ fn walk_ethernet(
     out[1] = be64(addresses, 0) & !0xffff;
     out[2] = u64::from(be32(addresses, 6)) << 32 | u64::from(be16(addresses, 10)) << 16;
     let mut tags = 0;
-    while tags < 2 {
+    while tags < layers.tag_limit.min(TAGS_PARSED) {
         let Some(tag) = w.peek(6) else { break };
         if !matches!(be16(tag, 0), 0x8100 | 0x88a8) {
             break;
@@ -131,7 +144,7 @@ fn walk_ethernet(
     layers.eth_type = w.at as u16;
     let eth_type = ethernet_type(w)?;
     out[1] |= eth_type;
-    let least = if tags == 2 { PACKET_WORDS } else { 3 };
+    let least = if tags == TAGS_PARSED { PACKET_WORDS } else { 3 };
     layers.l3 = w.at as u16;
     match eth_type {
         0x0800 => ipv4(w, out, layers).map(|n| n.max(least)),
@@ -455,7 +468,7 @@ mod tests {
         // SAFETY: `owned` outlives the batch's use.
         assert!(unsafe { batch.push_borrowed(&owned) });
         let mut words = [0xdead; PACKET_WORDS];
-        let n = extract(batch.packet_mut(0), 7, &mut words);
+        let n = extract(batch.packet_mut(0), 7, TAGS_PARSED, &mut words);
         (FlowKey::from_packet(&words, n), n, batch.packet(0).layers)
     }
 

@@ -4,7 +4,7 @@ mod extract;
 mod format;
 mod key;
 
-pub use extract::extract;
+pub use extract::{TAGS_PARSED, extract};
 pub use format::{format_key, tcp_flags_text};
 pub use key::{
     FlowKey, FlowMask, Hasher, Keyed, PACKET_WORDS, PacketKey, Place, WORDS, place, slot_bits,

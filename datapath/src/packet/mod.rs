@@ -95,6 +95,8 @@ pub struct Layers {
     pub l3: u16,
     /// Offset of the transport header, 0 if there is none (or it was cut off).
     pub l4: u16,
+    /// How many VLAN tags were looked for.
+    pub tag_limit: u8,
 }
 
 /// One packet of a batch.

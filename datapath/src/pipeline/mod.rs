@@ -29,6 +29,7 @@ mod pushed;
 pub mod trace;
 mod translate;
 mod translation;
+mod vlan;
 
 use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
 pub(crate) use action_set::is_for_sets;
@@ -60,8 +61,8 @@ pub(crate) const TUNNEL: [Slot; 8] = [
 /// How many VLAN tags the pipeline keeps track of.
 pub const TAGS_MAX: usize = 4;
 
-/// The key of a frame; none if it is shorter or longer than frames are.
-pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
+/// The key of a frame, of whose tags the first `tag_limit` are looked at; none if it is shorter or longer than frames are.
+pub fn key_of(frame: &[u8], tag_limit: u8) -> Option<FlowKey> {
     let mut batch = crate::packet::Batch::new();
     let owned = crate::packet::OwnedPacket::new(frame);
     // SAFETY: `owned` outlives the batch.
@@ -69,14 +70,14 @@ pub fn key_of(frame: &[u8]) -> Option<FlowKey> {
         return None;
     }
     let mut words = [0; PACKET_WORDS];
-    let n = extract(batch.packet_mut(0), 0, &mut words);
+    let n = extract(batch.packet_mut(0), 0, tag_limit, &mut words);
     Some(FlowKey::from_packet(&words, n))
 }
 
 /// What a frame is, as far as prerequisites of fields ask: Ethernet type, tag, protocol, ICMP type.
-pub(crate) fn match_of(frame: &[u8]) -> Match {
+pub(crate) fn match_of(frame: &[u8], tag_limit: u8) -> Match {
     let mut m = Match::new();
-    let Some(key) = key_of(frame) else {
+    let Some(key) = key_of(frame, tag_limit) else {
         return m;
     };
     for slot in [Slot::EthType, Slot::VlanTci, Slot::NwProto, Slot::TpSrc] {

@@ -1,55 +1,27 @@
 //! The NORMAL action: a learning switch with VLANs, as 802.1Q and Open vSwitch have it.
 
-use super::headers::Tag;
 use super::translate::Xlate;
 use super::translation::{Credit, Dep};
+use super::vlan::{self, Inside};
 use crate::bridge::{Bridge, BridgeState, PortEntry};
-use crate::config::{PriorityTags, VlanConfig, VlanMode};
+use crate::config::VlanConfig;
 use crate::drop::DropReason;
 use openflow::{PortNo, Slot};
 use std::sync::Arc;
 
-/// Whether a port carries a VLAN.
-pub(super) fn carries(c: &VlanConfig, vlan: u16) -> bool {
-    let trunk = c.trunks.is_empty() || c.trunks.contains(&vlan);
-    match c.mode {
-        VlanMode::Access => vlan == c.tag.unwrap_or(0),
-        VlanMode::Trunk => trunk,
-        VlanMode::NativeTagged | VlanMode::NativeUntagged => trunk || vlan == c.tag.unwrap_or(0),
-    }
-}
-
-/// The VLAN of a frame that came in by a port with this VLAN id on it (0 for none, or a priority
-/// tag).
-fn vlan_of(c: &VlanConfig, vid: u16) -> Result<u16, DropReason> {
-    let native = c.tag.unwrap_or(0);
-    match c.mode {
-        VlanMode::Access if vid != 0 => Err(DropReason::VlanTagOnAccess),
-        VlanMode::Access => Ok(native),
-        VlanMode::NativeTagged | VlanMode::NativeUntagged if vid == 0 => Ok(native),
-        _ if carries(c, vid) => Ok(vid),
-        _ => Err(DropReason::VlanNotOnTrunk),
-    }
-}
-
-/// The tag a frame of `vlan` has going out, none for untagged.
-fn tag_out(c: &VlanConfig, vlan: u16, pcp: u16) -> Option<u16> {
-    let native = c.tag.unwrap_or(0);
-    let vid = match c.mode {
-        VlanMode::Access => 0,
-        VlanMode::NativeUntagged if vlan == native => 0,
-        _ => vlan,
-    };
-    // A port that takes VLANs as they are leaves a priority tag on.
-    let as_it_is = matches!(c.mode, VlanMode::Trunk | VlanMode::NativeTagged) && pcp != 0;
-    let tagged = vid != 0
-        || as_it_is
-        || match c.priority_tags {
-            PriorityTags::Never => false,
-            PriorityTags::IfNonzero => pcp != 0,
-            PriorityTags::Always => true,
-        };
-    tagged.then_some(0x1000 | pcp | vid)
+/// Whether frames to this address are for the neighbour alone, and are not forwarded unless `forward-bpdu` is set
+/// (IEEE 802.1Q 8.6.3; and what ovs-vswitchd.conf.db(5) lists of other vendors').
+fn is_reserved(mac: u64) -> bool {
+    matches!(
+        mac,
+        0x0180_c200_0000..=0x0180_c200_000f
+            | 0x00e0_2b00_0000
+            | 0x00e0_2b00_0004
+            | 0x00e0_2b00_0006
+            | 0x0100_0c00_0000
+            | 0x0100_0ccc_ccc0..=0x0100_0ccc_cccd
+            | 0x0100_0ccd_cdcd
+    )
 }
 
 impl Xlate<'_> {
@@ -67,15 +39,20 @@ impl Xlate<'_> {
         // A packet-out without a port belongs to no VLAN configuration: it goes as it is tagged.
         let open = VlanConfig::default();
         let config = in_port.map_or(&open, |p| &p.spec.vlan);
-        let tci = self.tags.first().map_or(0, |t| t.tci);
-        let vlan = match vlan_of(config, tci & 0xfff) {
-            Ok(vlan) => vlan,
+        if self.has_part_of_a_tag() {
+            self.remark(|| "partial VLAN tag, dropping".into());
+            return self.dropped(DropReason::PartialVlanTag);
+        }
+        let tags = self.tags.clone();
+        let frame = match vlan::classify(config, &tags) {
+            Ok(frame) => frame,
             Err(reason) => {
                 self.remark(|| "disallowed VLAN VID for this input port, dropping".into());
                 return self.dropped(reason);
             }
         };
-        if dst & !0xf == 0x0180_c200_0000 && !state.config.forward_bpdu {
+        let vlan = frame.vlan;
+        if is_reserved(dst) && !state.config.forward_bpdu && in_port.is_some() {
             self.remark(|| "packet has reserved destination MAC, dropping".into());
             return self.dropped(DropReason::ReservedMulticast);
         }
@@ -107,7 +84,6 @@ impl Xlate<'_> {
             self.depend(bridge, vlan, dst);
             bridge.fdb.lock().lookup(crate::mac::key(vlan, dst))
         };
-        let pcp = tci & 0xe000;
         if let Some(index) = known
             && let Some(p) = self.world.port(index)
             && p.bridge == bridge.id
@@ -117,7 +93,10 @@ impl Xlate<'_> {
                 return self.dropped(DropReason::ToInputPort);
             }
             self.remark(|| "forwarding to learned port".into());
-            return self.normal_output(p, in_port, vlan, pcp);
+            if let Err(reason) = self.normal_output(p, &frame) {
+                self.dropped(reason);
+            }
+            return;
         }
         self.remark(|| {
             if dst >> 40 & 1 != 0 {
@@ -133,37 +112,42 @@ impl Xlate<'_> {
             let Some(p) = self.world.port(index) else {
                 continue;
             };
-            if !p.flags.no_flood && carries(&p.spec.vlan, vlan) {
-                self.normal_output(p, in_port, vlan, pcp);
+            if !p.flags.no_flood {
+                // Ports of other VLANs are none that it is kept from.
+                let _ = self.normal_output(p, &frame);
             }
         }
     }
 
+    /// Whether a tag is announced where the frame ends, or where tags are not looked at any more.
+    fn has_part_of_a_tag(&mut self) -> bool {
+        // One bit tells that of IPv4 and ARP.
+        self.look(Slot::EthType, 0x8000);
+        let eth_type = self.key.get64(Slot::EthType);
+        if !self.tags.is_empty() || eth_type & 0x8000 == 0 {
+            return false;
+        }
+        self.look_all(Slot::EthType);
+        matches!(eth_type, 0x8100 | 0x88a8)
+    }
+
+    /// A copy leaves by a port, tagged as that wants it, if the port carries the frame.
     fn normal_output(
         &mut self,
         port: &Arc<PortEntry>,
-        in_port: Option<&Arc<PortEntry>>,
-        vlan: u16,
-        pcp: u16,
-    ) {
-        if !carries(&port.spec.vlan, vlan) {
-            return self.dropped(DropReason::VlanNotOnTrunk);
+        frame: &Inside<'_>,
+    ) -> Result<(), DropReason> {
+        let config = &port.spec.vlan;
+        if vlan::looks_inside(config) && !self.tags.is_empty() && self.world.tag_limit > 1 {
+            self.look_all(Slot::InnerVlanTci);
         }
-        if port.spec.protected && in_port.is_some_and(|p| p.spec.protected) {
-            return self.dropped(DropReason::NoOutput);
-        }
-        let saved = self.tags.clone();
-        let wanted = tag_out(&port.spec.vlan, vlan, pcp);
-        match (wanted, self.tags.first_mut()) {
-            (Some(tci), Some(tag)) => tag.tci = tci,
-            (Some(tci), None) => self.tags.insert(0, Tag { tpid: 0x8100, tci }),
-            (None, Some(_)) => {
-                self.tags.remove(0);
-            }
-            (None, None) => {}
-        }
+        vlan::carries(config, frame)?;
+        let mut tags = Vec::with_capacity(self.tags.len() + 1);
+        vlan::leave(config, frame, &mut tags);
+        let saved = std::mem::replace(&mut self.tags, tags);
         self.output_port(port);
         self.tags = saved;
+        Ok(())
     }
 
     fn depend(&mut self, bridge: &Arc<Bridge>, vlan: u16, mac: u64) {

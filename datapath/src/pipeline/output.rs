@@ -126,6 +126,10 @@ impl Xlate<'_> {
             self.remark(|| "the packet has no Ethernet header".into());
             return self.dropped(DropReason::PacketType);
         }
+        if port.spec.protected && self.came_in_protected(port.bridge) {
+            self.remark(|| "Flow is between protected ports, skipping output.".into());
+            return self.dropped(DropReason::Protected);
+        }
         let Some(peer) = port.patch else {
             self.commit();
             if self.queue != self.wire_queue {
@@ -154,6 +158,16 @@ impl Xlate<'_> {
         (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
         (self.table, self.cookie, self.miss_rule) = place;
         self.rule = rule;
+    }
+
+    /// Whether the port it came in by is protected from others that are (`Port.protected`).
+    fn came_in_protected(&self, bridge: u32) -> bool {
+        let number = self.key.get64(Slot::InPort) as u32;
+        self.world
+            .bridge(bridge)
+            .and_then(|b| b.state.load().ports.get(&number).copied())
+            .and_then(|index| self.world.port(index))
+            .is_some_and(|p| p.spec.protected)
     }
 
     /// The packet comes in by the other end of a patch.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bridge::{Bridge, Epoch, PortEntry, World};
-use crate::config::{BridgeConfig, PortSpec, VlanConfig, VlanMode};
+use crate::config::{BridgeConfig, PortSpec, PriorityTags, VlanConfig, VlanMode};
 use crate::flow::{FlowKey, PACKET_WORDS};
 use crate::table::Limits;
 use openflow::{
@@ -39,15 +39,17 @@ fn world(flows: &[FlowMod]) -> World {
     }
     let ports = (0..PORTS)
         .map(|n| {
-            let (mode, tag) = [
-                (VlanMode::Trunk, None),
-                (VlanMode::Access, Some(10)),
-                (VlanMode::NativeUntagged, Some(10)),
-                (VlanMode::NativeTagged, Some(0)),
+            let (mode, tag, priority_tags) = [
+                (VlanMode::Dot1qTunnel, Some(10), PriorityTags::Always),
+                (VlanMode::Access, Some(10), PriorityTags::Never),
+                (VlanMode::NativeUntagged, Some(10), PriorityTags::IfNonzero),
+                (VlanMode::NativeTagged, Some(0), PriorityTags::Always),
             ][n as usize];
             let vlan = VlanConfig {
                 mode,
                 tag,
+                priority_tags,
+                cvlans: [0, 10].into(),
                 ..VlanConfig::default()
             };
             Some(Arc::new(PortEntry {

@@ -377,6 +377,7 @@ impl Encap {
             eth_type: 12,
             l3: self.ip.into(),
             l4: self.transport.into(),
+            ..p.layers
         };
         let h = p.head_mut();
         if self.v6 {

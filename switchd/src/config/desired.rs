@@ -6,13 +6,14 @@
 
 use super::threads;
 use super::value::Columns;
+use super::vlan;
 use crate::agent::buffers::MAX_BUFFERS;
 use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
 use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
 use crate::agent::{DEFAULT_BUNDLE_IDLE, TABLES};
-use datapath::{PriorityTags, TableSpec, ThreadSettings, VlanConfig, VlanMode};
+use datapath::{TableSpec, ThreadSettings, VlanConfig};
 use openflow::MacAddr;
 use ovsdb::{Replica, TlsOptions, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +39,8 @@ pub struct Root {
     pub stats_interval: Duration,
     /// Forwarding threads.
     pub threads: ThreadSettings,
+    /// `other_config:vlan-limit`: VLAN tags that are looked at, 0 for as many as can be.
+    pub vlan_limit: u8,
     /// The row of the `ssl` column: keys and certificates for controllers by TLS.
     pub tls: Option<TlsOptions>,
     /// Values that are not obeyed, and why.
@@ -225,6 +228,7 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
     let mut notes = Vec::new();
     let threads = threads::read(&other, &mut notes);
     let bundle_idle = bundle_idle(&other);
+    let vlan_limit = vlan::limit(&other, &mut notes);
     desired.root = Some(Root {
         uuid: root.uuid(),
         next_cfg: root.int("next_cfg").unwrap_or(0),
@@ -236,6 +240,7 @@ pub fn read(db: &Replica, options: ReadOptions) -> Desired {
                 .max(1000),
         ),
         threads,
+        vlan_limit,
         tls: tls(db, &root),
         notes,
     });
@@ -330,11 +335,15 @@ fn bridge(
             default
         }
     };
-    let mac_aging = match number("mac-aging-time", 300, 0, 3600 * 24, &mut notes) {
+    let most = i32::MAX as u64;
+    let mac_aging = match number("mac-aging-time", 0, 0, most, &mut notes) {
         0 => 300,
         n => n.clamp(15, 3600),
     };
-    let mac_table_size = number("mac-table-size", 8192, 10, 1_000_000, &mut notes) as usize;
+    let mac_table_size = match number("mac-table-size", 0, 0, most, &mut notes) {
+        0 => 8192,
+        n => n.clamp(10, 1_000_000) as usize,
+    };
     let packet_buffers = number("packet-buffers", 0, 0, MAX_BUFFERS as u64, &mut notes) as usize;
     let protocols = row.strings("protocols");
     for p in &protocols {
@@ -512,56 +521,15 @@ fn port(
     if matches!(row.string("lacp").as_str(), "active" | "passive") {
         notes.push("lacp is not supported yet".to_owned());
     }
-    if !row.is_empty("cvlans") {
-        notes.push("cvlans is not supported yet".to_owned());
-    }
     if !row.is_empty("mac") {
         notes.push("mac is not supported yet".to_owned());
     }
     let other = row.map("other_config");
-    let priority_tags = match other.get("priority-tags").map(String::as_str) {
-        None | Some("never" | "no" | "false") => PriorityTags::Never,
-        Some("if-nonzero" | "true" | "yes") => PriorityTags::IfNonzero,
-        Some("always") => PriorityTags::Always,
-        Some(v) => {
-            notes.push(format!(
-                "other_config:priority-tags \"{v}\" is none of never, if-nonzero, always"
-            ));
-            PriorityTags::Never
-        }
-    };
-    for key in ["qinq-ethtype", "transmit-default-untagged"] {
-        if other.contains_key(key) {
-            notes.push(format!("other_config:{key} is not supported yet"));
-        }
+    if other.contains_key("transmit-default-untagged") {
+        notes.push("other_config:transmit-default-untagged is not supported yet".to_owned());
     }
-    let tag = row
-        .int("tag")
-        .and_then(|t| u16::try_from(t).ok())
-        .filter(|t| *t < 4096);
-    let mut trunks = row.vlans("trunks");
+    let vlan = vlan::port(row, &mut notes);
     let mut refused = None;
-    let mode = match row.string("vlan_mode").as_str() {
-        "access" => VlanMode::Access,
-        "trunk" => VlanMode::Trunk,
-        "native-tagged" => VlanMode::NativeTagged,
-        "native-untagged" => VlanMode::NativeUntagged,
-        "" if tag.is_some() => {
-            if !trunks.is_empty() {
-                notes.push("trunks is ignored in favor of the implicit access VLAN".to_owned());
-            }
-            VlanMode::Access
-        }
-        "" => VlanMode::Trunk,
-        // Carrying customers' frames as if they were a trunk's would mix them up.
-        other => {
-            refused = Some(format!("vlan_mode {other} is not supported yet"));
-            VlanMode::Trunk
-        }
-    };
-    if mode == VlanMode::Access {
-        trunks.clear();
-    }
     let rows: Vec<Columns<'_>> = row
         .uuids("interfaces")
         .iter()
@@ -589,12 +557,7 @@ fn port(
     PortConf {
         uuid: row.uuid(),
         name,
-        vlan: VlanConfig {
-            mode,
-            tag,
-            trunks,
-            priority_tags,
-        },
+        vlan,
         protected: row.bool("protected") == Some(true),
         interfaces,
         notes,
@@ -705,6 +668,7 @@ fn interface(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use datapath::{PriorityTags, QinqEthertype, VlanMode};
     use serde_json::{Value, json};
 
     fn id(n: u32) -> String {
@@ -803,12 +767,22 @@ mod tests {
             (v.mode, v.tag, v.trunks.len(), notes),
             (VlanMode::NativeUntagged, Some(10), 2, 0)
         );
-        let (_, _, refused) = vlan(json!({"vlan_mode": "dot1q-tunnel"}));
-        assert!(
-            refused
-                .unwrap()
-                .contains("dot1q-tunnel is not supported yet")
+        let (v, notes, _) = vlan(
+            json!({"tag": 10, "vlan_mode": "dot1q-tunnel", "cvlans": ["set", [0, 5]],
+            "trunks": 7, "other_config": ["map", [["qinq-ethtype", "802.1q"], ["priority-tags", "always"]]]}),
         );
+        let wanted = VlanConfig {
+            mode: VlanMode::Dot1qTunnel,
+            tag: Some(10),
+            cvlans: [0, 5].into(),
+            qinq_ethtype: QinqEthertype::Dot1q,
+            priority_tags: PriorityTags::Always,
+            ..VlanConfig::default()
+        };
+        assert_eq!((v, notes), (wanted, 0));
+        let (v, notes, _) =
+            vlan(json!({"cvlans": 5, "other_config": ["map", [["qinq-ethtype", "8100"]]]}));
+        assert_eq!((v, notes), (VlanConfig::default(), 1));
     }
 
     #[test]

@@ -10,3 +10,4 @@ pub mod identity;
 pub mod report;
 pub mod threads;
 pub mod value;
+pub mod vlan;

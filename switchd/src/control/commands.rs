@@ -1,7 +1,7 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
 use super::registry::{self, Command, command};
-use super::{show, threads, trace};
+use super::{fdb, show, threads, trace};
 use crate::host::{self, Host};
 use crate::log::Vlog;
 use crate::plane::door::Door;
@@ -149,25 +149,15 @@ const COMMANDS: &[Command<Context>] = &[
         c.exit.send_replace(true);
         Ok(String::new())
     }),
-    command("fdb/flush", "[bridge]", 0, 1, |c, a| {
-        match a.first() {
-            Some(name) => {
-                c.switch.bridge(name).ok_or("no such bridge")?;
-                c.switch.plane().fdb_flush(name);
-            }
-            None => {
-                for b in c.switch.bridges() {
-                    c.switch.plane().fdb_flush(b.name());
-                }
-            }
-        }
-        Ok("table successfully flushed".to_owned())
-    }),
+    command("fdb/add", "bridge port vlan mac", 4, 4, fdb::add),
+    command("fdb/del", "bridge vlan mac", 3, 3, fdb::delete),
+    command("fdb/flush", "[bridge]", 0, 1, fdb::flush),
     command("fdb/show", "bridge", 1, 1, |c, a| {
-        show::fdb(&c.switch, &a[0])
+        fdb::show(&c.switch, &a[0])
     }),
+    command("fdb/stats-clear", "[bridge]", 0, 1, fdb::clear_stats),
     command("fdb/stats-show", "bridge", 1, 1, |c, a| {
-        show::fdb_stats(&c.switch, &a[0])
+        fdb::stats(&c.switch, &a[0])
     }),
     command("list-commands", "", 0, 0, |_, _| {
         Ok(registry::list(COMMANDS))

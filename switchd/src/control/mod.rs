@@ -5,6 +5,7 @@
 //! its own table of commands ([`registry`]); the switch's are in [`commands`]. Each runs on a blocking thread, since dumps wait for the forwarding threads.
 
 pub mod commands;
+pub mod fdb;
 pub mod registry;
 pub mod show;
 pub mod threads;

@@ -9,45 +9,6 @@ use std::fmt::Write as _;
 /// The name all bridges' datapath goes by.
 pub const DATAPATH: &str = "netdev@ovs-netdev";
 
-/// `fdb/show`.
-pub fn fdb(switch: &Switch, bridge: &str) -> Result<String, String> {
-    switch.bridge(bridge).ok_or("no such bridge")?;
-    let mut entries = switch.plane().fdb(bridge);
-    entries.sort_by_key(|e| (std::cmp::Reverse(e.age), e.vlan, e.mac));
-    let mut out = String::from(" port  VLAN  MAC                Age\n");
-    for e in entries {
-        let port = if e.port == PortNo::LOCAL {
-            "LOCAL".to_owned()
-        } else {
-            e.port.0.to_string()
-        };
-        let _ = writeln!(
-            out,
-            "{port:>5}  {:>4}  {}  {:>3}",
-            e.vlan,
-            e.mac,
-            e.age.as_secs()
-        );
-    }
-    Ok(out)
-}
-
-/// `fdb/stats-show`.
-pub fn fdb_stats(switch: &Switch, bridge: &str) -> Result<String, String> {
-    switch.bridge(bridge).ok_or("no such bridge")?;
-    let s = switch.plane().fdb_stats(bridge);
-    Ok(format!(
-        "Statistics for bridge \"{bridge}\":\n\
-         \x20 Current/maximum MAC entries in the table: {}/{}\n\
-         \x20 Current static MAC entries in the table : 0\n\
-         \x20 Total number of learned MAC entries     : {}\n\
-         \x20 Total number of expired MAC entries     : {}\n\
-         \x20 Total number of evicted MAC entries     : {}\n\
-         \x20 Total number of port moved MAC entries  : {}\n",
-        s.current, s.max, s.learned, s.expired, s.evicted, s.moved
-    ))
-}
-
 /// `bridge/dump-flows`: every flow, the switch's own included.
 pub fn bridge_flows(switch: &Switch, bridge: &str) -> Result<String, String> {
     switch.bridge(bridge).ok_or("Unknown bridge")?;

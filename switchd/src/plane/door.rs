@@ -428,6 +428,32 @@ impl Plane for Door {
         }
     }
 
+    fn fdb_add(
+        &self,
+        bridge: &str,
+        port: PortNo,
+        vlan: u16,
+        mac: MacAddr,
+    ) -> Result<Option<FdbBefore>, String> {
+        let id = self.id(bridge).ok_or_else(|| no_bridge(bridge))?;
+        self.datapath.fdb_add(id, port, vlan, mac)
+    }
+
+    fn fdb_remove(&self, bridge: &str, vlan: u16, mac: MacAddr) -> bool {
+        self.id(bridge)
+            .is_some_and(|id| self.datapath.fdb_remove(id, vlan, mac))
+    }
+
+    fn fdb_clear_stats(&self, bridge: &str) {
+        if let Some(id) = self.id(bridge) {
+            self.datapath.fdb_clear_stats(id);
+        }
+    }
+
+    fn set_vlan_limit(&self, tags: u8) {
+        self.datapath.set_vlan_limit(tags);
+    }
+
     fn fdb_flush(&self, bridge: &str) {
         if let Some(id) = self.id(bridge) {
             self.datapath.fdb_flush(id);

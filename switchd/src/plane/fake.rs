@@ -431,9 +431,30 @@ impl Plane for Fake {
             port: PortNo(2),
             vlan: 0,
             mac: "50:54:00:00:00:09".parse().unwrap(),
-            age: Duration::ZERO,
+            age: Some(Duration::ZERO),
         }]
     }
+
+    fn fdb_add(
+        &self,
+        _: &str,
+        port: PortNo,
+        _: u16,
+        _: MacAddr,
+    ) -> Result<Option<FdbBefore>, String> {
+        Ok((port != PortNo(2)).then_some(FdbBefore {
+            port: Some(PortNo(2)),
+            fixed: false,
+        }))
+    }
+
+    fn fdb_remove(&self, _: &str, vlan: u16, _: MacAddr) -> bool {
+        vlan == 0
+    }
+
+    fn fdb_clear_stats(&self, _: &str) {}
+
+    fn set_vlan_limit(&self, _: u8) {}
 
     fn fdb_flush(&self, _: &str) {}
 

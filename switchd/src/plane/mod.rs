@@ -8,8 +8,8 @@ pub(crate) mod fake;
 mod features;
 
 pub use datapath::{
-    CacheStats, Change, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec, ThreadLoad,
-    ThreadSettings, ThreadStats, VlanConfig, VlanMode,
+    CacheStats, Change, FdbBefore, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec,
+    ThreadLoad, ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
 use openflow::{
     AggregateStats, FlowFilter, FlowStats, GroupDesc, GroupFeatures, GroupStats, MacAddr,
@@ -191,10 +191,24 @@ pub trait Plane: Send + Sync {
     fn packet_out(&self, bridge: &str, packet: &PacketOut) -> Result<(), OfError>;
     /// Learned addresses.
     fn fdb(&self, bridge: &str) -> Vec<FdbEntry>;
-    /// Forgets them.
+    /// Puts an address on a port by hand; where it was before.
+    fn fdb_add(
+        &self,
+        bridge: &str,
+        port: PortNo,
+        vlan: u16,
+        mac: MacAddr,
+    ) -> Result<Option<FdbBefore>, String>;
+    /// Takes one out that was put in by hand; whether there was one.
+    fn fdb_remove(&self, bridge: &str, vlan: u16, mac: MacAddr) -> bool;
+    /// Forgets those that were learned.
     fn fdb_flush(&self, bridge: &str);
     /// Counters of the learning table.
     fn fdb_stats(&self, bridge: &str) -> FdbStats;
+    /// Has them count from zero again.
+    fn fdb_clear_stats(&self, bridge: &str);
+    /// How many VLAN tags of a packet are looked at, 0 for as many as can be.
+    fn set_vlan_limit(&self, tags: u8);
     /// Ends flows and addresses whose time is over.
     fn expire(&self);
     /// Tells of ports whose device changed.

@@ -147,9 +147,9 @@ impl Forwarder {
                     to.fetch_add(n, Ordering::Relaxed);
                 }
             }
-            for (to, n) in c.drops.iter().zip(l.drops) {
-                if n != 0 {
-                    to.fetch_add(n.into(), Ordering::Relaxed);
+            for (to, n) in c.drops.iter().zip(l.drops.iter()) {
+                if *n != 0 {
+                    to.fetch_add((*n).into(), Ordering::Relaxed);
                 }
             }
         }

@@ -211,7 +211,7 @@ impl Forwarder {
             Verdict::Drop => false,
             Verdict::Remark(levels) => {
                 let mut words = [0; PACKET_WORDS];
-                let n = extract(p, 0, &mut words);
+                let n = extract(p, 0, p.layers.tag_limit, &mut words);
                 let tos = FlowKey::from_packet(&words, n).get64(Slot::NwTos) as u8;
                 let tos = meter::remarked(tos, levels);
                 action::set(p, Slot::NwTos, tos.into(), 0xfc);

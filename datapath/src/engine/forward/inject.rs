@@ -52,7 +52,7 @@ impl Forwarder {
             .and_then(|b| b.state.load().ports.get(&injected.in_port.0).copied())
             .unwrap_or(u32::MAX);
         let mut words = [0; PACKET_WORDS];
-        let len = extract(batch.packet_mut(0), port, &mut words);
+        let len = extract(batch.packet_mut(0), port, self.world.tag_limit, &mut words);
         let bytes = batch.packet(0).len() as u64;
         let mut key = FlowKey::from_packet(&words, len);
         let now = Duration::from_nanos(self.now);

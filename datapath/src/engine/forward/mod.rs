@@ -32,7 +32,7 @@ use crate::bridge::{Epoch, PortCounters, World};
 use crate::cache::exact::ExactCache;
 use crate::cache::wildcard::{First, PortCache, Wanted};
 use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE};
-use crate::drop::{DROP_REASONS, DropReason};
+use crate::drop::{ByReason, DropReason};
 use crate::flow::{Hasher, extract};
 use crate::packet::{BATCH, Batch};
 use crate::pipeline::Translation;
@@ -49,7 +49,7 @@ struct Local {
     tx_dropped: u64,
     tx_errors: u64,
     dirty: bool,
-    drops: [u32; DROP_REASONS],
+    drops: ByReason<u32>,
 }
 
 /// Packets of a batch gathered for one destination.
@@ -274,11 +274,12 @@ impl Forwarder {
     #[inline(always)]
     fn extract(&mut self, batch: &mut Batch, n: usize, port: u32, first: First) -> u64 {
         let mut bytes = 0;
+        let tag_limit = self.world.tag_limit;
         for i in 0..n {
             let p = batch.packet_mut(i);
             bytes += p.len() as u64;
             let key = &mut self.keys.keys[i];
-            let len = extract(p, port, &mut key.words);
+            let len = extract(p, port, tag_limit, &mut key.words);
             key.len = len as u32;
             if first == First::Exact {
                 let hash = self.hasher.hash(&key.words[..len]);
@@ -339,7 +340,7 @@ impl Forwarder {
 
     fn drop(&mut self, port: u32, reason: DropReason, n: u32) {
         if let Some(lane) = self.lanes.get_mut(port as usize) {
-            lane.local.drops[reason as usize] += n;
+            lane.local.drops[reason] += n;
             self.touch(port);
         }
     }

@@ -63,7 +63,7 @@ impl Forwarder {
         batch.refill_head(i);
         let p = batch.packet_mut(i);
         let mut words = [0; PACKET_WORDS];
-        let n = extract(p, port, &mut words);
+        let n = extract(p, port, self.world.tag_limit, &mut words);
         let bytes = p.len() as u64;
         let key = frozen.key(FlowKey::from_packet(&words, n));
         let (spare, lists) = self.spares.pop().unwrap_or_default();
