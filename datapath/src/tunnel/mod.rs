@@ -12,6 +12,7 @@ pub mod erspan;
 pub mod geneve;
 pub mod gre;
 pub mod gtpu;
+pub mod options;
 pub mod outer;
 pub mod ports;
 pub mod vxlan;
