@@ -5,6 +5,7 @@
 //! thread at a time, so they need no locks of their own). Calls on queues are per batch, never per
 //! packet.
 
+mod device;
 pub mod dummy;
 pub mod system;
 pub mod tap;

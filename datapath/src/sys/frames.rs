@@ -1,5 +1,5 @@
 //! Frames between batches and descriptors of the kernel: tap files (one readv or writev per frame) and packet sockets
-//! (one recvmmsg or sendmmsg per batch). Each frame has a virtio-net header before it, so that a 64 KB TSO frame is one frame.
+//! (one recvmmsg or sendmmsg per batch, and what comes by ring: `packet_ring.rs`). Each frame has a virtio-net header before it, so that a 64 KB TSO frame is one frame.
 //!
 //! All memory is taken when a reader or writer is made. A reader's arena is large (32 frames of 64 KB) but only
 //! touched as far as frames fill it.
@@ -11,34 +11,40 @@ use std::ptr;
 
 use super::check_len;
 use crate::packet::{
-    BATCH, Batch, HEAD_MAX, Offload, OwnedPacket, PACKET_MAX, SEGMENTS_PER_PACKET, VNET_HEADER,
+    BATCH, Batch, HEAD_MAX, HEADROOM, Offload, OwnedPacket, PACKET_MAX, Packet,
+    SEGMENTS_PER_PACKET, VNET_HEADER, copy,
 };
 use crate::port::TxOutcome;
 
 /// Bytes of the header on packet sockets.
-const SOCKET_HEADER: usize = 10;
+pub(super) const SOCKET_HEADER: usize = 10;
 /// Room for one frame.
 const SLOT: usize = PACKET_MAX.next_multiple_of(64);
-/// Pieces of a frame that goes out: header, head, segments.
+/// Bytes of a frame that are sent in one piece with its header: any head.
+const START: usize = HEADROOM + HEAD_MAX;
+/// Pieces of a frame that goes out: header and head, the rest of one that owns its bytes, segments.
 const PIECES: usize = 2 + SEGMENTS_PER_PACKET;
-/// Control bytes of a received frame, in words: one cmsghdr and a tpacket_auxdata.
-const CONTROL_WORDS: usize = 6;
 const MIN_FRAME: usize = 14;
-
-const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
-const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
-const VLAN: u16 = 0x8100;
 
 const NO_IOV: libc::iovec = libc::iovec {
     iov_base: ptr::null_mut(),
     iov_len: 0,
 };
 
+/// Puts a VLAN tag (TPID, TCI) back that the kernel took off and keeps beside the frame.
+pub(super) fn put_tag(packet: &mut Packet, (tpid, tci): (u16, u16)) {
+    if let Some(head) = packet.push_head(4) {
+        head.copy_within(4..16, 0);
+        head[12..14].copy_from_slice(&tpid.to_be_bytes());
+        head[14..16].copy_from_slice(&tci.to_be_bytes());
+        packet.offload.shift(4);
+    }
+}
+
 /// Receives frames.
 pub struct FrameReader {
     arena: Box<[u8]>,
     headers: Box<[[u8; VNET_HEADER]]>,
-    control: Box<[[u64; CONTROL_WORDS]]>,
     iovs: Box<[[libc::iovec; 2]]>,
     messages: Box<[libc::mmsghdr]>,
     /// Frames that were too long, too short, or had an impossible header.
@@ -65,7 +71,6 @@ impl FrameReader {
         FrameReader {
             arena: vec![0; BATCH * SLOT].into(),
             headers: vec![[0; VNET_HEADER]; BATCH].into(),
-            control: vec![[0; CONTROL_WORDS]; BATCH].into(),
             iovs: vec![[NO_IOV; 2]; BATCH].into(),
             messages: (0..BATCH).map(|_| no_message()).collect(),
             bad: 0,
@@ -106,83 +111,47 @@ impl FrameReader {
         Ok(batch.len() - before)
     }
 
-    /// Takes frames from a packet socket, with the VLAN tags put back that the interface took off. The batch's segments are
-    /// valid until the next call.
-    pub fn read_socket(&mut self, fd: RawFd, batch: &mut Batch) -> io::Result<usize> {
-        let (before, room) = (batch.len(), batch.room());
-        for i in 0..room {
+    /// Reads up to `count` frames that a packet socket queued, at most a batch, to be used by [`FrameReader::take_socket`]. How many
+    /// there were.
+    pub(super) fn fetch_socket(&mut self, fd: RawFd, count: usize) -> usize {
+        let count = count.min(BATCH);
+        for i in 0..count {
             self.prepare(i, SOCKET_HEADER);
             let mut message = no_message();
             message.msg_hdr.msg_iov = self.iovs[i].as_mut_ptr();
             message.msg_hdr.msg_iovlen = 2;
-            message.msg_hdr.msg_control = self.control[i].as_mut_ptr().cast();
-            message.msg_hdr.msg_controllen = mem::size_of::<[u64; CONTROL_WORDS]>();
             self.messages[i] = message;
         }
-        if room == 0 {
-            return Ok(0);
-        }
-        // SAFETY: `room` messages are prepared, whose pieces and control areas are members of ours.
+        // SAFETY: `count` messages are prepared, whose pieces are members of ours.
         let result = unsafe {
             libc::recvmmsg(
                 fd,
                 self.messages.as_mut_ptr(),
-                room as libc::c_uint,
+                count as libc::c_uint,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )
         };
-        let n = match check_len(result as libc::ssize_t) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(e) => return Err(e),
-        };
-        for i in 0..n {
-            if self.messages[i].msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
-                self.bad += 1;
-                continue;
-            }
-            let len = (self.messages[i].msg_len as usize).saturating_sub(SOCKET_HEADER);
-            let tag = self.tag(i);
-            self.take(i, len, tag, batch);
-        }
-        Ok(batch.len() - before)
+        // An error would say that the interface went down, which its status tells.
+        usize::try_from(result).unwrap_or(0)
     }
 
-    /// The VLAN tag (TPID, TCI) that was taken off received frame `i`.
-    fn tag(&self, i: usize) -> Option<(u16, u16)> {
-        let header = &self.messages[i].msg_hdr;
-        // SAFETY: recvmmsg filled in `header`, whose control area is `control[i]`.
-        let control = unsafe { libc::CMSG_FIRSTHDR(header) };
-        if control.is_null() {
-            return None;
-        }
-        // SAFETY: CMSG_FIRSTHDR returns null or a header whole inside the control area.
-        let (level, kind, len) = unsafe {
-            (
-                (*control).cmsg_level,
-                (*control).cmsg_type,
-                (*control).cmsg_len,
-            )
-        };
-        // SAFETY: pure arithmetic. struct tpacket_auxdata: status, len, snaplen (u32), mac, net, tci, tpid (u16).
-        let whole = unsafe { libc::CMSG_LEN(20) } as usize;
-        if level != libc::SOL_PACKET || kind != libc::PACKET_AUXDATA || len < whole {
-            return None;
-        }
-        // SAFETY: twenty bytes of data follow the header, inside the control area, by the length just checked.
-        let data = unsafe { libc::CMSG_DATA(control).cast::<[u8; 20]>().read_unaligned() };
-        let status = u32::from_ne_bytes([data[0], data[1], data[2], data[3]]);
-        if status & TP_STATUS_VLAN_VALID == 0 {
-            return None;
-        }
-        let word = |at: usize| u16::from_ne_bytes([data[at], data[at + 1]]);
-        let tpid = if status & TP_STATUS_VLAN_TPID_VALID != 0 {
-            word(18)
+    /// Makes a packet of fetched frame `i`, which the ring said to be `len` bytes long, with the VLAN tag put back that the interface
+    /// took off. The batch's segments are valid until the next fetch.
+    pub(super) fn take_socket(
+        &mut self,
+        i: usize,
+        len: usize,
+        tag: Option<(u16, u16)>,
+        batch: &mut Batch,
+    ) {
+        let message = &self.messages[i];
+        let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
+        if whole && message.msg_len as usize == SOCKET_HEADER + len {
+            self.take(i, len, tag, batch);
         } else {
-            VLAN
-        };
-        Some((tpid, word(16)))
+            self.bad += 1;
+        }
     }
 
     /// Makes a packet of frame `i`, `len` bytes long.
@@ -201,13 +170,8 @@ impl FrameReader {
         packet.head_space()[..in_head].copy_from_slice(&frame[..in_head]);
         packet.set_head(in_head);
         packet.offload = offload;
-        if let Some((tpid, tci)) = tag
-            && let Some(head) = packet.push_head(4)
-        {
-            head.copy_within(4..16, 0);
-            head[12..14].copy_from_slice(&tpid.to_be_bytes());
-            head[14..16].copy_from_slice(&tci.to_be_bytes());
-            packet.offload.shift(4);
+        if let Some(tag) = tag {
+            put_tag(packet, tag);
         }
         let tail = &frame[in_head..];
         // SAFETY: the arena is not written before the next read, which comes after the batch was released.
@@ -221,7 +185,8 @@ impl FrameReader {
 
 /// Sends frames.
 pub struct FrameWriter {
-    headers: Box<[[u8; VNET_HEADER]]>,
+    /// The virtio-net header and, behind it, the packet's head: one piece is cheaper for the kernel than two.
+    starts: Box<[[u8; VNET_HEADER + START]]>,
     iovs: Box<[libc::iovec]>,
     messages: Box<[libc::mmsghdr]>,
     lengths: Box<[usize]>,
@@ -241,7 +206,7 @@ impl FrameWriter {
     /// A writer with room for a batch.
     pub fn new() -> FrameWriter {
         FrameWriter {
-            headers: vec![[0; VNET_HEADER]; BATCH].into(),
+            starts: vec![[0; VNET_HEADER + START]; BATCH].into(),
             iovs: vec![NO_IOV; BATCH * PIECES].into(),
             messages: (0..BATCH).map(|_| no_message()).collect(),
             lengths: vec![0; BATCH].into(),
@@ -249,32 +214,39 @@ impl FrameWriter {
         }
     }
 
-    fn add<'a>(
+    /// Prepares a frame: a virtio-net header of `header` bytes, `head`, and what follows it.
+    fn add(
         &mut self,
         offload: &Offload,
         header: usize,
-        len: usize,
-        pieces: impl Iterator<Item = (*const u8, usize)> + 'a,
+        head: &[u8],
+        tail: impl Iterator<Item = (*const u8, usize)>,
     ) {
         let i = self.filled;
-        self.headers[i] = offload.to_vnet();
+        let start = &mut self.starts[i];
+        start[..VNET_HEADER].copy_from_slice(&offload.to_vnet());
+        let (near, far) = head.split_at(head.len().min(START));
+        // SAFETY: `near` is at most START bytes long, and there are so many behind the header.
+        unsafe { copy::copy(near.as_ptr(), start.as_mut_ptr().add(header), near.len()) };
         let first = i * PIECES;
         self.iovs[first] = libc::iovec {
-            iov_base: self.headers[i].as_mut_ptr().cast(),
-            iov_len: header,
+            iov_base: start.as_mut_ptr().cast(),
+            iov_len: header + near.len(),
         };
+        let far = Some((far.as_ptr(), far.len())).filter(|(_, len)| *len > 0);
         let mut count = 1;
-        for (at, len) in pieces.take(PIECES - 1) {
+        let mut len = near.len();
+        for (at, piece) in far.into_iter().chain(tail).take(PIECES - 1) {
             self.iovs[first + count] = libc::iovec {
                 iov_base: at.cast_mut().cast(),
-                iov_len: len,
+                iov_len: piece,
             };
+            len += piece;
             count += 1;
         }
-        let mut message = no_message();
-        message.msg_hdr.msg_iov = self.iovs[first..].as_mut_ptr();
-        message.msg_hdr.msg_iovlen = count;
-        self.messages[i] = message;
+        let message = &mut self.messages[i].msg_hdr;
+        message.msg_iov = self.iovs[first..].as_mut_ptr();
+        message.msg_iovlen = count;
         self.lengths[i] = len;
         self.filled += 1;
     }
@@ -295,14 +267,8 @@ impl FrameWriter {
                 out.too_long += 1;
                 continue;
             }
-            let head = packet.head();
             let tail = batch.segments(i).iter().map(|s| (s.as_ptr(), s.len()));
-            self.add(
-                &packet.offload,
-                header,
-                packet.len(),
-                std::iter::once((head.as_ptr(), head.len())).chain(tail),
-            );
+            self.add(&packet.offload, header, packet.head(), tail);
         }
     }
 
@@ -318,13 +284,7 @@ impl FrameWriter {
             out.too_long += 1;
             return;
         }
-        let bytes = &packet.bytes;
-        self.add(
-            &packet.offload,
-            header,
-            bytes.len(),
-            std::iter::once((bytes.as_ptr(), bytes.len())),
-        );
+        self.add(&packet.offload, header, &packet.bytes, std::iter::empty());
     }
 
     /// Sends packets of a batch to a tap.

@@ -1,4 +1,4 @@
-//! Shared mappings of files that a peer passed to us, and the memory files our tests share.
+//! Shared mappings of files that a peer passed to us, memory shared with the kernel, and the memory files our tests share.
 
 use std::fs::File;
 use std::io;
@@ -139,6 +139,76 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         self.guard = None;
+        // SAFETY: the range is the mapping we made; nobody holds a pointer into it by the type's contract.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
+
+/// Memory that the kernel shares with us: rings of sockets, or pages of our own that it reads and writes. Unmapped on drop.
+#[derive(Debug)]
+pub struct Region {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: as for `Mapping`: all access goes through raw pointers whose users answer for it.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps `len` bytes that `fd` offers at `offset`.
+    pub fn of(fd: std::os::fd::RawFd, offset: libc::off_t, len: usize) -> io::Result<Region> {
+        Region::map(fd, offset, len, libc::MAP_SHARED)
+    }
+
+    /// Maps `len` zero bytes of our own.
+    pub fn anonymous(len: usize) -> io::Result<Region> {
+        Region::map(-1, 0, len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS)
+    }
+
+    fn map(
+        fd: std::os::fd::RawFd,
+        offset: libc::off_t,
+        len: usize,
+        how: libc::c_int,
+    ) -> io::Result<Region> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address the kernel chooses touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                len,
+                access,
+                how | libc::MAP_POPULATE,
+                fd,
+                offset,
+            )
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>())
+            .ok_or_else(|| io::Error::other("mapped at address zero"))?;
+        Ok(Region { start, len })
+    }
+
+    /// The first byte; valid for [`Region::len`] bytes as long as the region lives.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    /// Its length in bytes.
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
         // SAFETY: the range is the mapping we made; nobody holds a pointer into it by the type's contract.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod frames;
 pub mod link;
 pub mod mmap;
+pub mod packet_ring;
 pub mod packet_socket;
 pub mod tun;
 pub mod unix;

@@ -36,10 +36,7 @@ const IPSEC: &[&str] = &[
 const DSCP_MASK: u8 = 0xfc;
 
 /// `flow`, or a value.
-fn given<T>(
-    text: &str,
-    read: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<Given<T>, String> {
+fn given<T>(text: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<Given<T>, String> {
     match text {
         "flow" => Ok(Given::ByFlow),
         text => read(text).map(Given::Fixed),
@@ -306,11 +303,17 @@ mod tests {
         let (spec, notes) = read("vxlan remote_ip=1.1.1.1 key=11 out_key=0x0c").unwrap();
         assert_eq!(spec.in_key, Some(Given::Fixed(11)));
         assert_eq!(spec.out_key, Some(Given::Fixed(12)));
-        assert_eq!((spec.port, spec.ttl, spec.df), (4789, Outer::Fixed(64), true));
+        assert_eq!(
+            (spec.port, spec.ttl, spec.df),
+            (4789, Outer::Fixed(64), true)
+        );
         assert!(notes.is_empty());
         let (spec, _) = read("geneve remote_ip=flow key=flow local_ip=flow").unwrap();
         assert_eq!(spec.in_key, Some(Given::ByFlow));
-        assert_eq!((spec.remote, spec.local), (Given::ByFlow, Some(Given::ByFlow)));
+        assert_eq!(
+            (spec.remote, spec.local),
+            (Given::ByFlow, Some(Given::ByFlow))
+        );
         assert_eq!(read("gre remote_ip=1.1.1.1").unwrap().0.in_key, None);
     }
 
@@ -345,7 +348,11 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_is_to_encrypt_is_not_made() {
-        for option in ["psk=swordfish", "certificate=/a.pem", "ipsec_encapsulation=yes"] {
+        for option in [
+            "psk=swordfish",
+            "certificate=/a.pem",
+            "ipsec_encapsulation=yes",
+        ] {
             let error = read(&format!("gre remote_ip=1.1.1.1 {option}")).unwrap_err();
             assert!(error.contains("never sends in clear"), "{error}");
         }
@@ -384,15 +391,21 @@ mod tests {
 
     #[test]
     fn erspan_and_bare_packets() {
-        let (spec, _) =
-            read("erspan remote_ip=1.1.1.1 key=7 erspan_ver=2 erspan_dir=1 erspan_hwid=0x7 erspan_idx=3")
-                .unwrap();
+        let (spec, _) = read(
+            "erspan remote_ip=1.1.1.1 key=7 erspan_ver=2 erspan_dir=1 erspan_hwid=0x7 erspan_idx=3",
+        )
+        .unwrap();
         assert_eq!(spec.erspan_version, Some(Given::Fixed(2)));
         assert_eq!(spec.erspan_direction, Some(Given::Fixed(1)));
         assert_eq!(spec.erspan_hwid, Some(Given::Fixed(7)));
         assert_eq!(spec.erspan_index, Some(Given::Fixed(3)));
         assert!(read("gtpu remote_ip=1.1.1.1").unwrap().0.layer3);
-        assert!(read("gre remote_ip=1.1.1.1 packet_type=legacy_l3").unwrap().0.layer3);
+        assert!(
+            read("gre remote_ip=1.1.1.1 packet_type=legacy_l3")
+                .unwrap()
+                .0
+                .layer3
+        );
         assert!(read("vxlan remote_ip=1.1.1.1 packet_type=legacy_l3").is_err());
     }
 }

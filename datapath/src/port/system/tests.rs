@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::port::open as open_port;
-use crate::sys::link::own_namespace;
+use crate::sys::link::{Links, own_namespace};
+use openflow::MacAddr;
 
 fn isolated(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {

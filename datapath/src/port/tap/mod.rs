@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use openflow::MacAddr;
 use parking_lot::Mutex;
 
+use super::device::FRAME_EXTRA;
 use super::{
     InterfaceConfig, LinkResets, OpenPort, Port, PortContext, PortError, PortStatus, RxQueue,
     TxOutcome, TxQueue,
@@ -25,21 +26,19 @@ use crate::sys::frames::{FrameReader, FrameWriter};
 use crate::sys::link::{Driver, LinkState, Links};
 use crate::sys::tun;
 
-/// What a frame may have beyond the MTU: Ethernet header and two VLAN tags.
-pub(super) const FRAME_EXTRA: usize = 14 + 8;
 /// Most rounds between two looks at a quiet descriptor.
 const MAX_SKIP: u32 = 16;
 
 /// Looks at a descriptor less often while it has nothing.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+struct Patience {
     wait: u32,
     next: u32,
 }
 
 impl Patience {
     /// Whether to look this time.
-    pub(super) fn is_due(&mut self) -> bool {
+    fn is_due(&mut self) -> bool {
         if self.wait == 0 {
             return true;
         }
@@ -48,7 +47,7 @@ impl Patience {
     }
 
     /// What the look found.
-    pub(super) fn found(&mut self, n: usize) {
+    fn found(&mut self, n: usize) {
         self.next = if n > 0 {
             0
         } else {
@@ -58,7 +57,7 @@ impl Patience {
     }
 
     /// Look at once next time.
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         *self = Patience::default();
     }
 }
