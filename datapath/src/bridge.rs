@@ -18,6 +18,7 @@ use crate::config::{BridgeConfig, Fragments, PortSpec};
 use crate::drop::ByReason;
 use crate::flow::TAGS_PARSED;
 use crate::mac::{Fixed, Learned, MacTable, key};
+use crate::policing::{Ingress, Kind};
 use crate::port::Port;
 use crate::table::{Object, PLACES, Tables};
 use crate::tunnel::TunnelSpec;
@@ -116,6 +117,8 @@ pub struct PortEntry {
     pub device: Option<Arc<dyn Port>>,
     /// What it saw.
     pub counters: Arc<PortCounters>,
+    /// What it may send in, if that is limited.
+    pub ingress: Option<Arc<Ingress>>,
     /// When it was added.
     pub created: crate::clock::Now,
 }
@@ -144,6 +147,8 @@ pub struct PortCounters {
     pub tx_errors: AtomicU64,
     /// Dropped packets that came in by it, by reason.
     pub drops: ByReason<AtomicU64>,
+    /// Frames that its limits dropped, by [`Kind`](crate::policing::Kind).
+    pub limited: [AtomicU64; Kind::ALL.len()],
     /// Packet-ins caused by it that wait to be taken.
     pub packet_ins: AtomicU32,
 }

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
+pub use crate::policing::{Guard, Prefix, RateSpec, StormSpec};
 use crate::port::InterfaceConfig;
 use openflow::error::{ErrorKind, OfError};
 use openflow::{
@@ -223,6 +224,12 @@ pub struct PortSpec {
     pub protected: bool,
     /// Processor by receive queue number: the thread there polls the queue.
     pub rxq_affinity: BTreeMap<u16, usize>,
+    /// What it may send in.
+    pub policing: RateSpec,
+    /// What it may send in of broadcast, multicast and unknown unicast.
+    pub storm: StormSpec,
+    /// The addresses of who is behind it.
+    pub guard: Option<Guard>,
 }
 
 /// A change of what a bridge's pipeline does.

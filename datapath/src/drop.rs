@@ -50,6 +50,20 @@ reasons! {
     TooManyActions = "too_many_actions";
     /// No bucket of a group, and no port of a bundle, is live.
     NoLiveBucket = "no_live_bucket";
+    /// More came in by its port than `ingress_policing_*` lets pass.
+    IngressPolicing = "ingress_policing";
+    /// More broadcast than storm control lets pass.
+    StormBroadcast = "storm_broadcast";
+    /// More multicast than storm control lets pass.
+    StormMulticast = "storm_multicast";
+    /// More unicast to unknown destinations than storm control lets pass.
+    StormUnknownUnicast = "storm_unknown_unicast";
+    /// It came from an Ethernet address that is not its port's (`guard-macs`).
+    SpoofedMac = "spoofed_mac";
+    /// It came from a network address that is not its port's (`guard-addresses`).
+    SpoofedAddress = "spoofed_address";
+    /// It was for others than who is behind the port it was to go out of (`guard-direction`).
+    GuardEgress = "guard_egress";
     /// A meter dropped it.
     Meter = "meter";
     /// IP fragments are dropped.

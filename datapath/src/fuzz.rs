@@ -2,6 +2,7 @@
 //! allocations.
 
 use crate::bridge::{Bridge, BridgeState, Epoch, PortEntry, World};
+use crate::clock::Clock;
 use crate::config::{BridgeConfig, PortSpec, VlanConfig, VlanMode};
 use crate::engine::events::{self, Events};
 use crate::engine::forward::Forwarder;
@@ -111,6 +112,7 @@ impl Bench {
                 tunnel: None,
                 device: None,
                 counters: Arc::default(),
+                ingress: None,
                 created: Default::default(),
             })));
         }
@@ -137,7 +139,7 @@ impl Bench {
         };
         let (sender, events) = events::channel().expect("an event queue");
         let world = Arc::new(ArcSwap::from_pointee(world));
-        let mut forwarder = Forwarder::new(world.clone(), epoch.clone(), sender);
+        let mut forwarder = Forwarder::new(world.clone(), epoch.clone(), sender, Clock::manual());
         for p in ports.iter().flatten() {
             let sink = Sink {
                 read_all,

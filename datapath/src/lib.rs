@@ -21,6 +21,7 @@ pub mod memory;
 pub mod meter;
 pub mod packet;
 pub mod pipeline;
+pub mod policing;
 pub mod port;
 pub mod ring;
 pub mod route;

@@ -1,6 +1,7 @@
 //! The packet paths of several threads over one switch, without the threads: for the tests that show what they share.
 
 use crate::bridge::{Bridge, BridgeState, Epoch, PortEntry, World};
+use crate::clock::Clock;
 use crate::config::{BridgeConfig, PortSpec};
 use crate::engine::events::{self, EventSender, Events};
 use crate::engine::forward::Forwarder;
@@ -54,6 +55,7 @@ impl Stage {
                 tunnel: None,
                 device: None,
                 counters: Arc::default(),
+                ingress: None,
                 created: Default::default(),
             }))
         });
@@ -87,8 +89,12 @@ impl Stage {
     /// A thread's packet path. Every port has a transmit queue of the thread's own, but for port `shared` (an index),
     /// which has one for all threads.
     pub fn forwarder(&self, shared: Option<u32>) -> Forwarder {
-        let mut forwarder =
-            Forwarder::new(self.world.clone(), self.epoch.clone(), self.sender.clone());
+        let mut forwarder = Forwarder::new(
+            self.world.clone(),
+            self.epoch.clone(),
+            self.sender.clone(),
+            Clock::manual(),
+        );
         let world = self.world.load();
         for p in world.ports.iter().flatten() {
             let tx = match shared {

@@ -70,6 +70,7 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
                 Reshape::ClearEthernet => write!(s, "set(eth(src=0,dst=0)),recirc"),
             },
             DpAction::Meter { meter, .. } => write!(s, "meter({})", meter.config.meter),
+            DpAction::Limit { limit, .. } => write!(s, "limit({})", limit.kind.reason().name()),
             DpAction::Queue(queue) => write!(s, "set(skb_priority({queue:#x}))"),
             DpAction::PacketIn(spec) => write!(
                 s,

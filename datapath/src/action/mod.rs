@@ -28,6 +28,7 @@ pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
 use crate::meter::Meter;
 use crate::packet::Packet;
 use crate::pipeline::Frozen;
+use crate::policing::Limit;
 use openflow::action::PacketInReason;
 use openflow::{Match, Slot};
 use std::sync::Arc;
@@ -77,6 +78,13 @@ pub enum DpAction {
     Meter {
         /// The meter.
         meter: Arc<Meter>,
+        /// Where what it drops goes on.
+        until: u32,
+    },
+    /// Through a limit of a port. What it drops goes on with the action of this number, as with a meter.
+    Limit {
+        /// The limit.
+        limit: Arc<Limit>,
         /// Where what it drops goes on.
         until: u32,
     },

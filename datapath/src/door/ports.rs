@@ -4,6 +4,7 @@ use super::Datapath;
 use crate::bridge::{BridgeState, PortCounters, PortEntry};
 use crate::config::*;
 use crate::drop::DropReason;
+use crate::policing::{Ingress, Kind};
 use crate::port::{self, PortError, PortStatus};
 use openflow::error::ErrorKind;
 use openflow::{OfError, PortDesc, PortFlags, PortMod, PortNo, PortReason, PortStats};
@@ -61,6 +62,7 @@ impl Datapath {
             false => Some(port::open(&spec.interface, &self.inner.context)?),
         };
         let counters: Arc<PortCounters> = Arc::default();
+        let ingress = Ingress::new(&spec, &counters, self.now(), None);
         let affinity = spec.rxq_affinity.clone();
         let entry = PortEntry {
             index: index as u32,
@@ -72,6 +74,7 @@ impl Datapath {
             tunnel: None,
             device: open.as_ref().map(|o| o.port.clone()),
             counters: counters.clone(),
+            ingress,
             created: self.now(),
         };
         // First what a packet needs to be forwarded, then the queues it comes by.
@@ -124,8 +127,17 @@ impl Datapath {
             d.set_config(&spec.interface)?;
         }
         if old.spec != spec {
+            let limits = |s: &PortSpec| (s.policing, s.storm);
+            let ingress = match limits(&old.spec) == limits(&spec) {
+                true => old.ingress.clone(),
+                false => {
+                    let before = old.ingress.as_deref();
+                    Ingress::new(&spec, &old.counters, self.now(), before)
+                }
+            };
             let next = PortEntry {
                 spec,
+                ingress,
                 ..(*old).clone()
             };
             self.tie(&mut control.crew, old.index, &next.spec.rxq_affinity);
@@ -221,7 +233,11 @@ impl Datapath {
             tx_packets: get(&c.tx_packets),
             rx_bytes: get(&c.rx_bytes),
             tx_bytes: get(&c.tx_bytes),
-            rx_dropped: 0,
+            // Those to unknown destinations are received before that is known.
+            rx_dropped: [Kind::Policing, Kind::Broadcast, Kind::Multicast]
+                .iter()
+                .map(|k| get(&c.limited[*k as usize]))
+                .sum(),
             tx_dropped: get(&c.tx_dropped),
             rx_errors: 0,
             tx_errors: get(&c.tx_errors),
@@ -236,9 +252,18 @@ impl Datapath {
 
     /// Counters beside the standard ones, by OVS's names.
     pub fn port_extra_stats(&self, bridge: BridgeId, port: PortNo) -> BTreeMap<String, u64> {
-        self.entry(bridge, port)
-            .and_then(|e| e.device.as_ref().map(|d| d.extra_stats()))
-            .unwrap_or_default()
+        let Some(e) = self.entry(bridge, port) else {
+            return BTreeMap::new();
+        };
+        let device = e.device.as_ref().map(|d| d.extra_stats());
+        let mut all = device.unwrap_or_default();
+        for kind in Kind::ALL {
+            let dropped = e.counters.limited[kind as usize].load(Ordering::Relaxed);
+            if dropped > 0 || e.ingress.as_ref().is_some_and(|i| i.has(kind)) {
+                all.insert(kind.statistic().to_owned(), dropped);
+            }
+        }
+        all
     }
 
     /// Changes a port's flags (OpenFlow 1.3.5 7.3.4.3).

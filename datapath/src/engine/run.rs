@@ -13,7 +13,6 @@ use super::pace::Pace;
 use super::rota::{Queue, Rota};
 use super::thread::{Common, Handle, Message, Shared};
 use super::wake::{cycles, cycles_per_us};
-use crate::clock::Clock;
 use crate::packet::Batch;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -27,7 +26,7 @@ const SWEEP: usize = 256;
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 /// Microseconds between two steps of upkeep: sweeping, telling figures.
 const UPKEEP: u64 = 1000;
-/// Microseconds after which the clock is read again.
+/// Microseconds after which the clock is read again. What measures rates reads it for each batch, by itself.
 const CLOCK: u64 = 400;
 
 /// A receive queue that waits to be handed on.
@@ -45,7 +44,6 @@ pub(super) struct Thread {
     pace: Pace,
     inbox: Receiver<Message>,
     shared: Arc<Shared>,
-    clock: Clock,
     /// Cycles when the clock was last read.
     clock_at: u64,
     /// Cycles at the last upkeep.
@@ -83,13 +81,12 @@ impl Thread {
         let now = cycles();
         Thread {
             number,
-            forwarder: Forwarder::new(common.world, common.epoch, common.events),
+            forwarder: Forwarder::new(common.world, common.epoch, common.events, common.clock),
             batch: Batch::new(),
             rota,
             pace: Pace::new(us, now),
             inbox,
             shared,
-            clock: common.clock,
             clock_at: 0,
             kept_at: now,
             to_sweep: SWEEP,
@@ -149,7 +146,7 @@ impl Thread {
     fn read_clock(&mut self, force: bool) {
         if force || self.last.saturating_sub(self.clock_at) > CLOCK * self.us {
             self.clock_at = self.last;
-            self.forwarder.now = self.clock.now().as_nanos() as u64;
+            self.forwarder.read_clock();
         }
     }
 

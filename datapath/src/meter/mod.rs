@@ -14,7 +14,7 @@
 //! What a remark band does to a packet is not seen by lookups in later tables: as in hardware, the meter does it where the
 //! packet is, and the tables decided by the packet as it came.
 
-mod rate;
+pub mod rate;
 
 pub use rate::Rate;
 

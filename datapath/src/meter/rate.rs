@@ -18,6 +18,40 @@ pub const PACKET: u64 = 1_000_000_000;
 /// What a kbit or a packet of burst is.
 const BURST: i64 = 1_000_000_000;
 
+/// What the frames of one packet cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames {
+    /// How many there are.
+    pub count: u32,
+    /// The cost of each but the last.
+    pub each: u64,
+    /// The cost of all.
+    pub all: u64,
+}
+
+impl Frames {
+    /// What the first `n` of them cost.
+    #[inline]
+    pub fn cost(self, n: u32) -> i64 {
+        let cost = match n {
+            n if n == self.count => self.all,
+            n => self.each * u64::from(n),
+        };
+        // The longest packet costs 2^43 as bits, and 2^46 as packets.
+        cost as i64
+    }
+
+    /// How many of them find something left of so many tokens.
+    #[inline]
+    fn begun_with(self, tokens: u64) -> u32 {
+        if tokens >= self.all {
+            return self.count;
+        }
+        let begun = tokens.div_ceil(self.each.max(1));
+        begun.min(self.count.into()) as u32
+    }
+}
+
 /// See the module's essay.
 #[derive(Debug)]
 pub struct Rate {
@@ -50,6 +84,37 @@ impl Rate {
         self.tokens
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, enough)
             .is_ok()
+    }
+
+    /// Takes for as many of the frames as there is something left before each of them, and says for how many: the last one may
+    /// leave the bucket owing, by less than it costs. So frames of all lengths have the same chance, none is too long for a
+    /// small bucket, and in the long run exactly the rate is taken.
+    #[inline]
+    pub fn take_frames(&self, frames: Frames, now: u64) -> u32 {
+        self.fill(now);
+        let mut taken = 0;
+        let _ = self
+            .tokens
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |t| {
+                taken = match u64::try_from(t) {
+                    Ok(t) => frames.begun_with(t),
+                    Err(_) => 0,
+                };
+                (taken > 0).then(|| t - frames.cost(taken))
+            });
+        taken
+    }
+
+    /// Gives back what was taken for frames that went nowhere.
+    pub fn give_back(&self, cost: i64) {
+        self.tokens.fetch_add(cost, Ordering::AcqRel);
+    }
+
+    /// Begins with what is left in another bucket, whose place it takes.
+    pub fn carry_on(&self, from: &Rate, now: u64) {
+        from.fill(now);
+        let left = from.tokens.load(Ordering::Acquire).min(self.most);
+        self.tokens.store(left, Ordering::Release);
     }
 
     #[inline]

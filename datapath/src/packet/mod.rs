@@ -593,6 +593,18 @@ impl Batch {
         Some(Cut { last, ..cut })
     }
 
+    /// Exchanges packets of two places.
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        if a != b {
+            self.packets.swap(a, b);
+        }
+    }
+
+    /// Leaves the first `len` packets.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Undoes a [`Batch::cut`].
     pub(crate) fn uncut(&mut self, i: usize, cut: Cut) {
         let p = &mut self.packets[i];

@@ -4,7 +4,7 @@
 //! identification, TCP sequence number and flags, and checksums made right.
 
 use super::checksum;
-use super::{Checksum, GsoKind, Offload, Packet};
+use super::{Batch, Checksum, Gso, GsoKind, Offload, Packet};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -24,6 +24,8 @@ pub struct OnWire {
     pub frames: u32,
     /// Bytes of all of them.
     pub bytes: u64,
+    /// Bytes of each but the last.
+    pub each: u64,
 }
 
 impl OnWire {
@@ -31,17 +33,16 @@ impl OnWire {
     #[inline]
     pub fn of(p: &Packet) -> OnWire {
         let len = p.len() as u64;
+        let one = OnWire {
+            frames: 1,
+            bytes: len,
+            each: len,
+        };
         if !p.offload.is_gso() {
-            return OnWire {
-                frames: 1,
-                bytes: len,
-            };
+            return one;
         }
         let Checksum::Needed { start, .. } = p.offload.checksum else {
-            return OnWire {
-                frames: 1,
-                bytes: len,
-            };
+            return one;
         };
         let l4 = usize::from(start);
         let header = match p.offload.gso.kind {
@@ -53,8 +54,114 @@ impl OnWire {
         OnWire {
             frames: frames as u32,
             bytes: len + (frames - 1) * header,
+            each: if frames > 1 { header + size } else { len },
         }
     }
+}
+
+/// Where the headers of a large frame are.
+struct Layout {
+    l3: usize,
+    l4: usize,
+    /// Bytes of all headers.
+    header: usize,
+    v4: bool,
+    protocol: u8,
+}
+
+impl Layout {
+    fn of(frame: &[u8], l4: usize, kind: GsoKind) -> Result<Layout, BadFrame> {
+        let mut l3 = 14;
+        let mut eth_type = word(frame, 12)?;
+        while matches!(eth_type, 0x8100 | 0x88a8) {
+            eth_type = word(frame, l3 + 2)?;
+            l3 += 4;
+        }
+        let v4 = match eth_type {
+            0x0800 if kind != GsoKind::Tcp6 => true,
+            0x86dd if kind != GsoKind::Tcp4 => false,
+            _ => return Err(BadFrame),
+        };
+        let ip_len = if v4 { 20 } else { 40 };
+        let (protocol, header) = match kind {
+            GsoKind::Udp => (UDP, l4 + 8),
+            _ => {
+                let at = *frame.get(l4 + 12).ok_or(BadFrame)?;
+                (TCP, l4 + usize::from(at >> 4) * 4)
+            }
+        };
+        let least = l4 + if protocol == TCP { 20 } else { 8 };
+        if l4 < l3 + ip_len || header < least || header > frame.len() {
+            return Err(BadFrame);
+        }
+        Ok(Layout {
+            l3,
+            l4,
+            header,
+            v4,
+            protocol,
+        })
+    }
+
+    /// Writes the network header's length, and the sum of an IPv4 header, for so many bytes in all.
+    fn set_length(&self, frame: &mut [u8], len: usize) -> Result<(), BadFrame> {
+        let l3 = self.l3;
+        if self.v4 {
+            put(frame, l3 + 2, (len - l3) as u16);
+            put(frame, l3 + 10, 0);
+            let ihl = usize::from(frame[l3] & 15) * 4;
+            let sum = checksum::of(frame.get(l3..l3 + ihl.max(20)).ok_or(BadFrame)?);
+            put(frame, l3 + 10, sum);
+        } else {
+            put(frame, l3 + 4, (len - l3 - 40) as u16);
+        }
+        Ok(())
+    }
+
+    /// The sum of the pseudo header, for so many bytes from the transport header on.
+    fn pseudo(&self, frame: &[u8], l4_len: usize) -> u64 {
+        let l3 = self.l3;
+        let addresses = if self.v4 {
+            &frame[l3 + 12..l3 + 20]
+        } else {
+            &frame[l3 + 8..l3 + 40]
+        };
+        checksum::pseudo(addresses, self.protocol, l4_len)
+    }
+}
+
+/// Leaves the first `frames` segments of packet `i` of a batch, and has it tell of no more: as if the others had been dropped on
+/// a wire.
+///
+/// # Errors
+/// Its headers are not those of a large frame; it is as it was.
+pub(crate) fn keep(batch: &mut Batch, i: usize, frames: u32) -> Result<(), BadFrame> {
+    let p = batch.packet_mut(i);
+    let Checksum::Needed { start, offset } = p.offload.checksum else {
+        return Err(BadFrame);
+    };
+    let layout = Layout::of(p.head(), start.into(), p.offload.gso.kind)?;
+    let (l4, header) = (layout.l4, layout.header);
+    let len = header + usize::from(p.offload.gso.size) * frames as usize;
+    let check = l4 + usize::from(offset);
+    if frames == 0 || len >= p.len() || check + 2 > p.head().len() {
+        return Err(BadFrame);
+    }
+    let head = p.head_mut();
+    layout.set_length(head, len)?;
+    if layout.protocol == TCP {
+        head[l4 + 13] &= !FIN_PSH;
+    } else {
+        put(head, l4 + 4, (len - l4) as u16);
+    }
+    // Whoever sends it adds the rest.
+    let sum = checksum::fold(layout.pseudo(head, len - l4));
+    put(head, check, sum);
+    if frames == 1 {
+        p.offload.gso = Gso::default();
+    }
+    batch.cut(i, len);
+    Ok(())
 }
 
 /// Calls `each` with every frame that goes out instead of `frame`: once, with its checksum filled
@@ -77,32 +184,13 @@ pub fn split(
     let Checksum::Needed { start: l4, .. } = offload.checksum else {
         return Err(BadFrame);
     };
-    let l4 = usize::from(l4);
     let size = usize::from(offload.gso.size);
-    let mut l3 = 14;
-    let mut eth_type = word(frame, 12)?;
-    while matches!(eth_type, 0x8100 | 0x88a8) {
-        eth_type = word(frame, l3 + 2)?;
-        l3 += 4;
-    }
-    let v4 = match eth_type {
-        0x0800 if offload.gso.kind != GsoKind::Tcp6 => true,
-        0x86dd if offload.gso.kind != GsoKind::Tcp4 => false,
-        _ => return Err(BadFrame),
-    };
-    let ip_len = if v4 { 20 } else { 40 };
-    let (protocol, header) = match offload.gso.kind {
-        GsoKind::Udp => (UDP, l4 + 8),
-        _ => {
-            let at = *frame.get(l4 + 12).ok_or(BadFrame)?;
-            (TCP, l4 + usize::from(at >> 4) * 4)
-        }
-    };
-    let least = l4 + if protocol == TCP { 20 } else { 8 };
-    if l4 < l3 + ip_len || header < least || header > frame.len() || size == 0 {
+    let layout = Layout::of(frame, l4.into(), offload.gso.kind)?;
+    let (l4, header, protocol) = (layout.l4, layout.header, layout.protocol);
+    if size == 0 {
         return Err(BadFrame);
     }
-    let id = word(frame, l3 + 4)?;
+    let id = word(frame, layout.l3 + 4)?;
     let sequence = u32::from_be_bytes(frame[l4 + 4..l4 + 8].try_into().map_err(|_| BadFrame)?);
     let payload = frame.len() - header;
     let count = payload.div_ceil(size).max(1);
@@ -114,16 +202,11 @@ pub fn split(
         scratch.extend_from_slice(&frame[from..to]);
         let out = &mut scratch[..];
         let l4_len = out.len() - l4;
-        if v4 {
-            put(out, l3 + 2, (out.len() - l3) as u16);
-            put(out, l3 + 4, id.wrapping_add(i as u16));
-            put(out, l3 + 10, 0);
-            let ihl = usize::from(out[l3] & 15) * 4;
-            let sum = checksum::of(out.get(l3..l3 + ihl.max(20)).ok_or(BadFrame)?);
-            put(out, l3 + 10, sum);
-        } else {
-            put(out, l3 + 4, (out.len() - l3 - 40) as u16);
+        if layout.v4 {
+            put(out, layout.l3 + 4, id.wrapping_add(i as u16));
         }
+        let len = out.len();
+        layout.set_length(out, len)?;
         let check = if protocol == TCP {
             let seq = sequence.wrapping_add((i * size) as u32);
             out[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
@@ -139,12 +222,7 @@ pub fn split(
             l4 + 6
         };
         put(out, check, 0);
-        let addresses = if v4 {
-            &out[l3 + 12..l3 + 20]
-        } else {
-            &out[l3 + 8..l3 + 40]
-        };
-        let sum = checksum::pseudo(addresses, protocol, l4_len);
+        let sum = layout.pseudo(out, l4_len);
         let sum = !checksum::fold(checksum::add(sum, &out[l4..]));
         put(
             out,
@@ -172,7 +250,6 @@ fn put(frame: &mut [u8], at: usize, value: u16) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::Gso;
 
     fn tso(payload: usize) -> (Vec<u8>, Offload) {
         let mut f = vec![0u8; 54 + payload];
@@ -240,7 +317,37 @@ mod tests {
                 seen.bytes += s.len() as u64;
             };
             split(&mut f, &offload, &mut Vec::new(), count).unwrap();
-            assert_eq!(counted, seen);
+            assert_eq!((counted.frames, counted.bytes), (seen.frames, seen.bytes));
+            assert_eq!(counted.each, 54 + payload.min(1000) as u64);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_the_first_of_the_segments() {
+        for frames in 1..3 {
+            let (f, offload) = tso(2500);
+            let segments = |mut f: Vec<u8>, offload: &Offload| {
+                let mut out = Vec::new();
+                split(&mut f, offload, &mut Vec::new(), |s| out.push(s.to_vec())).unwrap();
+                out
+            };
+            let all = segments(f.clone(), &offload);
+            let owned = crate::packet::OwnedPacket { bytes: f, offload };
+            let mut batch = Batch::new();
+            // SAFETY: `owned` outlives the batch.
+            assert!(unsafe { batch.push_borrowed(&owned) });
+            keep(&mut batch, 0, frames).unwrap();
+            let kept = batch.to_owned(0);
+            assert_eq!(kept.offload.is_gso(), frames > 1);
+            assert_eq!(OnWire::of(batch.packet(0)).frames, frames);
+            // The whole frame's own headers are right for what it is now.
+            assert_eq!(checksum::of(&kept.bytes[14..34]), 0);
+            assert_eq!(
+                usize::from(word(&kept.bytes, 16).unwrap()),
+                kept.bytes.len() - 14
+            );
+            assert_eq!(segments(kept.bytes, &kept.offload), all[..frames as usize]);
+            assert_eq!(keep(&mut batch, 0, frames), Err(BadFrame));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Meters in the pipeline: where a packet goes through one, and what is left out if it does not come through.
+//! Meters, and limits of ports, in the pipeline: where a packet goes through one, and what is left out if it does not come through.
 //!
 //! Whether a packet comes through is seen only with the packet, so the meter is an action of the datapath's, which drops what
 //! is done behind it: everything, or, in a clone, a bucket or another bridge, the rest of what is done to that copy. Either
@@ -9,6 +9,7 @@ use super::pushed::Seen;
 use super::translate::{Here, Xlate};
 use crate::action::DpAction;
 use crate::meter::{self, Meter};
+use crate::policing::Limit;
 use crate::table::Object;
 use std::sync::Arc;
 
@@ -27,6 +28,19 @@ impl Xlate<'_> {
         let Some(meter) = here.1.tables.meters.get(id).cloned() else {
             return;
         };
+        let until = u32::MAX;
+        self.gate(DpAction::Meter { meter, until });
+    }
+
+    /// A limit of a port is for the packet as it is.
+    pub(super) fn limit(&mut self, limit: &Arc<Limit>) {
+        self.remark(|| format!("limited: {}", limit.kind.reason().name()));
+        let (limit, until) = (limit.clone(), u32::MAX);
+        self.gate(DpAction::Limit { limit, until });
+    }
+
+    /// What only some packets come through.
+    fn gate(&mut self, gate: DpAction) {
         self.commit();
         if self.copies > 0 {
             self.metered.push(Metered {
@@ -34,10 +48,7 @@ impl Xlate<'_> {
                 seen: self.seen(),
             });
         }
-        self.emit(DpAction::Meter {
-            meter,
-            until: u32::MAX,
-        });
+        self.emit(gate);
     }
 
     /// What is done to a copy ends here.
@@ -46,7 +57,9 @@ impl Xlate<'_> {
             self.back_to(m.seen);
             self.commit();
             let end = self.out.actions.len() as u32;
-            if let Some(DpAction::Meter { until, .. }) = self.out.actions.get_mut(m.at) {
+            if let Some(DpAction::Meter { until, .. } | DpAction::Limit { until, .. }) =
+                self.out.actions.get_mut(m.at)
+            {
                 *until = end;
             }
         }

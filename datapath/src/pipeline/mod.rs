@@ -19,6 +19,7 @@ mod continuation;
 mod encap;
 mod frozen;
 mod group;
+mod guard;
 mod hash;
 mod headers;
 mod learn;

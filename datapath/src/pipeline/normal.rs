@@ -105,6 +105,27 @@ impl Xlate<'_> {
                 "no learned MAC for destination, flooding".into()
             }
         });
+        let storm = in_port
+            .and_then(|p| p.ingress.as_ref()?.unknown_unicast.as_ref())
+            .filter(|_| dst >> 40 & 1 == 0);
+        match storm {
+            None => self.flood_vlan(state, in_port, vlan, pcp),
+            // What is over the limit is not flooded; what else there is to do with the packet goes on.
+            Some(limit) => self.aside(|x| {
+                x.limit(limit);
+                x.flood_vlan(state, in_port, vlan, pcp);
+            }),
+        }
+    }
+
+    /// NORMAL's flooding: every port of the VLAN but the one it came in by.
+    fn flood_vlan(
+        &mut self,
+        state: &Arc<BridgeState>,
+        in_port: Option<&Arc<PortEntry>>,
+        vlan: u16,
+        pcp: u16,
+    ) {
         for &index in state.ports.values() {
             if in_port.is_some_and(|i| i.index == index) {
                 continue;

@@ -8,9 +8,10 @@ use crate::action::{DpAction, PacketInSpec, Reshape};
 use crate::bridge::PortEntry;
 use crate::drop::DropReason;
 use crate::flow::slot_bits;
+use crate::policing::Ingress;
 use bytes::Bytes;
 use openflow::action::PacketInReason;
-use openflow::{FieldId, Match, PortNo, Slot};
+use openflow::{FieldId, MacAddr, Match, PortNo, Slot};
 use std::sync::Arc;
 
 /// Slots that a packet-in tells of if they are not zero: what the packet's bytes do not tell.
@@ -130,6 +131,12 @@ impl Xlate<'_> {
             self.remark(|| "Flow is between protected ports, skipping output.".into());
             return self.dropped(DropReason::Protected);
         }
+        if let Some(guard) = &port.spec.guard
+            && guard.egress
+            && !self.may_leave(guard)
+        {
+            return;
+        }
         let Some(peer) = port.patch else {
             self.commit();
             if self.queue != self.wire_queue {
@@ -168,6 +175,23 @@ impl Xlate<'_> {
             .and_then(|b| b.state.load().ports.get(&number).copied())
             .and_then(|index| self.world.port(index))
             .is_some_and(|p| p.spec.protected)
+    }
+
+    /// What comes in by a patch port goes through its limits here: no thread receives from it.
+    pub(super) fn limit_patched(&mut self, ingress: &Ingress) {
+        if ingress.broadcast.is_some() || ingress.multicast.is_some() {
+            self.look(Slot::EthDst, 1 << 40);
+            if self.key.get64(Slot::EthDst) >> 40 & 1 != 0 {
+                self.look_all(Slot::EthDst);
+            }
+            let dst = MacAddr::from_u64(self.key.get64(Slot::EthDst));
+            if let Some(limit) = ingress.storm(dst.0) {
+                self.limit(limit);
+            }
+        }
+        if let Some(limit) = &ingress.policing {
+            self.limit(limit);
+        }
     }
 
     /// The packet comes in by the other end of a patch.

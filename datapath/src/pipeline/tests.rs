@@ -65,6 +65,7 @@ fn world(flows: &[FlowMod]) -> World {
                 tunnel: None,
                 device: None,
                 counters: Arc::default(),
+                ingress: None,
                 created: Default::default(),
             }))
         })

@@ -268,6 +268,17 @@ impl<'a> Xlate<'a> {
                 if port.flags.port_down || port.flags.no_recv {
                     return x.dropped(DropReason::PortNoRecv);
                 }
+                if let Some(guard) = &port.spec.guard
+                    && guard.ingress
+                    && !x.may_enter(guard)
+                {
+                    return;
+                }
+                if port.patch.is_some()
+                    && let Some(ingress) = &port.ingress
+                {
+                    x.limit_patched(ingress);
+                }
                 x.pipeline((bridge, &state));
             },
         );

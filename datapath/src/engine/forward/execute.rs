@@ -111,6 +111,18 @@ impl Forwarder {
                         }
                     }
                 }
+                DpAction::Limit { limit, until } => {
+                    let now = self.time();
+                    let (pass, frames) = limit.admit(batch.packet(i), now);
+                    if pass == 0 {
+                        self.drop(port, limit.kind.reason(), frames);
+                        n = *until as usize;
+                    } else if pass < frames {
+                        // Each piece for itself.
+                        limit.take_back(batch.packet(i), pass);
+                        return self.in_pieces(batch, i, (actions, n - 1), port);
+                    }
+                }
                 DpAction::Queue(_) => {}
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
                 DpAction::Recirculate(frozen) => {
@@ -205,8 +217,9 @@ impl Forwarder {
 
     /// Whether a packet comes through a meter, which may mark it.
     fn metered(&mut self, batch: &mut Batch, i: usize, meter: &Meter) -> bool {
+        let now = self.time();
         let p = batch.packet_mut(i);
-        match meter.pass(p.len() as u64, self.now) {
+        match meter.pass(p.len() as u64, now) {
             Verdict::Pass => true,
             Verdict::Drop => false,
             Verdict::Remark(levels) => {
@@ -222,7 +235,7 @@ impl Forwarder {
 
     pub(super) fn packet_in(&mut self, batch: &Batch, i: usize, spec: &PacketInSpec, port: u32) {
         if let Some(m) = &spec.meter
-            && m.pass(batch.packet(i).len() as u64, self.now) == Verdict::Drop
+            && m.pass(batch.packet(i).len() as u64, self.time()) == Verdict::Drop
         {
             return self.drop(port, DropReason::Meter, 1);
         }

@@ -41,6 +41,7 @@ impl Forwarder {
     /// Does what a controller wants done with a packet.
     pub fn inject(&mut self, batch: &mut Batch, injected: &Injected) {
         self.refresh();
+        self.timed = false;
         batch.clear();
         // SAFETY: `injected` outlives this function, at whose end the batch is cleared.
         if !unsafe { batch.push_borrowed(&injected.packet) } {

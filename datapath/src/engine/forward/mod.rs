@@ -16,6 +16,7 @@
 
 mod account;
 mod execute;
+mod ingress;
 mod inject;
 mod lookup;
 mod recirculate;
@@ -32,10 +33,12 @@ use crate::bridge::{Epoch, PortCounters, World};
 use crate::cache::exact::ExactCache;
 use crate::cache::wildcard::{First, PortCache, Wanted};
 use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE};
+use crate::clock::Clock;
 use crate::drop::{ByReason, DropReason};
 use crate::flow::{Hasher, extract};
 use crate::packet::{BATCH, Batch};
 use crate::pipeline::Translation;
+use crate::policing::Ingress;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -68,6 +71,8 @@ struct Lane {
     sent: bool,
     cache: PortCache,
     allowance: Allowance,
+    /// What its packets go through first.
+    ingress: Option<Arc<Ingress>>,
     counters: Option<Arc<PortCounters>>,
 }
 
@@ -153,15 +158,23 @@ pub struct Forwarder {
     installed: bool,
     /// Of [`Counts::unkept`], those that are dealt with.
     unkept: u64,
-    /// Nanoseconds of the datapath's clock.
+    /// Nanoseconds of the datapath's clock, as of when it was last read.
     pub now: u64,
+    clock: Clock,
+    /// Whether it was read for this batch.
+    timed: bool,
     /// What the caches did.
     pub counts: Counts,
 }
 
 impl Forwarder {
     /// With empty caches and no ports.
-    pub fn new(shared: Arc<ArcSwap<World>>, epoch: Arc<Epoch>, events: EventSender) -> Forwarder {
+    pub fn new(
+        shared: Arc<ArcSwap<World>>,
+        epoch: Arc<Epoch>,
+        events: EventSender,
+        clock: Clock,
+    ) -> Forwarder {
         Forwarder {
             hasher: Hasher::new(),
             exact: ExactCache::default(),
@@ -187,6 +200,8 @@ impl Forwarder {
             installed: false,
             unkept: 0,
             now: 0,
+            clock,
+            timed: false,
             counts: Counts::default(),
         }
     }
@@ -200,8 +215,26 @@ impl Forwarder {
             self.gathered.reserve(n);
             self.sent.reserve(n);
             self.dirty_ports.reserve(n);
+            self.note_limits();
         }
         &mut self.lanes[i]
+    }
+
+    /// Reads the clock.
+    #[inline]
+    pub fn read_clock(&mut self) {
+        self.now = self.clock.now().as_nanos() as u64;
+    }
+
+    /// The time as of this batch. For what is measured by rates; everything else can do with a time that is
+    /// [a little old](crate::engine).
+    #[inline]
+    fn time(&mut self) -> u64 {
+        if !self.timed {
+            self.timed = true;
+            self.read_clock();
+        }
+        self.now
     }
 
     /// A port came.
@@ -238,6 +271,8 @@ impl Forwarder {
             let world = self.shared.load();
             if world.version != self.world.version {
                 self.world = world.clone();
+                drop(world);
+                self.note_limits();
             }
         }
     }
@@ -246,7 +281,8 @@ impl Forwarder {
     pub fn process(&mut self, batch: &mut Batch, port: u32) {
         self.refresh();
         self.lane(port);
-        let n = batch.len().min(BATCH);
+        self.timed = false;
+        let n = self.admit(batch, port);
         let first = self.lanes[port as usize].cache.first();
         let bytes = self.extract(batch, n, port, first);
         let local = &mut self.lanes[port as usize].local;
