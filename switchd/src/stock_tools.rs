@@ -253,14 +253,14 @@ async fn what_cannot_be_is_said_in_the_database() {
             .contains("Address family not supported by protocol")
     );
     // Settings that are not obeyed are named.
-    s.vsctl("add-port br0 d -- set interface d type=dummy ingress_policing_rate=100")
+    s.vsctl("add-port br0 d -- set interface d type=dummy lldp:enable=true")
         .await;
     assert!(
         s.vsctl("get interface d status")
             .await
-            .contains("ingress_policing_rate is not supported yet")
+            .contains("lldp is not supported yet")
     );
-    s.vsctl("set interface d ingress_policing_rate=0").await;
+    s.vsctl("clear interface d lldp").await;
     s.until("the note's end", async || {
         s.vsctl("get interface d status").await == "{}"
     })

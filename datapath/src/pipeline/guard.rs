@@ -94,7 +94,7 @@ impl Xlate<'_> {
                 Ok(())
             }
             IPV6 => self.check_ipv6_sender(guard),
-            _ if guard.addresses.is_empty() => Ok(()),
+            _ if guard.addresses.is_none() => Ok(()),
             _ => address("Ethernet type", Slot::EthType),
         }
     }
@@ -146,7 +146,7 @@ impl Xlate<'_> {
 
     /// A link-layer address option of neighbour discovery, which may be missing.
     fn check_option(&mut self, guard: &Guard, slot: Slot) -> Checked {
-        match guard.macs.is_empty() || self.field(slot) == 0 || self.has_mac(guard, slot) {
+        match guard.macs.is_none() || self.field(slot) == 0 || self.has_mac(guard, slot) {
             true => Ok(()),
             false => mac("link-layer address option", slot),
         }
@@ -189,23 +189,24 @@ impl Xlate<'_> {
     }
 
     fn has_mac(&mut self, guard: &Guard, slot: Slot) -> bool {
-        if guard.macs.is_empty() {
+        let Some(macs) = &guard.macs else {
             return true;
-        }
+        };
         let value = self.field(slot);
-        guard.macs.contains(&MacAddr::from_u64(value))
+        macs.contains(&MacAddr::from_u64(value))
     }
 
     /// Whether an address is one of those listed, if any are.
     fn has_address(&mut self, guard: &Guard, slot: Slot) -> bool {
         let v6 = matches!(slot, Slot::Ipv6Src | Slot::Ipv6Dst | Slot::NdTarget);
         let of_kind = |p: &&Prefix| matches!(p.address, IpAddr::V6(_)) == v6;
-        guard.addresses.is_empty()
-            || guard
-                .addresses
+        match &guard.addresses {
+            None => true,
+            Some(list) => list
                 .iter()
                 .filter(of_kind)
-                .any(|p| self.is_within(slot, p.bits()))
+                .any(|p| self.is_within(slot, p.bits())),
+        }
     }
 
     /// Whether it is one of those or link-local.

@@ -88,4 +88,6 @@ pub(crate) fn match_of(frame: &[u8], tag_limit: u8) -> Match {
 }
 
 #[cfg(test)]
+mod guard_tests;
+#[cfg(test)]
 mod tests;

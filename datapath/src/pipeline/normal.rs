@@ -109,11 +109,11 @@ impl Xlate<'_> {
             .and_then(|p| p.ingress.as_ref()?.unknown_unicast.as_ref())
             .filter(|_| dst >> 40 & 1 == 0);
         match storm {
-            None => self.flood_vlan(state, in_port, vlan, pcp),
+            None => self.flood_vlan(state, in_port, &frame),
             // What is over the limit is not flooded; what else there is to do with the packet goes on.
             Some(limit) => self.aside(|x| {
                 x.limit(limit);
-                x.flood_vlan(state, in_port, vlan, pcp);
+                x.flood_vlan(state, in_port, &frame);
             }),
         }
     }
@@ -123,8 +123,7 @@ impl Xlate<'_> {
         &mut self,
         state: &Arc<BridgeState>,
         in_port: Option<&Arc<PortEntry>>,
-        vlan: u16,
-        pcp: u16,
+        frame: &Inside<'_>,
     ) {
         for &index in state.ports.values() {
             if in_port.is_some_and(|i| i.index == index) {
@@ -135,7 +134,7 @@ impl Xlate<'_> {
             };
             if !p.flags.no_flood {
                 // Ports of other VLANs are none that it is kept from.
-                let _ = self.normal_output(p, &frame);
+                let _ = self.normal_output(p, frame);
             }
         }
     }

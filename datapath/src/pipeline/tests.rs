@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 const PORTS: u32 = 4;
 
-fn world(flows: &[FlowMod]) -> World {
+pub(super) fn world(flows: &[FlowMod]) -> World {
     let epoch: Arc<Epoch> = Arc::default();
     let bridge = Bridge::new(0, "br", BridgeConfig::default(), epoch);
     let _: Result<(), ()> = bridge.update(|s| {
@@ -76,6 +76,14 @@ fn world(flows: &[FlowMod]) -> World {
         bridges: vec![Some(Arc::new(bridge))],
         ..World::default()
     }
+}
+
+/// Out of a port.
+pub(super) fn out_of(port: u32) -> Instructions {
+    Instructions::apply(vec![Action::Output {
+        port: PortNo(port),
+        max_len: 0,
+    }])
 }
 
 /// One group of each kind, by number: some send to others, some to tables.
@@ -152,7 +160,7 @@ fn lessons_of(t: &Translation) -> Vec<&FlowMod> {
         .collect()
 }
 
-fn translate(w: &World, key: FlowKey, port: u32) -> Translation {
+pub(super) fn translate(w: &World, key: FlowKey, port: u32) -> Translation {
     Xlate::new(w, key, Default::default(), false).run(w.port(port).unwrap())
 }
 

@@ -10,10 +10,10 @@ pub struct Guard {
     pub ingress: bool,
     /// Whether what goes out has to have them as receiver's.
     pub egress: bool,
-    /// Ethernet addresses; empty for any.
-    pub macs: Vec<MacAddr>,
-    /// IPv4 and IPv6 addresses; empty for any.
-    pub addresses: Vec<Prefix>,
+    /// Ethernet addresses, if it is held to some.
+    pub macs: Option<Vec<MacAddr>>,
+    /// IPv4 and IPv6 addresses, if it is held to some.
+    pub addresses: Option<Vec<Prefix>>,
 }
 
 /// A run of addresses.

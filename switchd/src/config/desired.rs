@@ -4,15 +4,15 @@
 //! in `notes` of the thing it belongs to; a thing that cannot be made carries `refused`. Both reach
 //! the log and the database (`Interface.error`, `status:unsupported`).
 
-use super::threads;
 use super::value::Columns;
-use super::vlan;
+use super::{policing, threads, vlan};
 use crate::agent::buffers::MAX_BUFFERS;
 use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
 use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
 use crate::agent::{DEFAULT_BUNDLE_IDLE, TABLES};
+use datapath::{Guard, RateSpec, StormSpec};
 use datapath::{TableSpec, ThreadSettings, VlanConfig};
 use openflow::MacAddr;
 use ovsdb::{Replica, TlsOptions, Uuid};
@@ -135,6 +135,10 @@ pub struct PortConf {
     pub vlan: VlanConfig,
     /// Does not talk to other protected ports.
     pub protected: bool,
+    /// `other_config:storm-*`.
+    pub storm: StormSpec,
+    /// `other_config:guard-*`.
+    pub guard: Option<Guard>,
     /// Interfaces; several would be a bond.
     pub interfaces: Vec<InterfaceConf>,
     /// Values that are not obeyed, and why.
@@ -166,6 +170,8 @@ pub struct InterfaceConf {
     pub n_rxq: Option<u16>,
     /// `other_config:pmd-rxq-affinity`: processor by receive queue.
     pub rxq_affinity: BTreeMap<u16, usize>,
+    /// `ingress_policing_*`.
+    pub policing: RateSpec,
     /// Why it cannot be made.
     pub refused: Option<String>,
     /// Values that are not obeyed, and why.
@@ -559,6 +565,8 @@ fn port(
         name,
         vlan,
         protected: row.bool("protected") == Some(true),
+        storm: policing::storm(&other, &mut notes),
+        guard: policing::guard(&other, &mut notes),
         interfaces,
         notes,
     }
@@ -573,16 +581,6 @@ fn interface(
     let name = row.string("name");
     let local = name == bridge;
     let mut notes = Vec::new();
-    for column in [
-        "ingress_policing_rate",
-        "ingress_policing_burst",
-        "ingress_policing_kpkts_rate",
-        "ingress_policing_kpkts_burst",
-    ] {
-        if row.int(column).is_some_and(|n| n != 0) {
-            notes.push(format!("{column} is not supported yet: nothing is policed"));
-        }
-    }
     for column in ["cfm_mpid", "bfd", "lldp"] {
         let asked = match column {
             "cfm_mpid" => !row.is_empty(column),
@@ -659,6 +657,7 @@ fn interface(
             .and_then(|v| v.parse().ok())
             .filter(|n| *n > 0),
         rxq_affinity,
+        policing: policing::policing(row),
         refused,
         notes,
         name,

@@ -200,6 +200,9 @@ fn port_params(port: &PortConf, interface: &InterfaceConf, bridge: &BridgeParams
         mtu_request: interface.mtu_request,
         vlan: port.vlan.clone(),
         protected: port.protected,
+        storm: port.storm,
+        guard: port.guard.clone(),
+        policing: interface.policing,
         n_rxq: interface.n_rxq,
         rxq_affinity: interface.rxq_affinity.clone(),
         number: if interface.local {
@@ -248,6 +251,7 @@ pub(crate) mod tests {
             local: false,
             n_rxq: None,
             rxq_affinity: BTreeMap::new(),
+            policing: Default::default(),
             refused: None,
             notes: Vec::new(),
         }
@@ -265,6 +269,8 @@ pub(crate) mod tests {
                     name: i.name.clone(),
                     vlan: VlanConfig::default(),
                     protected: false,
+                    storm: Default::default(),
+                    guard: None,
                     interfaces: vec![i],
                     notes: Vec::new(),
                 },

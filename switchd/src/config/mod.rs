@@ -7,6 +7,7 @@
 pub mod desired;
 pub mod diff;
 pub mod identity;
+mod policing;
 pub mod report;
 pub mod threads;
 pub mod value;

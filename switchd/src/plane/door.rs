@@ -132,6 +132,9 @@ fn port_spec(p: &PortParams) -> PortSpec {
         local,
         vlan: p.vlan.clone(),
         protected: p.protected,
+        policing: p.policing,
+        storm: p.storm,
+        guard: p.guard.clone(),
         rxq_affinity: p.rxq_affinity.clone(),
         interface: InterfaceConfig {
             name: p.name.clone(),

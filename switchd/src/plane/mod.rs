@@ -11,6 +11,7 @@ pub use datapath::{
     CacheStats, Change, FdbBefore, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec,
     ThreadLoad, ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
+pub use datapath::{Guard, RateSpec, StormSpec};
 use openflow::{
     AggregateStats, FlowFilter, FlowStats, GroupDesc, GroupFeatures, GroupStats, MacAddr,
     MeterConfig, MeterFeatures, MeterMod, MeterStats, OfError, PacketIn, PacketOut, PortDesc,
@@ -60,6 +61,12 @@ pub struct PortParams {
     pub vlan: VlanConfig,
     /// Does not talk to other protected ports.
     pub protected: bool,
+    /// What it may send in.
+    pub policing: RateSpec,
+    /// What it may send in of broadcast, multicast and unknown unicast.
+    pub storm: StormSpec,
+    /// The addresses it is held to.
+    pub guard: Option<Guard>,
     /// Receive queues asked for.
     pub n_rxq: Option<u16>,
     /// Processor by receive queue (`pmd-rxq-affinity`).
