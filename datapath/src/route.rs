@@ -51,6 +51,8 @@ pub struct Device {
     pub addresses: Vec<IpAddr>,
     /// Its MTU.
     pub mtu: u32,
+    /// Whether it is up and has a carrier.
+    pub carrier: bool,
 }
 
 /// All routes, interfaces and neighbours at one instant.

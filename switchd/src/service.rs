@@ -108,7 +108,7 @@ pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> anyhow
     let switch = Arc::new(Switch::new(door.clone(), options.version.clone()));
     let nudge = Arc::new(Notify::new());
     let published = door.clone();
-    let (host, watch) = Host::new(move |routes| published.set_routes(routes.clone()));
+    let (host, watch) = Host::new(move |routes| published.datapath().set_routes(routes.clone()));
     let pump = pump(
         door.clone(),
         switch.clone(),

@@ -236,7 +236,7 @@ async fn what_cannot_be_is_said_in_the_database() {
         .lock()
         .unwrap()
         .insert("p1".into(), "No such device".into());
-    s.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 vx -- set interface vx type=vxlan options:remote_ip=10.0.0.1 -- add-port br0 odd -- set interface odd type=odd").await;
+    s.vsctl("add-br br0 -- add-port br0 p1 -- add-port br0 vx -- set interface vx type=stt options:remote_ip=10.0.0.1 -- add-port br0 odd -- set interface odd type=odd").await;
     assert_eq!(
         s.vsctl("get interface p1 error").await,
         "\"could not open network device p1 (No such device)\""
@@ -245,7 +245,7 @@ async fn what_cannot_be_is_said_in_the_database() {
     assert!(
         s.vsctl("get interface vx error")
             .await
-            .contains("type vxlan is not supported yet")
+            .contains("type stt is not supported yet")
     );
     assert!(
         s.vsctl("get interface odd error")

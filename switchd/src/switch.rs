@@ -257,7 +257,7 @@ impl Switch {
                 b.ports.insert(name, port);
             }
             Err(why) => {
-                let error = format!("could not open network device {name} ({why})");
+                let error = why.told(&name);
                 b.failed.insert(name, (params, error));
             }
         }

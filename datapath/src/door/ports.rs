@@ -1,6 +1,6 @@
 //! Ports: opening, changing and closing them, and what they tell.
 
-use super::Datapath;
+use super::{Datapath, tunnels};
 use crate::bridge::{BridgeState, PortCounters, PortEntry};
 use crate::config::*;
 use crate::drop::DropReason;
@@ -57,7 +57,11 @@ impl Datapath {
         if is_patch {
             check_patch(&spec.interface)?;
         }
-        let open = match is_patch {
+        let tunnel = tunnels::spec(&spec.interface)?;
+        if let Some(t) = &tunnel {
+            tunnels::check_claim(&world, t, None)?;
+        }
+        let open = match is_patch || tunnel.is_some() {
             true => None,
             false => Some(port::open(&spec.interface, &self.inner.context)?),
         };
@@ -71,7 +75,7 @@ impl Datapath {
             spec,
             flags: PortFlags::default(),
             patch: is_patch.then_some(None),
-            tunnel: None,
+            tunnel,
             device: open.as_ref().map(|o| o.port.clone()),
             counters: counters.clone(),
             ingress,
@@ -121,6 +125,10 @@ impl Datapath {
         if old.patch.is_some() {
             check_patch(&spec.interface)?;
         }
+        let tunnel = tunnels::spec(&spec.interface)?;
+        if let Some(t) = &tunnel {
+            tunnels::check_claim(&self.inner.world.load(), t, Some(old.index))?;
+        }
         if let Some(d) = &old.device
             && old.spec.interface != spec.interface
         {
@@ -138,6 +146,7 @@ impl Datapath {
             let next = PortEntry {
                 spec,
                 ingress,
+                tunnel,
                 ..(*old).clone()
             };
             self.tie(&mut control.crew, old.index, &next.spec.rxq_affinity);
@@ -211,7 +220,12 @@ impl Datapath {
 
     /// A port's device as it is.
     pub fn port_status(&self, bridge: BridgeId, port: PortNo) -> Option<PortStatus> {
-        Some(status(&*self.entry(bridge, port)?))
+        let entry = self.entry(bridge, port)?;
+        let mut status = status(&entry);
+        if let Some(t) = &entry.tunnel {
+            status.status = tunnels::egress(t, &self.routes());
+        }
+        Some(status)
     }
 
     /// How often a port's link went up or down.
@@ -374,6 +388,12 @@ pub(super) fn seen(e: &PortEntry) -> (u64, bool) {
 pub(super) fn status(e: &PortEntry) -> PortStatus {
     match (&e.device, e.patch) {
         (Some(d), _) => d.status(),
+        (None, _) if e.tunnel.is_some() => PortStatus {
+            link_up: true,
+            admin_up: true,
+            mac: Some(tunnels::mac(e.name())),
+            ..PortStatus::default()
+        },
         (None, peer) => PortStatus {
             link_up: peer.flatten().is_some(),
             admin_up: true,

@@ -242,6 +242,9 @@ pub enum PortError {
     /// The name or number is taken.
     #[error("{0} is already in use")]
     Exists(String),
+    /// A tunnel port takes the same packets.
+    #[error("the packets of this tunnel are those of {0} already")]
+    Claimed(String),
     /// No such bridge or port.
     #[error("There is no {0}")]
     Missing(String),

@@ -5,7 +5,7 @@
 //! the log and the database (`Interface.error`, `status:unsupported`).
 
 use super::value::Columns;
-use super::{policing, threads, vlan};
+use super::{policing, threads, tunnel, vlan};
 use crate::agent::buffers::MAX_BUFFERS;
 use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
@@ -179,31 +179,24 @@ pub struct InterfaceConf {
 }
 
 /// Interface types of the outside world that weir knows of but does not make yet.
-pub const LATER_KINDS: &[&str] = &[
-    "afxdp",
-    "afxdp-nonpmd",
-    "bareudp",
-    "dpdk",
-    "erspan",
-    "geneve",
-    "gre",
-    "gtpu",
-    "ip6erspan",
-    "ip6gre",
-    "lisp",
-    "stt",
-    "vxlan",
-];
+pub const LATER_KINDS: &[&str] = &["afxdp", "afxdp-nonpmd", "bareudp", "dpdk", "lisp", "stt"];
 
 /// Interface types that weir makes (`Open_vSwitch.iface_types`), without the dummy ones.
 pub const KINDS: &[&str] = &[
     "dpdkvhostuser",
     "dpdkvhostuserclient",
+    "erspan",
+    "geneve",
+    "gre",
+    "gtpu",
     "internal",
+    "ip6erspan",
+    "ip6gre",
     "patch",
     "system",
     "tap",
     "vhostuser",
+    "vxlan",
 ];
 
 /// Types of `--enable-dummy`.
@@ -609,6 +602,9 @@ fn interface(
     {
         refused = cannot_open("Address family not supported by protocol");
     }
+    if refused.is_none() {
+        refused = tunnel::check(&name, &kind, &row.map("options"), &mut notes);
+    }
     let number = |column: &str| {
         row.int(column)
             .and_then(|n| u16::try_from(n).ok())
@@ -822,8 +818,12 @@ mod tests {
             p1(&d).1.refused.clone().unwrap_or_default()
         };
         assert_eq!(
+            refused(json!({"type": "stt"})),
+            "could not open network device p1 (type stt is not supported yet)"
+        );
+        assert_eq!(
             refused(json!({"type": "vxlan"})),
-            "could not open network device p1 (type vxlan is not supported yet)"
+            "p1: vxlan type requires valid 'remote_ip' argument"
         );
         assert_eq!(
             refused(json!({"type": "dummy"})),

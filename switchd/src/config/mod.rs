@@ -10,5 +10,6 @@ pub mod identity;
 mod policing;
 pub mod report;
 pub mod threads;
+pub mod tunnel;
 pub mod value;
 pub mod vlan;

@@ -1,7 +1,7 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
 use super::registry::{self, Command, command};
-use super::{fdb, show, threads, trace};
+use super::{fdb, show, threads, trace, tunnels};
 use crate::host::{self, Host};
 use crate::log::Vlog;
 use crate::plane::door::Door;
@@ -229,14 +229,18 @@ const COMMANDS: &[Command<Context>] = &[
     ),
     command(
         "ovs/route/add",
-        "ip/plen output_netdev [gw] [pkt_mark=mark] [src=src_ip]",
+        "ip_addr/prefix_len out_br_name [gw] [pkt_mark=mark]",
         2,
         5,
         |c, a| host::show::add_route(&c.host, a),
     ),
-    command("ovs/route/del", "ip/plen [pkt_mark=mark]", 1, 2, |c, a| {
-        host::show::delete_route(&c.host, a)
-    }),
+    command(
+        "ovs/route/del",
+        "ip_addr/prefix_len [pkt_mark=mark]",
+        1,
+        2,
+        |c, a| host::show::delete_route(&c.host, a),
+    ),
     command(
         "ovs/route/lookup",
         "ip_addr [pkt_mark=mark]",
@@ -261,6 +265,34 @@ const COMMANDS: &[Command<Context>] = &[
         clock(c)?.warp(Duration::from_millis(ms));
         c.switch.plane().expire();
         Ok("warped".to_owned())
+    }),
+    command("tnl/arp/aging", "[SECS]", 0, 1, tunnels::aging),
+    command("tnl/arp/flush", "", 0, 0, |c, _| {
+        tunnels::flush_neighbours(c)
+    }),
+    command("tnl/arp/set", "BRIDGE IP MAC", 3, 3, tunnels::set_neighbour),
+    command("tnl/arp/show", "", 0, 0, |c, _| tunnels::neighbours(c)),
+    command(
+        "tnl/egress_port_range",
+        "min max",
+        0,
+        2,
+        tunnels::egress_ports,
+    ),
+    command("tnl/neigh/aging", "[SECS]", 0, 1, tunnels::aging),
+    command("tnl/neigh/flush", "", 0, 0, |c, _| {
+        tunnels::flush_neighbours(c)
+    }),
+    command(
+        "tnl/neigh/set",
+        "BRIDGE IP MAC",
+        3,
+        3,
+        tunnels::set_neighbour,
+    ),
+    command("tnl/neigh/show", "", 0, 0, |c, _| tunnels::neighbours(c)),
+    command("tnl/ports/show", "-v", 0, 1, |c, a| {
+        Ok(tunnels::ports(c, a))
     }),
     command("upcall/show", "", 0, 0, |c, _| Ok(show::upcalls(&c.switch))),
     command("version", "", 0, 0, |c, _| Ok(c.version.clone())),

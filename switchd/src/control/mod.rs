@@ -10,6 +10,7 @@ pub mod registry;
 pub mod show;
 pub mod threads;
 pub mod trace;
+pub mod tunnels;
 
 use serde_json::{Value, json};
 use std::io;

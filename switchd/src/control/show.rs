@@ -1,6 +1,7 @@
 //! The texts of the control socket, as `ovs-appctl` shows them for a userspace datapath.
 
 use crate::agent::{TABLES, in_band};
+use crate::config::tunnel::Tunnel;
 use crate::switch::{Switch, number};
 use openflow::{FlowFilter, FlowStats, PortNo, PortStats};
 use std::collections::BTreeMap;
@@ -63,14 +64,18 @@ pub struct Shown {
     pub kind: String,
     /// OpenFlow number.
     pub port: PortNo,
-    /// Number in the datapath.
+    /// Number in the datapath; tunnels of one kind and UDP port share theirs.
     pub datapath_port: u32,
+    /// What it is as a tunnel.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// Datapath-wide numbers are given in order of bridges and ports; 0 is the datapath's own.
 fn shown(switch: &Switch) -> Vec<Shown> {
     let state = switch.state();
     let mut out = Vec::new();
+    let mut shared = BTreeMap::new();
+    let mut next = 0;
     for (bridge, b) in &state.actual.bridges {
         let mut ports: Vec<_> = b.ports.iter().collect();
         ports.sort_by_key(|(_, p)| p.number);
@@ -80,12 +85,25 @@ fn shown(switch: &Switch) -> Vec<Shown> {
                 ("internal", None) => "tap",
                 (kind, _) => kind,
             };
+            let tunnel = Tunnel::of(kind, &p.params.options);
+            let mut fresh = || {
+                next += 1;
+                next
+            };
+            let datapath_port = match &tunnel {
+                Some(t) => *shared.entry(t.system_name()).or_insert_with(fresh),
+                None => fresh(),
+            };
+            let kind = tunnel
+                .as_ref()
+                .map_or_else(|| kind.to_owned(), |t| t.described(&p.params.options));
             out.push(Shown {
                 bridge: bridge.clone(),
                 name: name.clone(),
-                kind: kind.to_owned(),
+                kind,
                 port: p.number,
-                datapath_port: out.len() as u32 + 1,
+                datapath_port,
+                tunnel,
             });
         }
     }
@@ -168,13 +186,16 @@ pub fn dpctl(switch: &Switch, statistics: bool) -> String {
         s.misses,
         s.flows
     );
-    for p in shown(switch) {
-        let kind = if p.kind == "system" {
-            String::new()
-        } else {
-            format!(" ({})", p.kind)
+    let mut ports = shown(switch);
+    ports.sort_by_key(|p| p.datapath_port);
+    ports.dedup_by_key(|p| p.datapath_port);
+    for p in ports {
+        let (name, kind) = match (&p.tunnel, p.kind.as_str()) {
+            (Some(t), _) => (t.system_name(), format!(" ({})", t.system_described())),
+            (None, "system") => (p.name, String::new()),
+            (None, kind) => (p.name, format!(" ({kind})")),
         };
-        let _ = writeln!(out, "  port {}: {}{kind}", p.datapath_port, p.name);
+        let _ = writeln!(out, "  port {}: {name}{kind}", p.datapath_port);
         if statistics && let Some((s, _)) = switch.plane().port_stats(&p.bridge, p.port) {
             port_counters(&mut out, &s);
         }

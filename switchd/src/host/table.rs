@@ -7,7 +7,7 @@ use datapath::route::{Device, Route, Routes};
 use openflow::MacAddr;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
 };
@@ -30,6 +30,8 @@ pub struct Link {
     pub mac: MacAddr,
     /// Its MTU.
     pub mtu: u32,
+    /// Whether it is up and has a carrier.
+    pub carrier: bool,
 }
 
 /// An address of an interface.
@@ -108,6 +110,7 @@ impl Link {
             name: String::new(),
             mac: MacAddr::default(),
             mtu: 0,
+            carrier: m.header.flags.contains(LinkFlags::Running),
         };
         for a in &m.attributes {
             match a {
@@ -302,6 +305,7 @@ impl Table {
                 mac: link.mac,
                 addresses: self.of_link(*index).map(|a| a.ip).collect(),
                 mtu: link.mtu,
+                carrier: link.carrier,
             };
             routes.devices.insert(link.name.clone(), device);
         }

@@ -13,6 +13,7 @@ fn table() -> Table {
         name: name.into(),
         mac: "52:54:00:00:00:01".parse().unwrap(),
         mtu: 1500,
+        carrier: true,
     };
     let address = |a: &str, prefix| Address {
         link: 2,

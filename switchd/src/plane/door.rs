@@ -1,7 +1,6 @@
 //! The real forwarding plane behind [`Plane`].
 
 use super::*;
-use datapath::route::Routes;
 use datapath::{
     BridgeConfig, BridgeId, Clock, Config, Datapath, Event, Events, InterfaceConfig, PortError,
     PortSpec,
@@ -43,9 +42,9 @@ impl Door {
         &self.clock
     }
 
-    /// The host's routes, interfaces and neighbours, from now on.
-    pub fn set_routes(&self, routes: Routes) {
-        self.datapath.set_routes(routes);
+    /// The datapath itself, for what tunnels go by.
+    pub fn datapath(&self) -> &Datapath {
+        &self.datapath
     }
 
     /// What would be done with a packet of a bridge, and why.
@@ -214,11 +213,17 @@ impl Plane for Door {
         }
     }
 
-    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String> {
-        let id = self.id(bridge).ok_or_else(|| no_bridge(bridge))?;
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, PortFault> {
+        let id = self
+            .id(bridge)
+            .ok_or_else(|| PortFault::Add(no_bridge(bridge)))?;
         self.datapath
             .add_port(id, port_spec(params))
-            .map_err(reason)
+            .map_err(|e| match e {
+                // EEXIST, as the C library words it.
+                PortError::Claimed(_) => PortFault::Add("File exists".to_owned()),
+                e => PortFault::Open(reason(e)),
+            })
     }
 
     fn set_port(&self, bridge: &str, port: PortNo, params: &PortParams) -> Result<(), String> {

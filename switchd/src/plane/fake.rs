@@ -115,15 +115,17 @@ impl Plane for Fake {
         assert!(b.ports.is_empty(), "ports were left");
     }
 
-    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String> {
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, PortFault> {
         let broken = self.broken.lock().unwrap();
         for key in [&params.name, &params.kind] {
             if let Some(why) = broken.get(key) {
-                return Err(why.clone());
+                return Err(PortFault::Open(why.clone()));
             }
         }
         let mut bridges = self.bridges();
-        let b = bridges.get_mut(bridge).ok_or("no bridge")?;
+        let b = bridges
+            .get_mut(bridge)
+            .ok_or_else(|| PortFault::Add("no bridge".to_owned()))?;
         let number = params
             .number
             .filter(|n| !b.ports.contains_key(n))

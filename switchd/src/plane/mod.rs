@@ -117,9 +117,37 @@ pub struct CachedFlow {
     pub actions: String,
 }
 
+/// Why a port was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PortFault {
+    /// There is no device to be had: the reason alone (`No such device`); the caller names the device.
+    Open(String),
+    /// The bridge does not take it: the reason alone.
+    Add(String),
+}
+
+impl PortFault {
+    /// What the `error` column says of the interface `name`.
+    pub fn told(&self, name: &str) -> String {
+        match self {
+            PortFault::Open(why) => format!("could not open network device {name} ({why})"),
+            PortFault::Add(why) => {
+                format!("could not add network device {name} to ofproto ({why})")
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for PortFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (PortFault::Open(why) | PortFault::Add(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// The forwarding plane.
 ///
-/// Errors of ports are the reason alone (`No such device`); the caller names the device.
+/// Errors of ports are the reason alone; the caller names the device.
 pub trait Plane: Send + Sync {
     /// Makes a bridge.
     fn add_bridge(&self, name: &str, params: &BridgeParams) -> Result<(), String>;
@@ -131,7 +159,7 @@ pub trait Plane: Send + Sync {
     /// Removes a bridge and its ports.
     fn remove_bridge(&self, name: &str);
     /// Makes a port; its number is the wanted one if that is free, else the lowest free one.
-    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, String>;
+    fn add_port(&self, bridge: &str, params: &PortParams) -> Result<PortNo, PortFault>;
     /// Changes a port in place; an error means that it must be made anew.
     fn set_port(&self, bridge: &str, port: PortNo, params: &PortParams) -> Result<(), String>;
     /// Removes a port.
