@@ -377,6 +377,36 @@ impl Batch {
         true
     }
 
+    /// Appends bytes of packet `i` of another batch to the packet that was begun, borrowed; `false` if it has too many pieces.
+    ///
+    /// # Safety
+    ///
+    /// Packet `i` of `from` must not be changed, nor its segments become unreadable, until this batch is cleared.
+    pub(crate) unsafe fn push_part(
+        &mut self,
+        from: &Batch,
+        i: usize,
+        range: std::ops::Range<usize>,
+    ) -> bool {
+        let head = from.packet(i).head();
+        let runs = std::iter::once((head.as_ptr(), head.len()));
+        let runs = runs.chain(from.segments(i).iter().map(|s| (s.ptr, s.len())));
+        let mut at = 0;
+        for (ptr, len) in runs {
+            let (first, last) = (range.start.max(at), range.end.min(at + len));
+            // SAFETY: the bytes are within the run; the caller answers for the run.
+            if first < last
+                && !unsafe {
+                    self.push_segment(ptr.wrapping_add(first - at), (last - first) as u32)
+                }
+            {
+                return false;
+            }
+            at += len;
+        }
+        true
+    }
+
     /// The packet that was begun is complete.
     #[inline]
     pub fn commit(&mut self) {

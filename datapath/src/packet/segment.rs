@@ -4,7 +4,7 @@
 //! identification, TCP sequence number and flags, and checksums made right.
 
 use super::checksum;
-use super::{Batch, Checksum, Gso, GsoKind, Offload, Packet};
+use super::{Batch, Checksum, Gso, GsoKind, HEAD_MAX, Offload, Packet};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -164,6 +164,84 @@ pub(crate) fn keep(batch: &mut Batch, i: usize, frames: u32) -> Result<(), BadFr
     Ok(())
 }
 
+/// How a large frame is cut.
+struct Plan {
+    layout: Layout,
+    /// Bytes of payload of each segment but the last.
+    size: usize,
+    /// Bytes of payload in all.
+    payload: usize,
+    /// The first one's IPv4 identification and TCP sequence number.
+    id: u16,
+    sequence: u32,
+}
+
+impl Plan {
+    /// Of a frame of `total` bytes, the first of which are `head`.
+    fn new(head: &[u8], total: usize, offload: &Offload) -> Result<Plan, BadFrame> {
+        let Checksum::Needed { start, .. } = offload.checksum else {
+            return Err(BadFrame);
+        };
+        let layout = Layout::of(head, start.into(), offload.gso.kind)?;
+        let (l3, l4) = (layout.l3, layout.l4);
+        let options = layout.v4 && l3 + usize::from(head[l3] & 15) * 4 > layout.header;
+        if offload.gso.size == 0 || options {
+            return Err(BadFrame);
+        }
+        let sequence = head[l4 + 4..l4 + 8].try_into().map_err(|_| BadFrame)?;
+        Ok(Plan {
+            size: offload.gso.size.into(),
+            payload: total.checked_sub(layout.header).ok_or(BadFrame)?,
+            id: word(head, l3 + 4)?,
+            sequence: u32::from_be_bytes(sequence),
+            layout,
+        })
+    }
+
+    /// How many segments there are.
+    fn count(&self) -> usize {
+        self.payload.div_ceil(self.size).max(1)
+    }
+
+    /// The payload of segment `i`: offsets in the frame.
+    fn range(&self, i: usize) -> std::ops::Range<usize> {
+        let end = self.layout.header + self.payload;
+        let from = (self.layout.header + i * self.size).min(end);
+        from..(from + self.size).min(end)
+    }
+
+    /// Offset of the checksum in the transport header.
+    fn checksum_at(&self) -> usize {
+        if self.layout.protocol == TCP { 16 } else { 6 }
+    }
+
+    /// Makes a copy of the headers those of segment `i` with `len` bytes of payload; the checksum's place has the sum of the pseudo
+    /// header.
+    fn shape(&self, out: &mut [u8], i: usize, len: usize) -> Result<(), BadFrame> {
+        let (l3, l4) = (self.layout.l3, self.layout.l4);
+        let total = self.layout.header + len;
+        if self.layout.v4 {
+            put(out, l3 + 4, self.id.wrapping_add(i as u16));
+        }
+        self.layout.set_length(out, total)?;
+        if self.layout.protocol == TCP {
+            let seq = self.sequence.wrapping_add((i * self.size) as u32);
+            out[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
+            if i + 1 < self.count() {
+                out[l4 + 13] &= !FIN_PSH;
+            }
+            if i > 0 {
+                out[l4 + 13] &= !CWR;
+            }
+        } else {
+            put(out, l4 + 4, (total - l4) as u16);
+        }
+        let sum = checksum::fold(self.layout.pseudo(out, total - l4));
+        put(out, l4 + self.checksum_at(), sum);
+        Ok(())
+    }
+}
+
 /// Calls `each` with every frame that goes out instead of `frame`: once, with its checksum filled
 /// in, if there is nothing to cut. `scratch` is reused and grows to a segment's size at most once.
 pub fn split(
@@ -181,61 +259,60 @@ pub fn split(
         each(frame);
         return Ok(());
     }
-    let Checksum::Needed { start: l4, .. } = offload.checksum else {
-        return Err(BadFrame);
-    };
-    let size = usize::from(offload.gso.size);
-    let layout = Layout::of(frame, l4.into(), offload.gso.kind)?;
-    let (l4, header, protocol) = (layout.l4, layout.header, layout.protocol);
-    if size == 0 {
-        return Err(BadFrame);
-    }
-    let id = word(frame, layout.l3 + 4)?;
-    let sequence = u32::from_be_bytes(frame[l4 + 4..l4 + 8].try_into().map_err(|_| BadFrame)?);
-    let payload = frame.len() - header;
-    let count = payload.div_ceil(size).max(1);
-    for i in 0..count {
-        let from = header + i * size;
-        let to = (from + size).min(frame.len());
+    let plan = Plan::new(frame, frame.len(), offload)?;
+    for i in 0..plan.count() {
+        let range = plan.range(i);
         scratch.clear();
-        scratch.extend_from_slice(&frame[..header]);
-        scratch.extend_from_slice(&frame[from..to]);
-        let out = &mut scratch[..];
-        let l4_len = out.len() - l4;
-        if layout.v4 {
-            put(out, layout.l3 + 4, id.wrapping_add(i as u16));
-        }
-        let len = out.len();
-        layout.set_length(out, len)?;
-        let check = if protocol == TCP {
-            let seq = sequence.wrapping_add((i * size) as u32);
-            out[l4 + 4..l4 + 8].copy_from_slice(&seq.to_be_bytes());
-            if i + 1 < count {
-                out[l4 + 13] &= !FIN_PSH;
-            }
-            if i > 0 {
-                out[l4 + 13] &= !CWR;
-            }
-            l4 + 16
-        } else {
-            put(out, l4 + 4, l4_len as u16);
-            l4 + 6
-        };
-        put(out, check, 0);
-        let sum = layout.pseudo(out, l4_len);
-        let sum = !checksum::fold(checksum::add(sum, &out[l4..]));
-        put(
-            out,
-            check,
-            if sum == 0 && protocol == UDP {
-                0xffff
-            } else {
-                sum
-            },
-        );
-        each(out);
+        scratch.extend_from_slice(&frame[..plan.layout.header]);
+        scratch.extend_from_slice(&frame[range.clone()]);
+        plan.shape(scratch, i, range.len())?;
+        checksum::finish(scratch, plan.layout.l4, plan.checksum_at());
+        each(scratch);
     }
     Ok(())
+}
+
+/// Appends to `into` the segments that the large packet `i` of `from` stands for, from number `next` on, as many as there is room
+/// for; says whether there are more, and counts `next` up. Their payload stays where it is, and their checksums are still to be filled in: of
+/// each only the headers are copied.
+///
+/// # Safety
+///
+/// Packet `i` of `from` must not be changed, nor its segments become unreadable, until `into` is cleared.
+pub(crate) unsafe fn cut(
+    from: &Batch,
+    i: usize,
+    next: &mut usize,
+    into: &mut Batch,
+) -> Result<bool, BadFrame> {
+    let p = from.packet(i);
+    let plan = Plan::new(p.head(), p.len(), &p.offload)?;
+    let (count, header) = (plan.count(), plan.layout.header);
+    // A head that was pushed to may have more headers than a new one has room for.
+    if header > HEAD_MAX {
+        return Err(BadFrame);
+    }
+    while *next < count && into.room() > 0 {
+        let range = plan.range(*next);
+        let Some(piece) = into.begin() else { break };
+        super::copy::count(header);
+        piece.head_space()[..header].copy_from_slice(&p.head()[..header]);
+        piece.set_head(header);
+        plan.shape(piece.head_mut(), *next, range.len())?;
+        piece.offload.checksum = Checksum::Needed {
+            start: plan.layout.l4 as u16,
+            offset: plan.checksum_at() as u16,
+        };
+        piece.layers = p.layers;
+        piece.popped_tpid = p.popped_tpid;
+        // SAFETY: the caller's promise.
+        if !unsafe { into.push_part(from, i, range) } {
+            return Err(BadFrame);
+        }
+        into.commit();
+        *next += 1;
+    }
+    Ok(*next < count)
 }
 
 fn word(frame: &[u8], at: usize) -> Result<u16, BadFrame> {
@@ -348,6 +425,39 @@ mod tests {
             );
             assert_eq!(segments(kept.bytes, &kept.offload), all[..frames as usize]);
             assert_eq!(keep(&mut batch, 0, frames), Err(BadFrame));
+        }
+    }
+
+    #[test]
+    fn pieces_are_borrowed_and_the_same_as_copies() {
+        for payload in [1usize, 999, 1000, 1001, 40_000, 64_900] {
+            let (f, offload) = tso(payload);
+            let owned = crate::packet::OwnedPacket {
+                bytes: f.clone(),
+                offload,
+            };
+            let mut want = Vec::new();
+            let each = |s: &[u8]| want.push(s.to_vec());
+            split(&mut f.clone(), &offload, &mut Vec::new(), each).unwrap();
+            let (mut batch, mut pieces) = (Batch::new(), Batch::new());
+            // SAFETY: `owned` outlives the batch.
+            assert!(unsafe { batch.push_borrowed(&owned) });
+            let (mut next, mut got) = (0, Vec::new());
+            loop {
+                // SAFETY: `batch` stays as it is while there are pieces.
+                let more = unsafe { cut(&batch, 0, &mut next, &mut pieces) }.unwrap();
+                for n in 0..pieces.len() {
+                    let mut piece = pieces.to_owned(n);
+                    assert!(!piece.offload.is_gso());
+                    let each = |s: &[u8]| got.push(s.to_vec());
+                    split(&mut piece.bytes, &piece.offload, &mut Vec::new(), each).unwrap();
+                }
+                pieces.clear();
+                if !more {
+                    break;
+                }
+            }
+            assert_eq!(got, want, "{payload} bytes");
         }
     }
 

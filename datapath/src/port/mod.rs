@@ -9,6 +9,7 @@ mod device;
 pub mod dummy;
 pub mod system;
 pub mod tap;
+pub mod tunnel;
 pub mod vhost_user;
 
 use crate::bridge::Epoch;

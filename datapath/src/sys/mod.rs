@@ -3,6 +3,7 @@
 //! `std` has no eventfd, epoll, descriptor passing, tun or packet socket, so these few modules call `libc`
 //! directly. Nothing here knows packets or ports: bytes, descriptors and `io::Error` only.
 
+pub mod datagram;
 pub mod event;
 pub mod fault;
 pub mod frames;

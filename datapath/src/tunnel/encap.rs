@@ -127,6 +127,8 @@ pub struct Encap {
     numbered: bool,
     layer3: bool,
     mtu: u32,
+    df: bool,
+    dst: IpAddr,
     /// Offset of the sequence number, and where it comes from.
     sequence: Option<(u8, Arc<Sequence>)>,
     /// Offset of the timestamp.
@@ -144,17 +146,9 @@ impl PartialEq for Encap {
             && self.header == other.header
             && self.layer3 == other.layer3
             && self.mtu == other.mtu
+            && self.df == other.df
             && self.csum == other.csum
             && counter(self) == counter(other)
-    }
-}
-
-/// The largest key that a kind's header has room for.
-pub const fn key_max(kind: TunnelKind) -> u64 {
-    match kind {
-        TunnelKind::Vxlan | TunnelKind::Geneve => vxlan::VNI_MAX,
-        TunnelKind::Gre | TunnelKind::Gtpu => u32::MAX as u64,
-        TunnelKind::Erspan => erspan::SESSION_MAX,
     }
 }
 
@@ -165,7 +159,7 @@ impl Encap {
         if key.src.is_ipv4() != key.dst.is_ipv4() {
             return Err(EncapError::Families(key.src, key.dst));
         }
-        let max = key_max(spec.kind);
+        let max = spec.kind.max_key();
         if key.id > max {
             return Err(EncapError::Key {
                 key: key.id,
@@ -303,6 +297,8 @@ impl Encap {
             numbered: !v6 && !ip.df,
             layer3: spec.layer3,
             mtu: spec.mtu,
+            df: ip.df,
+            dst: key.dst,
             sequence: sequence_at.map(|at| (at as u8, counter())),
             timestamp,
             ip_sum,
@@ -330,7 +326,7 @@ impl Encap {
         self.transport.into()
     }
 
-    /// Bytes that an inner frame (from its Ethernet header on) grows by in the outer IP packet. Negative for none.
+    /// Bytes that an inner frame (from its Ethernet header on) grows by to the outer IP packet.
     pub fn overhead(&self) -> usize {
         let ethernet = if self.layer3 { outer::ETHERNET } else { 0 };
         (self.header.len() - usize::from(self.ip)).saturating_sub(ethernet)
@@ -341,10 +337,14 @@ impl Encap {
         self.mtu
     }
 
-    /// Whether the outer packet must not be fragmented.
+    /// Whether the outer packet must not be fragmented (`df_default`), over IPv6 too.
     pub fn forbids_fragments(&self) -> bool {
-        !self.v6 && word(&self.header, usize::from(self.ip) + v4::FRAGMENT.start) & v4::DF != 0
-            || self.v6
+        self.df
+    }
+
+    /// Outer destination.
+    pub fn destination(&self) -> IpAddr {
+        self.dst
     }
 
     /// Puts the headers before packet `i`, whose header offsets are known and which is no large one any more. What is left to do

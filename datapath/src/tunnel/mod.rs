@@ -12,6 +12,7 @@ pub mod erspan;
 pub mod geneve;
 pub mod gre;
 pub mod gtpu;
+pub mod mtu;
 pub mod options;
 pub mod outer;
 pub mod ports;

@@ -67,9 +67,9 @@ impl TunnelKind {
     /// The greatest key that its header has room for.
     pub const fn max_key(self) -> u64 {
         match self {
-            TunnelKind::Vxlan | TunnelKind::Geneve => 0xff_ffff,
-            TunnelKind::Gre | TunnelKind::Gtpu => 0xffff_ffff,
-            TunnelKind::Erspan => 0x3ff,
+            TunnelKind::Vxlan | TunnelKind::Geneve => super::vxlan::VNI_MAX,
+            TunnelKind::Gre | TunnelKind::Gtpu => u32::MAX as u64,
+            TunnelKind::Erspan => super::erspan::SESSION_MAX,
         }
     }
 }
@@ -276,10 +276,32 @@ impl Reading<'_> {
             }
             (Some(remote), _) => self.spec.remote = remote,
         }
+        if self.spec.kind == TunnelKind::Erspan {
+            self.erspan_defaults();
+        }
         match self.errors.is_empty() {
             true => Ok((self.spec, self.notes)),
             false => Err(self.errors.join("\n")),
         }
+    }
+}
+
+impl Reading<'_> {
+    /// Version 1 unless given; with `erspan_ver=flow` flows give all that is not given, else it is 0.
+    fn erspan_defaults(&mut self) {
+        fn default<T>(given: &mut Option<Given<T>>, value: T, by_flow: bool) {
+            given.get_or_insert(if by_flow {
+                Given::ByFlow
+            } else {
+                Given::Fixed(value)
+            });
+        }
+        let spec = &mut self.spec;
+        default(&mut spec.erspan_version, 1, false);
+        let by_flow = spec.erspan_version == Some(Given::ByFlow);
+        default(&mut spec.erspan_index, 0, by_flow);
+        default(&mut spec.erspan_direction, 0, by_flow);
+        default(&mut spec.erspan_hwid, 0, by_flow);
     }
 }
 
