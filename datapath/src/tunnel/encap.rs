@@ -29,7 +29,7 @@ use super::geneve::{self, Geneve};
 use super::gre::{self, Gre};
 use super::gtpu::{self, Gtpu};
 use super::outer::{self, Ip, PROTOCOL_GRE, PROTOCOL_UDP, Udp, put, put_long, udp, v4, v6, word};
-use super::vxlan::{self, Vxlan};
+use super::vxlan::Vxlan;
 use super::{TUN_CSUM, TUN_DF, TUN_KEY, TUN_OAM, TunnelKey, TunnelKind};
 use crate::drop::DropReason;
 use crate::packet::{Batch, Checksum, FRONT_MAX, Layers, Packet, checksum};
