@@ -157,6 +157,9 @@ pub struct TunnelSpec {
 }
 
 #[cfg(test)]
+mod tests;
+
+#[cfg(test)]
 pub(crate) mod testing {
     //! Specs and keys for tests.
 
