@@ -31,14 +31,14 @@ const MAX_SKIP: u32 = 16;
 
 /// Looks at a descriptor less often while it has nothing.
 #[derive(Debug, Default)]
-struct Patience {
+pub(super) struct Patience {
     wait: u32,
     next: u32,
 }
 
 impl Patience {
     /// Whether to look this time.
-    fn is_due(&mut self) -> bool {
+    pub(super) fn is_due(&mut self) -> bool {
         if self.wait == 0 {
             return true;
         }
@@ -47,7 +47,7 @@ impl Patience {
     }
 
     /// What the look found.
-    fn found(&mut self, n: usize) {
+    pub(super) fn found(&mut self, n: usize) {
         self.next = if n > 0 {
             0
         } else {
@@ -57,7 +57,7 @@ impl Patience {
     }
 
     /// Look at once next time.
-    fn reset(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Patience::default();
     }
 }
