@@ -20,6 +20,7 @@ use crate::flow::TAGS_PARSED;
 use crate::mac::{Fixed, Learned, MacTable, key};
 use crate::policing::{Ingress, Kind};
 use crate::port::Port;
+use crate::qos::PortShaper;
 use crate::table::{Object, PLACES, Tables};
 use crate::tunnel::TunnelSpec;
 use crate::tunnel::ports::TunnelPorts;
@@ -115,6 +116,8 @@ pub struct PortEntry {
     pub tunnel: Option<Arc<TunnelSpec>>,
     /// What is behind it; patch ports and tunnel ports have nothing.
     pub device: Option<Arc<dyn Port>>,
+    /// What stands before its way out; it stays when its quality of service goes.
+    pub shaper: Option<Arc<PortShaper>>,
     /// What it saw.
     pub counters: Arc<PortCounters>,
     /// What it may send in, if that is limited.

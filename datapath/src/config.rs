@@ -4,6 +4,7 @@ use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
 pub use crate::policing::{Guard, Prefix, RateSpec, StormSpec};
 use crate::port::InterfaceConfig;
+use crate::qos::QosSpec;
 use openflow::error::{ErrorKind, OfError};
 use openflow::{
     FlowMod, FlowRemoved, FlowStats, FlowUpdate, GroupMod, MacAddr, PacketIn, PortDesc, PortNo,
@@ -11,6 +12,7 @@ use openflow::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How to start a datapath.
@@ -230,6 +232,8 @@ pub struct PortSpec {
     pub storm: StormSpec,
     /// The addresses of who is behind it.
     pub guard: Option<Guard>,
+    /// Quality of service on the way out.
+    pub qos: Option<Arc<QosSpec>>,
 }
 
 /// A change of what a bridge's pipeline does.

@@ -82,6 +82,12 @@ reasons! {
     TxBusy = "tx_busy";
     /// The destination failed.
     TxError = "tx_error";
+    /// The queue of the port it was to leave by was full.
+    QueueFull = "queue_full";
+    /// It waited too long in a queue that drops such packets, or was lost on purpose there.
+    QueueDelay = "queue_delay";
+    /// It was above the rate that the port may send at.
+    EgressPolicer = "egress_policer";
     /// No room before the headers for another tag.
     NoHeadroom = "no_headroom";
     /// More packet-ins than the controller takes from this port.

@@ -111,6 +111,7 @@ impl Bench {
                 patch: None,
                 tunnel: None,
                 device: None,
+                shaper: None,
                 counters: Arc::default(),
                 ingress: None,
                 created: Default::default(),

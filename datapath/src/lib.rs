@@ -23,6 +23,7 @@ pub mod packet;
 pub mod pipeline;
 pub mod policing;
 pub mod port;
+pub mod qos;
 pub mod ring;
 pub mod route;
 mod stage;

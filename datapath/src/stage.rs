@@ -54,6 +54,7 @@ impl Stage {
                 patch: None,
                 tunnel: None,
                 device: None,
+                shaper: None,
                 counters: Arc::default(),
                 ingress: None,
                 created: Default::default(),

@@ -10,6 +10,7 @@ mod groups;
 mod meters;
 mod packets;
 mod ports;
+mod qos;
 mod tables;
 mod threads;
 mod trace;

@@ -67,6 +67,8 @@ impl Datapath {
         };
         let counters: Arc<PortCounters> = Arc::default();
         let ingress = Ingress::new(&spec, &counters, self.now(), None);
+        let device = open.as_ref().map(|o| o.port.clone());
+        let shaper = self.shaper(None, &spec, device.as_ref());
         let affinity = spec.rxq_affinity.clone();
         let entry = PortEntry {
             index: index as u32,
@@ -76,7 +78,8 @@ impl Datapath {
             flags: PortFlags::default(),
             patch: is_patch.then_some(None),
             tunnel,
-            device: open.as_ref().map(|o| o.port.clone()),
+            device,
+            shaper: shaper.clone(),
             counters: counters.clone(),
             ingress,
             created: self.now(),
@@ -93,6 +96,9 @@ impl Datapath {
             Ok(())
         });
         self.spread(&mut control.crew, index as u32, open, &affinity, &counters);
+        if let Some(shaper) = &shaper {
+            self.shape(index as u32, shaper);
+        }
         // What `Add` tells is what later changes are compared with.
         if let Some(entry) = self.entry(bridge, number) {
             control.seen.insert(entry.index, seen(&entry));
@@ -143,10 +149,16 @@ impl Datapath {
                     Ingress::new(&spec, &old.counters, self.now(), before)
                 }
             };
+            let reshape = old.spec.qos != spec.qos;
+            let shaper = match reshape {
+                true => self.shaper(old.shaper.as_ref(), &spec, old.device.as_ref()),
+                false => old.shaper.clone(),
+            };
             let next = PortEntry {
                 spec,
                 ingress,
                 tunnel,
+                shaper: shaper.clone(),
                 ..(*old).clone()
             };
             self.tie(&mut control.crew, old.index, &next.spec.rxq_affinity);
@@ -154,6 +166,9 @@ impl Datapath {
             let moved =
                 old.spec.vlan != next.spec.vlan || old.spec.protected != next.spec.protected;
             self.publish(|w| w.ports[old.index as usize] = Some(Arc::new(next)));
+            if reshape && let Some(shaper) = &shaper {
+                self.shape(old.index, shaper);
+            }
             if moved && let Some(b) = self.bridge(bridge) {
                 self.flush();
                 b.flush_fdb(Some(old.index));

@@ -367,6 +367,7 @@ impl Datapath {
                 t.join();
             }
         }
+        self.shape_all();
         Ok(())
     }
 

@@ -29,6 +29,9 @@ const UPKEEP: u64 = 1000;
 /// Microseconds after which the clock is read again. What measures rates reads it for each batch, by itself.
 const CLOCK: u64 = 400;
 
+/// What is not worth sleeping for: about what it takes to fall asleep and wake up.
+const SHORT: Duration = Duration::from_micros(60);
+
 /// A receive queue that waits to be handed on.
 struct Departing {
     queue: Option<Queue>,
@@ -112,9 +115,13 @@ impl Thread {
                     return;
                 }
             }
-            self.read_clock(false);
+            self.read_clock(self.forwarder.is_shaping());
             let packets = self.round();
-            if packets == 0 && !self.settling.is_empty() && self.forwarder.notify() {
+            if packets == 0
+                && !self.settling.is_empty()
+                && self.forwarder.notify()
+                && !self.is_departure_due()
+            {
                 for s in self.settling.drain(..) {
                     let _ = s.send(());
                 }
@@ -161,6 +168,7 @@ impl Thread {
             #[inline]
             |batch, port| forwarder.process(batch, port),
         );
+        self.forwarder.depart();
         self.forwarder.notify();
         let now = cycles();
         let spent = now.saturating_sub(self.last);
@@ -183,6 +191,7 @@ impl Thread {
                 Message::AddPort { port, tx, counters } => {
                     self.forwarder.add_port(port, tx, counters);
                 }
+                Message::Shape(port, shaper) => self.forwarder.set_shaper(port, shaper),
                 Message::AddQueue(queue) => self.rota.add(queue, cycles()),
                 Message::Move {
                     port,
@@ -303,9 +312,23 @@ impl Thread {
         }
     }
 
+    /// The time until the next packet leaves a shaper.
+    fn until_departure(&self) -> Option<Duration> {
+        let due = self.forwarder.next_departure()?;
+        Some(Duration::from_nanos(due.saturating_sub(self.forwarder.now)))
+    }
+
+    fn is_departure_due(&self) -> bool {
+        self.until_departure() == Some(Duration::ZERO)
+    }
+
     fn sleep(&mut self) {
         // Packets that wait for somebody else, and queues that wait to go, are tried for again.
         if !self.settling.is_empty() || !self.departing.is_empty() || !self.forwarder.notify() {
+            return;
+        }
+        // A packet that leaves so soon is waited for.
+        if self.until_departure().is_some_and(|t| t < SHORT) {
             return;
         }
         self.rota.arm_all();
@@ -318,7 +341,9 @@ impl Thread {
         self.shared.asleep.store(true, Ordering::SeqCst);
         if !self.shared.mail.load(Ordering::SeqCst) {
             // Flows have to be swept out; without any there is nothing to wake for.
-            let timeout = (self.forwarder.flow_count() > 0).then_some(SWEEP_EVERY);
+            let sweep = (self.forwarder.flow_count() > 0).then_some(SWEEP_EVERY);
+            let depart = self.until_departure();
+            let timeout = sweep.into_iter().chain(depart).min();
             self.rota.sleep(timeout, cycles);
         }
         self.shared.asleep.store(false, Ordering::SeqCst);

@@ -12,6 +12,7 @@ use super::wake::Waker;
 use crate::bridge::{Epoch, PortCounters, World};
 use crate::clock::Clock;
 use crate::config::{CacheStats, ThreadStats};
+use crate::qos::PortShaper;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use crossbeam_utils::CachePadded;
@@ -35,6 +36,8 @@ pub enum Message {
         /// Counters.
         counters: Arc<PortCounters>,
     },
+    /// A port has a shaper, or its configuration changed.
+    Shape(u32, Arc<PortShaper>),
     /// A receive queue to poll.
     AddQueue(Queue),
     /// Hand a receive queue to another thread, when nothing that came in by it waits any more. Answered when it is on its

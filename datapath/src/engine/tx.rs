@@ -30,14 +30,15 @@ const TRIES: usize = 16;
 /// Packets that wait for a destination.
 #[derive(Default)]
 pub struct Held {
-    packets: VecDeque<OwnedPacket>,
+    /// With the queue that each goes by.
+    packets: VecDeque<(u32, OwnedPacket)>,
     bytes: usize,
     spare: Vec<OwnedPacket>,
 }
 
 impl Held {
     /// Takes copies of packets, those that there is room for; the number of the others.
-    fn take(&mut self, batch: &Batch, which: &[u8]) -> u32 {
+    pub(super) fn take(&mut self, batch: &Batch, which: &[u8]) -> u32 {
         for (n, &i) in which.iter().enumerate() {
             let len = batch.packet(i.into()).len();
             if self.packets.len() == HELD_MAX || self.bytes + len > HELD_BYTES {
@@ -48,20 +49,37 @@ impl Held {
             let n = batch.copy_out(i.into(), 0, &mut packet.bytes);
             packet.bytes.truncate(n);
             packet.offload = batch.packet(i.into()).offload;
-            self.bytes += len;
-            self.packets.push_back(packet);
+            self.bytes += packet.bytes.len();
+            let queue = batch.packet(i.into()).queue;
+            self.packets.push_back((queue, packet));
         }
         0
     }
 
     fn send(&mut self, queue: &mut dyn TxQueue, out: &mut TxOutcome) {
-        while let Some(packet) = self.packets.pop_front() {
+        while let Some((_, packet)) = self.pop() {
             out.add(queue.send_owned(&packet));
-            if packet.bytes.capacity() <= SPARE_LEN && self.spare.len() < HELD_MAX {
-                self.spare.push(packet);
-            }
+            self.reuse(packet);
         }
-        self.bytes = 0;
+    }
+
+    /// The first of them, and the queue it goes by.
+    pub(super) fn pop(&mut self) -> Option<(u32, OwnedPacket)> {
+        let (queue, packet) = self.packets.pop_front()?;
+        self.bytes -= packet.bytes.len();
+        Some((queue, packet))
+    }
+
+    /// Its buffer is used again.
+    pub(super) fn reuse(&mut self, packet: OwnedPacket) {
+        if packet.bytes.capacity() <= SPARE_LEN && self.spare.len() < HELD_MAX {
+            self.spare.push(packet);
+        }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
     }
 }
 
@@ -130,7 +148,7 @@ impl Tx {
         match self {
             Tx::None => None,
             Tx::Own(queue, held) => {
-                if held.packets.is_empty() && queue.is_ready() {
+                if held.is_empty() && queue.is_ready() {
                     return Some(queue.send(batch, which));
                 }
                 Some(self.send_contended(batch, which))
@@ -155,6 +173,20 @@ impl Tx {
             Tx::None => None,
             Tx::Own(_, held) | Tx::Shared(_, held) => Some(held),
         }
+    }
+
+    /// Lets `work` have the queue, once it has what is held back; `false` if somebody else is sending there.
+    pub fn with(
+        &mut self,
+        out: &mut TxOutcome,
+        work: impl FnOnce(&mut dyn TxQueue, &mut TxOutcome),
+    ) -> bool {
+        let Some((mut ready, held)) = self.ready(TRIES) else {
+            return false;
+        };
+        held.send(ready.queue(), out);
+        work(ready.queue(), out);
+        true
     }
 
     /// Sends what is held back and notifies the receiver. What came of what was held back, and whether all is done; if

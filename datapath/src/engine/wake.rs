@@ -59,8 +59,7 @@ impl Sleeper {
 
     /// Sleeps until woken, until a descriptor says so (then `ready` has its token), or for `timeout`; `None` is for ever.
     pub fn sleep(&self, timeout: Option<Duration>, mut ready: impl FnMut(u64)) {
-        let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as i32);
-        let _ = self.0.wait(ms, |token| {
+        let _ = self.0.wait_for(timeout, |token| {
             if token != WAKER {
                 ready(token);
             }

@@ -113,6 +113,8 @@ pub struct Packet {
     pub layers: Layers,
     /// Tag protocol of the VLAN tag last taken off, so that putting it back restores it; 0 for none.
     pub popped_tpid: u16,
+    /// The queue of the port it leaves by (`set_queue`), 0 for the default one.
+    pub queue: u32,
     buffer: Buffer,
 }
 
@@ -130,6 +132,7 @@ impl Packet {
             offload: Offload::default(),
             layers: Layers::default(),
             popped_tpid: 0,
+            queue: 0,
             buffer: Buffer([0; HEADROOM + HEAD_MAX]),
         }
     }
@@ -303,6 +306,7 @@ impl Batch {
         p.segment_count = 0;
         p.offload = Offload::default();
         p.popped_tpid = 0;
+        p.queue = 0;
         Some(p)
     }
 
@@ -328,6 +332,7 @@ impl Batch {
         p.segment_count = 0;
         p.offload = offload;
         p.popped_tpid = 0;
+        p.queue = 0;
         if len > head {
             let Some(segment) = self.segments.get_mut(self.segments_len) else {
                 return false;
@@ -458,6 +463,7 @@ impl Batch {
         p.offload = of.offload;
         p.layers = of.layers;
         p.popped_tpid = of.popped_tpid;
+        p.queue = of.queue;
         for s in from.segments(i) {
             // SAFETY: the caller's promise.
             if !unsafe { self.push_segment(s.ptr, s.len) } {

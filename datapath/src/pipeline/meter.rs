@@ -17,8 +17,9 @@ use std::sync::Arc;
 pub(super) struct Metered {
     /// The number of the action.
     at: usize,
-    /// The packet there.
+    /// The packet there, and its queue.
     seen: Seen,
+    queue: u32,
 }
 
 impl Xlate<'_> {
@@ -46,6 +47,7 @@ impl Xlate<'_> {
             self.metered.push(Metered {
                 at: self.out.actions.len(),
                 seen: self.seen(),
+                queue: self.wire_queue,
             });
         }
         self.emit(gate);
@@ -56,6 +58,7 @@ impl Xlate<'_> {
         while let Some(m) = self.metered.pop() {
             self.back_to(m.seen);
             self.commit();
+            self.emit_queue(m.queue);
             let end = self.out.actions.len() as u32;
             if let Some(DpAction::Meter { until, .. } | DpAction::Limit { until, .. }) =
                 self.out.actions.get_mut(m.at)

@@ -24,6 +24,19 @@ const METADATA: [Slot; 6] = [
     Slot::Xxreg3,
 ];
 
+/// No queue was chosen: the default one is used, and nothing is marked. (`OFPQ_ALL`, which no queue can be.)
+pub(super) const NO_QUEUE: u32 = u32::MAX;
+/// The bits of the type of service that are its code point (RFC 2474).
+const DSCP: u128 = 0xfc;
+
+/// The queue that is used.
+fn queue_number(chosen: u32) -> u32 {
+    match chosen {
+        NO_QUEUE => 0,
+        queue => queue,
+    }
+}
+
 /// How a packet goes to the controllers.
 pub(super) struct ToController {
     pub(super) reason: PacketInReason,
@@ -138,12 +151,14 @@ impl Xlate<'_> {
             return;
         }
         let Some(peer) = port.patch else {
+            let before = self.mark_dscp(port);
             self.commit();
-            if self.queue != self.wire_queue {
-                self.wire_queue = self.queue;
-                self.emit(DpAction::Queue(self.queue));
+            self.emit_queue(queue_number(self.queue));
+            self.emit(DpAction::Output(port.index));
+            if let Some(tos) = before {
+                self.write(Slot::NwTos, tos, DSCP);
             }
-            return self.emit(DpAction::Output(port.index));
+            return;
         };
         let Some(peer) = peer.and_then(|i| self.world.port(i)) else {
             return self.dropped(DropReason::PortNoForward);
@@ -156,7 +171,7 @@ impl Xlate<'_> {
         let set = std::mem::take(&mut self.set);
         let stack = std::mem::take(&mut self.stack);
         let outer = (self.packet_out, self.in_group, self.in_set, self.queue);
-        (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, 0);
+        (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, NO_QUEUE);
         let place = self.place();
         let rule = self.rule.take();
         self.aside(|x| x.cross(peer));
@@ -192,6 +207,31 @@ impl Xlate<'_> {
         if let Some(limit) = &ingress.policing {
             self.limit(limit);
         }
+    }
+
+    /// From here on the packet goes by this queue of its way out.
+    pub(super) fn emit_queue(&mut self, queue: u32) {
+        if queue != self.wire_queue {
+            self.wire_queue = queue;
+            self.emit(DpAction::Queue(queue));
+        }
+    }
+
+    /// A packet for which a queue was chosen is marked as that queue's are (`Queue.dscp`). What it had before, if that is
+    /// another value.
+    fn mark_dscp(&mut self, port: &PortEntry) -> Option<u128> {
+        let qos = port.spec.qos.as_ref()?;
+        let dscp = qos.queues.get(&self.queue)?.dscp?;
+        if !matches!(self.key.get64(Slot::EthType), 0x0800 | 0x86dd) {
+            return None;
+        }
+        self.look(Slot::NwTos, DSCP);
+        let before = self.key.get(Slot::NwTos) & DSCP;
+        let tos = u128::from(dscp) << 2;
+        (tos != before).then(|| {
+            self.write(Slot::NwTos, tos, DSCP);
+            before
+        })
     }
 
     /// The packet comes in by the other end of a patch.

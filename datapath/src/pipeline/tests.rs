@@ -64,6 +64,7 @@ pub(super) fn world(flows: &[FlowMod]) -> World {
                 patch: None,
                 tunnel: None,
                 device: None,
+                shaper: None,
                 counters: Arc::default(),
                 ingress: None,
                 created: Default::default(),

@@ -4,7 +4,7 @@ use super::action_set::ActionSet;
 use super::frozen::{Frame, Frozen, Place};
 use super::headers::Tag;
 use super::meter::Metered;
-use super::output::ToController;
+use super::output::{NO_QUEUE, ToController};
 use super::pushed::Pushed;
 use super::trace::{Recorder, What};
 use super::translation::{Credit, Dep, Translation, credit_of};
@@ -119,7 +119,7 @@ impl<'a> Xlate<'a> {
             in_group: false,
             in_set: false,
             stack: Vec::new(),
-            queue: 0,
+            queue: NO_QUEUE,
             wire_queue: 0,
             length: None,
             metered: Vec::new(),
@@ -531,7 +531,7 @@ impl<'a> Xlate<'a> {
                     self.queue = before;
                 }
                 Action::SetQueue(queue) => self.queue = *queue,
-                Action::PopQueue => self.queue = 0,
+                Action::PopQueue => self.queue = NO_QUEUE,
                 Action::Group(id) => self.group(here, *id),
                 Action::Meter(id) => self.meter(here, *id),
                 Action::Learn(l) => self.learn(here, l),

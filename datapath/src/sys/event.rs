@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use super::{check, check_len};
 
@@ -111,27 +112,70 @@ impl Epoll {
 
     /// Waits up to `timeout_ms` (-1: forever) and calls `ready` with each token. Returns how many; an interrupted wait
     /// is zero.
-    pub fn wait(&self, timeout_ms: i32, mut ready: impl FnMut(u64)) -> io::Result<usize> {
+    pub fn wait(&self, timeout_ms: i32, ready: impl FnMut(u64)) -> io::Result<usize> {
+        let timeout = u64::try_from(timeout_ms).ok().map(Duration::from_millis);
+        self.wait_for(timeout, ready)
+    }
+
+    /// The same, to the nanosecond where the kernel can (Linux 5.11), else to the millisecond, rounded down; none is for ever.
+    pub fn wait_for(
+        &self,
+        timeout: Option<Duration>,
+        mut ready: impl FnMut(u64),
+    ) -> io::Result<usize> {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EPOLL_EVENTS];
-        // SAFETY: `events` has room for EPOLL_EVENTS structures and outlives the call.
-        let n = unsafe {
-            libc::epoll_wait(
-                self.0.as_raw_fd(),
-                events.as_mut_ptr(),
-                EPOLL_EVENTS as libc::c_int,
-                timeout_ms,
-            )
-        };
-        match check(n) {
+        let mut n = self.wait_precisely(timeout, &mut events);
+        if matches!(&n, Err(e) if e.raw_os_error() == Some(libc::ENOSYS)) {
+            let ms = timeout.map_or(-1, |t| t.as_millis().min(i32::MAX as u128) as i32);
+            // SAFETY: `events` has room for EPOLL_EVENTS structures and outlives the call.
+            n = check(unsafe {
+                libc::epoll_wait(
+                    self.0.as_raw_fd(),
+                    events.as_mut_ptr(),
+                    EPOLL_EVENTS as libc::c_int,
+                    ms,
+                )
+            })
+            .map(|n| n as usize);
+        }
+        match n {
             Ok(n) => {
-                for event in &events[..n as usize] {
+                for event in &events[..n] {
                     ready(event.u64);
                 }
-                Ok(n as usize)
+                Ok(n)
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(0),
             Err(e) => Err(e),
         }
+    }
+
+    /// epoll_pwait2(2).
+    fn wait_precisely(
+        &self,
+        timeout: Option<Duration>,
+        events: &mut [libc::epoll_event; EPOLL_EVENTS],
+    ) -> io::Result<usize> {
+        let time = timeout.map(|t| libc::timespec {
+            tv_sec: t.as_secs().min(i32::MAX as u64) as libc::time_t,
+            tv_nsec: t.subsec_nanos().into(),
+        });
+        let at = time
+            .as_ref()
+            .map_or(std::ptr::null(), std::ptr::from_ref::<libc::timespec>);
+        // SAFETY: `events` has room for EPOLL_EVENTS structures; `at` is null or points to `time`; both outlive the call, and no
+        // signal mask is given.
+        check_len(unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.0.as_raw_fd(),
+                events.as_mut_ptr(),
+                EPOLL_EVENTS as libc::c_int,
+                at,
+                std::ptr::null::<libc::sigset_t>(),
+                0usize,
+            ) as isize
+        })
     }
 }
 

@@ -5,18 +5,20 @@
 //! the log and the database (`Interface.error`, `status:unsupported`).
 
 use super::value::Columns;
-use super::{policing, threads, tunnel, vlan};
+use super::{policing, qos, threads, tunnel, vlan};
 use crate::agent::buffers::MAX_BUFFERS;
 use crate::agent::conversation;
 use crate::agent::failmode::FailMode;
 use crate::agent::io::{DEFAULT_QUEUE_SIZE, MAX_AUXILIARY};
 use crate::agent::rconn::{DEFAULT_MAX_BACKOFF, DEFAULT_PROBE};
 use crate::agent::{DEFAULT_BUNDLE_IDLE, TABLES};
+use datapath::qos::QosSpec;
 use datapath::{Guard, RateSpec, StormSpec};
 use datapath::{TableSpec, ThreadSettings, VlanConfig};
 use openflow::MacAddr;
 use ovsdb::{Replica, TlsOptions, Uuid};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything the switch is to be.
@@ -139,6 +141,8 @@ pub struct PortConf {
     pub storm: StormSpec,
     /// `other_config:guard-*`.
     pub guard: Option<Guard>,
+    /// Quality of service on the way out.
+    pub qos: Option<Arc<QosSpec>>,
     /// Interfaces; several would be a bond.
     pub interfaces: Vec<InterfaceConf>,
     /// Values that are not obeyed, and why.
@@ -514,9 +518,7 @@ fn port(
 ) -> PortConf {
     let name = row.string("name");
     let mut notes = Vec::new();
-    if !row.uuids("qos").is_empty() {
-        notes.push("qos is not supported yet: traffic leaves unshaped".to_owned());
-    }
+    let qos = qos::read(db, row, &mut notes);
     if matches!(row.string("lacp").as_str(), "active" | "passive") {
         notes.push("lacp is not supported yet".to_owned());
     }
@@ -560,6 +562,7 @@ fn port(
         protected: row.bool("protected") == Some(true),
         storm: policing::storm(&other, &mut notes),
         guard: policing::guard(&other, &mut notes),
+        qos,
         interfaces,
         notes,
     }

@@ -203,6 +203,7 @@ fn port_params(port: &PortConf, interface: &InterfaceConf, bridge: &BridgeParams
         storm: port.storm,
         guard: port.guard.clone(),
         policing: interface.policing,
+        qos: port.qos.clone(),
         n_rxq: interface.n_rxq,
         rxq_affinity: interface.rxq_affinity.clone(),
         number: if interface.local {
@@ -271,6 +272,7 @@ pub(crate) mod tests {
                     protected: false,
                     storm: Default::default(),
                     guard: None,
+                    qos: None,
                     interfaces: vec![i],
                     notes: Vec::new(),
                 },

@@ -1,7 +1,7 @@
 //! The commands of the control socket: one table of name, usage, number of arguments and function.
 
 use super::registry::{self, Command, command};
-use super::{fdb, show, threads, trace, tunnels};
+use super::{fdb, qos, show, threads, trace, tunnels};
 use crate::host::{self, Host};
 use crate::log::Vlog;
 use crate::plane::door::Door;
@@ -250,6 +250,12 @@ const COMMANDS: &[Command<Context>] = &[
     ),
     command("ovs/route/show", "", 0, 0, |c, _| {
         Ok(host::show::routes(&c.host))
+    }),
+    command("qos/show", "interface", 1, 1, |c, a| {
+        qos::show(&c.switch, &a[0])
+    }),
+    command("qos/show-types", "interface", 1, 1, |c, a| {
+        qos::show_types(&c.switch, &a[0])
     }),
     command("time/stop", "", 0, 0, |c, _| {
         clock(c)?.stop();

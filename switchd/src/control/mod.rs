@@ -6,6 +6,7 @@
 
 pub mod commands;
 pub mod fdb;
+pub mod qos;
 pub mod registry;
 pub mod show;
 pub mod threads;

@@ -134,6 +134,7 @@ fn port_spec(p: &PortParams) -> PortSpec {
         policing: p.policing,
         storm: p.storm,
         guard: p.guard.clone(),
+        qos: p.qos.clone(),
         rxq_affinity: p.rxq_affinity.clone(),
         interface: InterfaceConfig {
             name: p.name.clone(),
@@ -264,6 +265,15 @@ impl Plane for Door {
 
     fn port_desc(&self, bridge: &str, port: PortNo) -> Option<PortDesc> {
         self.datapath.port_desc(self.id(bridge)?, port)
+    }
+
+    fn queue_stats(&self, bridge: &str, port: PortNo) -> Vec<QueueStats> {
+        self.id(bridge)
+            .map_or_else(Vec::new, |id| self.datapath.queue_stats(id, port))
+    }
+
+    fn qos(&self, bridge: &str, port: PortNo) -> Option<(Arc<QosSpec>, Device)> {
+        self.datapath.port_qos(self.id(bridge)?, port)
     }
 
     fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)> {

@@ -198,6 +198,24 @@ impl Plane for Fake {
         })
     }
 
+    fn queue_stats(&self, bridge: &str, port: PortNo) -> Vec<QueueStats> {
+        let queues = self.qos(bridge, port).map(|q| q.0.queues.clone());
+        let stats = |(queue, _)| QueueStats {
+            port: port.0,
+            queue,
+            tx_packets: 5,
+            ..QueueStats::default()
+        };
+        queues.unwrap_or_default().into_iter().map(stats).collect()
+    }
+
+    fn qos(&self, bridge: &str, port: PortNo) -> Option<(Arc<QosSpec>, Device)> {
+        let bridges = self.bridges();
+        let params = bridges.get(bridge)?.ports.get(&port)?;
+        let device = Device { rate: 0, mtu: 1500 };
+        Some((params.qos.clone()?, device))
+    }
+
     fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)> {
         self.port_state(bridge, port)?;
         let s = PortStats {

@@ -7,6 +7,8 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod features;
 
+use datapath::qos::QosSpec;
+use datapath::qos::spec::Device;
 pub use datapath::{
     CacheStats, Change, FdbBefore, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec,
     ThreadLoad, ThreadSettings, ThreadStats, VlanConfig, VlanMode,
@@ -15,9 +17,10 @@ pub use datapath::{Guard, RateSpec, StormSpec};
 use openflow::{
     AggregateStats, FlowFilter, FlowStats, GroupDesc, GroupFeatures, GroupStats, MacAddr,
     MeterConfig, MeterFeatures, MeterMod, MeterStats, OfError, PacketIn, PacketOut, PortDesc,
-    PortMod, PortNo, PortStats, TableConfig, TableFeatures, TableStats,
+    PortMod, PortNo, PortStats, QueueStats, TableConfig, TableFeatures, TableStats,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Flows one after the other, made as they are taken: very many need not all be in memory.
@@ -67,6 +70,8 @@ pub struct PortParams {
     pub storm: StormSpec,
     /// The addresses it is held to.
     pub guard: Option<Guard>,
+    /// Quality of service on the way out.
+    pub qos: Option<Arc<QosSpec>>,
     /// Receive queues asked for.
     pub n_rxq: Option<u16>,
     /// Processor by receive queue (`pmd-rxq-affinity`).
@@ -172,6 +177,10 @@ pub trait Plane: Send + Sync {
     fn port_desc(&self, bridge: &str, port: PortNo) -> Option<PortDesc>;
     /// A port's counters: OpenFlow's, and all by their database names.
     fn port_stats(&self, bridge: &str, port: PortNo) -> Option<(PortStats, BTreeMap<String, u64>)>;
+    /// A port's queues, and what they did.
+    fn queue_stats(&self, bridge: &str, port: PortNo) -> Vec<QueueStats>;
+    /// A port's quality of service, and what defaults depend on.
+    fn qos(&self, bridge: &str, port: PortNo) -> Option<(Arc<QosSpec>, Device)>;
     /// A controller's change of a port.
     fn port_mod(&self, bridge: &str, change: &PortMod) -> Result<(), OfError>;
     /// Changes of flows and groups, all or nothing; the error names the index. `origin` is who asks, to

@@ -123,7 +123,7 @@ impl Forwarder {
                         return self.in_pieces(batch, i, (actions, n - 1), port);
                     }
                 }
-                DpAction::Queue(_) => {}
+                DpAction::Queue(queue) => batch.packet_mut(i).queue = *queue,
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
                 DpAction::Recirculate(frozen) => {
                     let last = n == actions.len();
@@ -156,6 +156,9 @@ impl Forwarder {
         let Some(lane) = self.lanes.get_mut(to as usize) else {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         };
+        if lane.egress.is_some() {
+            return self.send_shaped(batch, to, which, from);
+        }
         let Some(out) = lane.tx.send(batch, which) else {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         };
@@ -168,7 +171,7 @@ impl Forwarder {
 
     /// Counts what became of packets from port `from` sent to `to`.
     #[inline]
-    fn sent_off(&mut self, out: TxOutcome, to: u32, from: u32) {
+    pub(super) fn sent_off(&mut self, out: TxOutcome, to: u32, from: u32) {
         let l = &mut self.lanes[to as usize].local;
         l.tx_packets += u64::from(out.packets);
         l.tx_bytes += out.bytes;
@@ -212,7 +215,7 @@ impl Forwarder {
             }
         }
         self.sent.truncate(left);
-        left == 0
+        left == 0 && self.stashed == 0
     }
 
     /// Whether a packet comes through a meter, which may mark it.

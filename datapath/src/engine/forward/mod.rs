@@ -15,6 +15,7 @@
 //! once a batch a destination that more threads share than it has queues (`engine/tx.rs`).
 
 mod account;
+mod egress;
 mod execute;
 mod ingress;
 mod inject;
@@ -27,6 +28,7 @@ pub use execute::PACKET_INS_PER_PORT;
 pub use inject::{Injected, Work};
 pub use lookup::Dumped;
 
+use self::egress::Egress;
 use super::events::EventSender;
 use super::tx::Tx;
 use crate::bridge::{Epoch, PortCounters, World};
@@ -41,6 +43,10 @@ use crate::pipeline::Translation;
 use crate::policing::Ingress;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Names for threads that have not been used.
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
 
 /// What a thread counted for one port since it last handed counts on.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +73,8 @@ struct Pending {
 #[derive(Default)]
 struct Lane {
     tx: Tx,
+    /// What stands before it, if the port has quality of service.
+    egress: Option<Box<Egress>>,
     local: Local,
     sent: bool,
     cache: PortCache,
@@ -142,6 +150,12 @@ pub struct Forwarder {
     pending: Vec<Pending>,
     gathered: Vec<u32>,
     sent: Vec<u32>,
+    /// Ports whose shapers the thread looks at.
+    shaping: Vec<u32>,
+    /// Shapers with packets that came while another thread was at them.
+    stashed: u32,
+    /// The thread's name to shapers.
+    id: u32,
     keys: Box<Keys>,
     shared: Arc<ArcSwap<World>>,
     shared_epoch: Arc<Epoch>,
@@ -187,6 +201,9 @@ impl Forwarder {
             pending: Vec::new(),
             gathered: Vec::with_capacity(256),
             sent: Vec::with_capacity(256),
+            shaping: Vec::with_capacity(256),
+            stashed: 0,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             keys: Box::default(),
             world: shared.load_full(),
             shared,
@@ -216,6 +233,7 @@ impl Forwarder {
             self.sent.reserve(n);
             self.dirty_ports.reserve(n);
             self.note_limits();
+            self.shaping.reserve(n);
         }
         &mut self.lanes[i]
     }
@@ -250,11 +268,16 @@ impl Forwarder {
         self.flush();
         let lane = self.lane(port);
         lane.tx = Tx::None;
+        let egress = lane.egress.take();
+        self.stashed -= egress.map_or(0, |e| u32::from(e.is_behind()));
+        self.shaping.retain(|p| *p != port);
+        let lane = self.lane(port);
         lane.counters = None;
     }
 
     /// Before the thread ends: gives the ways out back, for another to use.
     pub fn retire(&mut self) -> Vec<(u32, Tx)> {
+        self.disown_all();
         self.flush();
         let ways = self.lanes.iter_mut().enumerate();
         ways.map(|(port, lane)| (port as u32, std::mem::take(&mut lane.tx)))

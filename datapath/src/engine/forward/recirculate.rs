@@ -62,6 +62,8 @@ impl Forwarder {
         }
         batch.refill_head(i);
         let p = batch.packet_mut(i);
+        // Queues are told of anew.
+        p.queue = 0;
         let mut words = [0; PACKET_WORDS];
         let n = extract(p, port, self.world.tag_limit, &mut words);
         let bytes = p.len() as u64;
@@ -95,10 +97,12 @@ impl Forwarder {
         (actions, from): (&[DpAction], usize),
         port: u32,
     ) {
+        let queue = batch.packet(i).queue;
         for piece in &self.pieces(batch, i, port) {
             self.apart(batch, port, |x, own| {
                 // SAFETY: `piece` outlives its batch, which is cleared before this returns.
                 if unsafe { own.push_borrowed(piece) } {
+                    own.packet_mut(0).queue = queue;
                     action::find_headers(own.packet_mut(0));
                     x.run_from(own, 0, (actions, from), false, port);
                 }
@@ -123,9 +127,11 @@ impl Forwarder {
             }
             packet.offload = Offload::default();
             packet.bytes.truncate(max_len);
+            let queue = batch.packet(i).queue;
             return self.apart(batch, port, |x, own| {
                 // SAFETY: `packet` outlives its batch, which is cleared before this returns.
                 if unsafe { own.push_borrowed(&packet) } {
+                    own.packet_mut(0).queue = queue;
                     x.send_now(own, to, &[0], port);
                 }
             });

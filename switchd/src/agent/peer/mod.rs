@@ -193,8 +193,8 @@ impl Peer {
             }
             Message::BarrierRequest => out.push((xid, Message::BarrierReply)),
             Message::QueueGetConfigRequest(port) => {
-                ports::check_queue_port(bridge, port)?;
-                out.push((xid, Message::QueueGetConfigReply(port, Vec::new())));
+                let queues = ports::queue_configs(bridge, port, None)?;
+                out.push((xid, Message::QueueGetConfigReply(port, queues)));
             }
             Message::RoleRequest(asked) => {
                 // Before OpenFlow 1.2 the request is Nicira's, which knows no generations.
@@ -342,12 +342,10 @@ impl Peer {
                     .collect(),
             ),
             MultipartRequest::Queue { port, queue } => {
-                ports::check_queue(bridge, port, queue)?;
-                MultipartReply::Queue(Vec::new())
+                MultipartReply::Queue(ports::queue_stats(bridge, port, queue)?)
             }
             MultipartRequest::QueueDesc { port, queue } => {
-                ports::check_queue(bridge, port, queue)?;
-                MultipartReply::QueueDesc(Vec::new())
+                MultipartReply::QueueDesc(ports::queue_configs(bridge, port, queue)?)
             }
             MultipartRequest::Group(group) => MultipartReply::Group(plane.group_stats(name, group)),
             MultipartRequest::GroupDesc(group) => {

@@ -1,0 +1,198 @@
+//! Hierarchical token bucket (`linux-htb`, tc-htb(8)): a root with a rate, and a class for each queue under it.
+//!
+//! A class that has not used up its min-rate sends of its own right; one that has, but is below its max-rate, borrows. Those in
+//! their own right go first, by priority, then borrowers, by priority; equals take turns, each with as many bytes in a turn as
+//! its min-rate deserves (deficit round robin, RFC 970 and tc-htb's `quantum`). What is borrowed does not count against the
+//! min-rate of who borrows. Every packet counts against the root, which, unlike the kernel's, is never exceeded, even if min-rates
+//! add up to more than it has: then they share it in proportion.
+//!
+//! A class that waits for time has a timer, one that waits for its turn is in a list; so a departure costs the logarithm
+//! of the number of classes that wait, and nothing is allocated.
+
+use super::bucket::Bucket;
+use super::rounds::Rounds;
+use super::timers::Timers;
+use super::{Item, Scheduler, Waiting};
+
+/// A class's settings, as they are to be: bits a second, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClassRates {
+    /// Guaranteed.
+    pub min: u64,
+    /// Ceiling.
+    pub max: u64,
+    /// What may be saved up.
+    pub burst: u64,
+    /// Smaller goes first.
+    pub priority: u32,
+}
+
+/// A turn is this part of a second of the min-rate (`r2q` of tc-htb(8)).
+const RATE_TO_QUANTUM: u64 = 10;
+/// The longest turn, in bytes.
+const QUANTUM_MAX: u64 = 200_000;
+
+struct Class {
+    waiting: Waiting,
+    min: Bucket,
+    max: Bucket,
+    level: u32,
+    quantum: i64,
+    /// Bytes left of its turn.
+    deficit: i64,
+}
+
+/// See the module's essay.
+pub struct Htb {
+    root: Bucket,
+    classes: Vec<Class>,
+    /// Priority levels that there are.
+    levels: u32,
+    /// By priority those in their own right, then by priority borrowers.
+    turns: Rounds,
+    timers: Timers,
+    len: usize,
+}
+
+impl Htb {
+    /// A root of `rate` bit/s and these classes. A packet is as long as `mtu` or longer.
+    pub fn new(rate: u64, burst: u64, classes: &[ClassRates], mtu: u32, now: u64) -> Htb {
+        let mut levels: Vec<u32> = classes.iter().map(|c| c.priority).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        let class = |c: &ClassRates| Class {
+            waiting: Waiting::default(),
+            min: Bucket::new(c.min, c.burst, now),
+            max: Bucket::new(c.max, c.burst, now),
+            level: levels.partition_point(|l| *l < c.priority) as u32,
+            quantum: (c.min / 8 / RATE_TO_QUANTUM).clamp(mtu.into(), QUANTUM_MAX) as i64,
+            deficit: 0,
+        };
+        Htb {
+            root: Bucket::new(rate, burst, now),
+            classes: classes.iter().map(class).collect(),
+            turns: Rounds::new(2 * levels.len(), classes.len()),
+            timers: Timers::new(classes.len()),
+            levels: levels.len() as u32,
+            len: 0,
+        }
+    }
+
+    /// Puts a class where it belongs now: into a list, or aside until a time.
+    fn place(&mut self, i: u32, now: u64, late: u64) {
+        let c = &mut self.classes[i as usize];
+        let Some(head) = c.waiting.front() else {
+            c.deficit = 0;
+            self.turns.remove(i);
+            self.timers.clear(i);
+            return;
+        };
+        let bytes = head.bytes;
+        c.min.fill(now, late);
+        c.max.fill(now, late);
+        if !c.max.has(bytes) {
+            let when = c.max.when(bytes);
+            self.turns.remove(i);
+            return self.timers.set(i, when);
+        }
+        let list = if c.min.has(bytes) {
+            self.timers.clear(i);
+            c.level
+        } else {
+            let when = c.min.when(bytes);
+            self.timers.set(i, when);
+            self.levels + c.level
+        };
+        if self.turns.list_of(i) != Some(list) {
+            self.turns.push(list, i);
+        }
+    }
+
+    /// Looks at all classes whose time has come.
+    fn wake(&mut self, now: u64, late: u64) {
+        while let Some((time, i)) = self.timers.first()
+            && time <= now
+        {
+            self.timers.clear(i);
+            self.place(i, now, late);
+        }
+    }
+}
+
+impl Scheduler for Htb {
+    fn enqueue(&mut self, item: Item, now: u64, dropped: &mut Vec<Item>) {
+        let c = &mut self.classes[item.queue as usize];
+        if !c.waiting.push(item) {
+            return dropped.push(item);
+        }
+        self.len += 1;
+        if c.waiting.len() == 1 {
+            self.place(item.queue, now, 0);
+        }
+    }
+
+    fn dequeue(&mut self, now: u64, late: u64, _: &mut Vec<Item>) -> Option<Item> {
+        self.wake(now, late);
+        self.root.fill(now, late);
+        loop {
+            let (list, i) = self.turns.first()?;
+            let c = &mut self.classes[i as usize];
+            let bytes = c.waiting.front()?.bytes;
+            if !self.root.has(bytes) {
+                return None;
+            }
+            if c.deficit <= 0 {
+                c.deficit += c.quantum;
+                self.turns.push(list, i);
+                continue;
+            }
+            let item = c.waiting.pop()?;
+            self.len -= 1;
+            self.root.take(bytes);
+            c.max.take(bytes);
+            if list < self.levels {
+                c.min.take(bytes);
+            }
+            c.deficit -= i64::from(bytes);
+            self.place(i, now, late);
+            return Some(item);
+        }
+    }
+
+    fn next(&self, now: u64) -> Option<u64> {
+        let timer = self.timers.first().map(|t| t.0);
+        let Some((_, i)) = self.turns.first() else {
+            return timer;
+        };
+        let bytes = self.classes[i as usize].waiting.front()?.bytes;
+        if self.root.has(bytes) {
+            return Some(now);
+        }
+        // A timer may bring a shorter packet, which the root can pay for sooner.
+        let root = self.root.when(bytes);
+        Some(timer.map_or(root, |t| t.min(root)))
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn drain(&mut self, out: &mut Vec<Item>) {
+        for (i, c) in self.classes.iter_mut().enumerate() {
+            while let Some(item) = c.waiting.pop() {
+                out.push(item);
+            }
+            self.turns.remove(i as u32);
+            self.timers.clear(i as u32);
+        }
+        self.len = 0;
+    }
+
+    fn restart(&mut self) {
+        self.root.empty();
+        for c in &mut self.classes {
+            c.min.empty();
+            c.max.empty();
+        }
+    }
+}
