@@ -68,6 +68,20 @@ impl Host {
             == 0
     }
 
+    /// Sends a frame, whole as it is.
+    pub fn send(&self, frame: &[u8]) {
+        use pnet::datalink::{self, Channel};
+        self.namespace.enter(|| {
+            let interfaces = datalink::interfaces();
+            let eth0 = interfaces.iter().find(|i| i.name == "eth0").expect("eth0");
+            let channel = datalink::channel(eth0, datalink::Config::default());
+            let Ok(Channel::Ethernet(mut tx, _)) = channel else {
+                panic!("a packet socket on eth0");
+            };
+            tx.send_to(frame, None).expect("room").expect("sent");
+        });
+    }
+
     /// Forgets whom it knows, so that the next ping asks by ARP.
     pub fn forget_neighbours(&self) {
         self.sh("ip neigh flush all").ok();

@@ -4,11 +4,6 @@ use crate::packet::Packet;
 
 /// Puts a tag on; `false` if there is no room.
 pub(crate) fn push_vlan(p: &mut Packet, tpid: u16, tci: u16) -> bool {
-    let tpid = match (tpid, p.popped_tpid) {
-        (0, 0) => 0x8100,
-        (0, popped) => popped,
-        (tpid, _) => tpid,
-    };
     if p.head().len() < 12 {
         return false;
     }
@@ -16,8 +11,10 @@ pub(crate) fn push_vlan(p: &mut Packet, tpid: u16, tci: u16) -> bool {
         return false;
     };
     h.copy_within(4..16, 0);
+    let (tpid, eligible) = p.tags_off.push(tpid);
+    let h = p.head_mut();
     h[12..14].copy_from_slice(&tpid.to_be_bytes());
-    h[14..16].copy_from_slice(&(tci & !0x1000).to_be_bytes());
+    h[14..16].copy_from_slice(&(tci & !0x1000 | eligible).to_be_bytes());
     shift(p, 4);
     true
 }
@@ -28,10 +25,13 @@ pub(crate) fn pop_vlan(p: &mut Packet) {
     if h.len() < 18 || !matches!(u16::from_be_bytes([h[12], h[13]]), 0x8100 | 0x88a8) {
         return;
     }
-    let tpid = u16::from_be_bytes([h[12], h[13]]);
+    let (tpid, tci) = (
+        u16::from_be_bytes([h[12], h[13]]),
+        u16::from_be_bytes([h[14], h[15]]),
+    );
     h.copy_within(0..12, 4);
     p.pull_head(4);
-    p.popped_tpid = tpid;
+    p.tags_off.pop(tpid, tci);
     shift(p, -4);
 }
 
@@ -46,10 +46,11 @@ pub(super) fn shift(p: &mut Packet, n: i16) {
     p.offload.shift(n);
 }
 
-/// The outer tag's priority and VLAN.
+/// Sets the outer tag's priority and VLAN.
 pub(crate) fn set_vlan(p: &mut Packet, tci: u16) {
     let h = p.head_mut();
     if h.len() >= 18 && matches!(u16::from_be_bytes([h[12], h[13]]), 0x8100 | 0x88a8) {
-        h[14..16].copy_from_slice(&(tci & !0x1000).to_be_bytes());
+        let eligible = u16::from(h[14]) << 8 & 0x1000;
+        h[14..16].copy_from_slice(&(tci & !0x1000 | eligible).to_be_bytes());
     }
 }

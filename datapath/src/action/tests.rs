@@ -183,4 +183,16 @@ fn a_tag_taken_off_and_put_back_is_the_same_frame() {
         assert!(push_vlan(p, 0, 0x2007));
     });
     assert_eq!(out.bytes, f);
+    // Whatever was on it meanwhile.
+    let mut f = frame(false, 17, true);
+    f[12..15].copy_from_slice(&[0x88, 0xa8, 0x30]);
+    let out = change(&f, Offload::default(), |p| {
+        pop_vlan(p);
+        assert!(push_vlan(p, 0x8100, 0x6000));
+        pop_vlan(p);
+        assert!(push_vlan(p, 0, 0x2007));
+        set_vlan(p, 0x2008);
+        set_vlan(p, 0x2007);
+    });
+    assert_eq!(out.bytes, f);
 }

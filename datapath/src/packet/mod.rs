@@ -25,10 +25,12 @@ pub mod checksum;
 pub(crate) mod copy;
 mod offload;
 pub mod segment;
+mod tags_off;
 
 #[cfg(debug_assertions)]
 pub use copy::copied;
 pub use offload::{Checksum, Gso, GsoKind, Offload, VNET_HEADER, VnetError};
+pub use tags_off::TagsOff;
 
 /// Packets in a batch.
 pub const BATCH: usize = 32;
@@ -111,8 +113,8 @@ pub struct Packet {
     pub offload: Offload,
     /// Header offsets.
     pub layers: Layers,
-    /// Tag protocol of the VLAN tag last taken off, so that putting it back restores it; 0 for none.
-    pub popped_tpid: u16,
+    /// VLAN tags that were taken off.
+    pub tags_off: TagsOff,
     /// The queue of the port it leaves by (`set_queue`), 0 for the default one.
     pub queue: u32,
     buffer: Buffer,
@@ -131,7 +133,7 @@ impl Packet {
             segment_count: 0,
             offload: Offload::default(),
             layers: Layers::default(),
-            popped_tpid: 0,
+            tags_off: TagsOff::default(),
             queue: 0,
             buffer: Buffer([0; HEADROOM + HEAD_MAX]),
         }
@@ -305,7 +307,7 @@ impl Batch {
         p.segment_first = self.segments_len as u16;
         p.segment_count = 0;
         p.offload = Offload::default();
-        p.popped_tpid = 0;
+        p.tags_off = TagsOff::default();
         p.queue = 0;
         Some(p)
     }
@@ -331,7 +333,7 @@ impl Batch {
         p.segment_first = self.segments_len as u16;
         p.segment_count = 0;
         p.offload = offload;
-        p.popped_tpid = 0;
+        p.tags_off = TagsOff::default();
         p.queue = 0;
         if len > head {
             let Some(segment) = self.segments.get_mut(self.segments_len) else {
@@ -462,7 +464,7 @@ impl Batch {
         p.head_mut().copy_from_slice(head);
         p.offload = of.offload;
         p.layers = of.layers;
-        p.popped_tpid = of.popped_tpid;
+        p.tags_off = of.tags_off;
         p.queue = of.queue;
         for s in from.segments(i) {
             // SAFETY: the caller's promise.

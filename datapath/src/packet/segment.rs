@@ -304,7 +304,7 @@ pub(crate) unsafe fn cut(
             offset: plan.checksum_at() as u16,
         };
         piece.layers = p.layers;
-        piece.popped_tpid = p.popped_tpid;
+        piece.tags_off = p.tags_off;
         // SAFETY: the caller's promise.
         if !unsafe { into.push_part(from, i, range) } {
             return Err(BadFrame);

@@ -19,7 +19,9 @@ fn is_reserved(mac: u64) -> bool {
             | 0x00e0_2b00_0004
             | 0x00e0_2b00_0006
             | 0x0100_0c00_0000
-            | 0x0100_0ccc_ccc0..=0x0100_0ccc_cccd
+            | 0x0100_0ccc_ccc0..=0x0100_0ccc_ccc7
+            | 0x0100_0ccc_cccc
+            | 0x0100_0ccc_cccd
             | 0x0100_0ccd_cdcd
     )
 }

@@ -29,7 +29,7 @@ pub(super) struct Inside<'a> {
     pcp: u16,
     /// The priority, in place, of the outer tag it came with.
     priority: u16,
-    /// Whether the tag that says its VLAN, or no VLAN, came with it.
+    /// Whether it has a tag where VLAN 0 is tagged: it came with one, or was given its VLAN by a port.
     tagged: bool,
     /// The tags that are its own, the outer one first.
     inner: &'a [Tag],
@@ -81,6 +81,7 @@ pub(super) fn classify<'a>(c: &VlanConfig, tags: &'a [Tag]) -> Result<Inside<'a>
     };
     let of_port = Inside {
         vlan: native(c),
+        tagged: true,
         ..inside
     };
     match c.mode {

@@ -7,18 +7,15 @@
 //! With `options:tx_pcap`, `rxq_pcap` or `pcap` frames are written to a capture file as they are sent, come in, or both; what
 //! goes into a file of what is sent is not kept for [`DummyHandle::take_sent`].
 
+use super::capture::{self, Captures};
 use super::*;
-use crate::packet::PACKET_MAX;
 use crate::packet::{Offload, segment};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::SystemTime;
 
 /// Frames that wait to be received, or to be taken by the test; more are dropped.
 pub const QUEUE: usize = 4096;
@@ -37,53 +34,6 @@ struct Shared {
     config: Mutex<InterfaceConfig>,
     captures: Mutex<Captures>,
     wake: OwnedFd,
-}
-
-/// Where frames are written to.
-#[derive(Default)]
-struct Captures {
-    /// What comes in.
-    rx: Option<Arc<File>>,
-    /// What is sent.
-    tx: Option<Arc<File>>,
-}
-
-impl Captures {
-    fn open(config: &InterfaceConfig) -> Result<Captures, PortError> {
-        let option = |name: &str| {
-            let Some(path) = config.options.get(name) else {
-                return Ok(None);
-            };
-            let wrong = |e: std::io::Error| PortError::Option {
-                name: config.name.clone(),
-                option: name.into(),
-                problem: format!("{path}: {e}"),
-            };
-            let file = File::create(path).map_err(wrong)?;
-            // The classic format, version 2.4, of Ethernet frames (draft-ietf-opsawg-pcap 4).
-            let header = [0xa1b2_c3d4, 4 << 16 | 2, 0, 0, PACKET_MAX as u32, 1u32];
-            (&file)
-                .write_all(header.map(u32::to_ne_bytes).as_flattened())
-                .map_err(wrong)?;
-            Ok(Some(Arc::new(file)))
-        };
-        let both = option("pcap")?;
-        Ok(Captures {
-            rx: option("rxq_pcap")?.or_else(|| both.clone()),
-            tx: option("tx_pcap")?.or(both),
-        })
-    }
-}
-
-/// Appends a frame to a capture: in one write, so that readers see whole records. A full disk loses frames, as a capture may.
-fn capture(mut file: &File, frame: &[u8]) {
-    let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let time = time.unwrap_or_default();
-    let len = frame.len() as u32;
-    let header = [time.as_secs() as u32, time.subsec_micros(), len, len];
-    let mut record = header.map(u32::to_ne_bytes).as_flattened().to_vec();
-    record.extend_from_slice(frame);
-    let _ = file.write_all(&record);
 }
 
 /// A test's hold on a dummy port.
@@ -107,7 +57,8 @@ impl DummyHandle {
             return false;
         }
         if let Some(file) = &self.0.captures.lock().rx {
-            capture(file, frame);
+            // A full disk loses frames, as a capture may.
+            let _ = capture::append(file, frame);
         }
         q.push_back(OwnedPacket {
             bytes: frame.to_vec(),
@@ -139,7 +90,7 @@ impl DummyHandle {
 }
 
 pub(crate) fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
-    let known = |option: &&String| !["pcap", "rxq_pcap", "tx_pcap"].contains(&option.as_str());
+    let known = |option: &&String| !capture::OPTIONS.contains(&option.as_str());
     if let Some(option) = config.options.keys().find(known) {
         return Err(PortError::Option {
             name: config.name.clone(),
@@ -300,7 +251,7 @@ impl TxQueue for Tx {
         if let Some(file) = self.shared.captures.lock().tx.clone() {
             let mut bytes = packet.bytes.clone();
             let each = |f: &[u8]| {
-                capture(&file, f);
+                let _ = capture::append(&file, f);
                 out.packets += 1;
                 out.bytes += f.len() as u64;
             };

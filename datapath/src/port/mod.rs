@@ -5,8 +5,10 @@
 //! thread at a time, so they need no locks of their own). Calls on queues are per batch, never per
 //! packet.
 
+mod capture;
 mod device;
 pub mod dummy;
+mod pcap;
 pub mod system;
 pub mod tap;
 pub mod tunnel;
@@ -259,13 +261,14 @@ pub enum PortError {
 
 /// Interface types that [`open`] knows.
 pub const KINDS: &str =
-    "system, internal, tap, patch, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser";
+    "system, internal, tap, patch, pcap, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser";
 
 /// Opens a port of any kind but `patch`, which has no queues and lives in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     match config.kind.as_str() {
         "dummy" | "dummy-internal" | "dummy-pmd" => dummy::open(config, context),
         "internal" | "tap" => tap::open(config, context),
+        "pcap" => pcap::open(config, context),
         "system" | "" => system::open(config, context),
         "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),
         _ => Err(PortError::UnknownKind {

@@ -343,7 +343,7 @@ impl Popped {
             batch.shorten(i, self.inner as usize);
         }
         let p = batch.packet_mut(i);
-        p.popped_tpid = 0;
+        p.tags_off = Default::default();
         p.layers = Layers::default();
         match p.offload.checksum {
             // What was to be filled in was the outer one: nobody on a wire has touched what is inside.

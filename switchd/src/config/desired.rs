@@ -197,6 +197,7 @@ pub const KINDS: &[&str] = &[
     "ip6erspan",
     "ip6gre",
     "patch",
+    "pcap",
     "system",
     "tap",
     "vhostuser",

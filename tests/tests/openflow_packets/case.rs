@@ -13,6 +13,9 @@ pub struct Case {
     pub name: String,
     /// `-O` of `ovs-ofctl`, as a number: 10 or more.
     pub version: u8,
+    /// Words for `ovs-vsctl`. With these, packets are sent one after the other as they are listed, and what was learned is
+    /// compared at the end.
+    pub settings: Vec<String>,
     /// Lines for `ovs-ofctl add-groups`.
     pub groups: Vec<String>,
     /// Lines for `ovs-ofctl add-flows`.

@@ -14,6 +14,10 @@ use super::frames::{Frame, Kind};
 pub struct Rng(u64);
 
 impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -61,7 +65,7 @@ struct Known {
 
 /// The case of a seed.
 pub fn case(seed: u64) -> Case {
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     let kinds: Vec<Kind> = (0..1 + rng.below(3)).map(|_| rng.one(&Kind::ALL)).collect();
     let tagged = rng.percent(40);
     let old = rng.percent(30);

@@ -5,9 +5,10 @@
 //! each must take or refuse what the other does; then the packets come in, and what left by each port is compared.
 //!
 //! Cases are written by hand (`cases/NAME.txt`, see [`case::read`]) or drawn from the whole of what weir carries out
-//! ([`generate`]): the same ones in each run, by a seed. What differs on purpose is in `docs/openflow-differences.md`, and is not
+//! ([`generate`]; [`bridges`], whose ports have settings): the same ones in each run, by a seed. What differs on purpose is in `docs/openflow-differences.md`, and is not
 //! drawn.
 
+mod bridges;
 mod case;
 mod frames;
 mod generate;
@@ -18,6 +19,8 @@ use switch::Pair;
 
 /// How many cases are drawn.
 const DRAWN: u64 = 500;
+/// How many bridges are drawn.
+const BRIDGES: u64 = 400;
 /// How many pairs of switches share them: most of the time goes by waiting for tools and switches.
 const PAIRS: u64 = 4;
 
@@ -36,19 +39,29 @@ fn written_cases_agree() {
 #[test]
 fn drawn_cases_agree() {
     tests::need!(Root, Ovs);
-    // One alone may be asked for, to look into it.
-    let only: Option<u64> = std::env::var("WEIR_CASE").ok().and_then(|s| s.parse().ok());
+    compare("WEIR_CASE", DRAWN, generate::case);
+}
+
+#[test]
+fn drawn_bridges_agree() {
+    tests::need!(Root, Ovs);
+    compare("WEIR_BRIDGE", BRIDGES, bridges::case);
+}
+
+/// Compares drawn cases; one alone if the environment asks for it, to look into it.
+fn compare(variable: &str, count: u64, case: fn(u64) -> Case) {
+    let only: Option<u64> = std::env::var(variable).ok().and_then(|s| s.parse().ok());
     if let Some(seed) = only {
         let mut pair = Pair::start();
-        pair.compare(&generate::case(seed));
+        pair.compare(&case(seed));
         return pair.finish();
     }
     std::thread::scope(|s| {
         for first in 0..PAIRS {
             s.spawn(move || {
                 let mut pair = Pair::start();
-                for seed in (first..DRAWN).step_by(PAIRS as usize) {
-                    pair.compare(&generate::case(seed));
+                for seed in (first..count).step_by(PAIRS as usize) {
+                    pair.compare(&case(seed));
                 }
                 pair.finish();
             });

@@ -1,7 +1,8 @@
-//! W1, W2 and W3 with guests on vhost-user ports in place of namespaces: virtual machines where KVM can be used, else the same
+//! W1, W2, W3 and W15 with guests on vhost-user ports in place of namespaces: virtual machines where KVM can be used, else the same
 //! guest program as processes.
 
 use crate::lines;
+use crate::w15_mac_move::place_of;
 use tests::guest::Guest;
 use tests::peers::Peer;
 use tests::switch::Weir;
@@ -90,18 +91,6 @@ fn w2_guests_are_listed_and_moved_by_one_command_each() {
     );
 
     // Known unicast is not for the third guest.
-    let received = |g: &mut Guest| -> u64 {
-        let stats = g.ask("stats", "stats");
-        stats
-            .split("rx_packets=")
-            .nth(1)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap()
-    };
     let before = received(&mut guests[2]);
     assert!(
         guests[0]
@@ -113,6 +102,13 @@ fn w2_guests_are_listed_and_moved_by_one_command_each() {
         seen < 25,
         "the third guest saw {seen} frames of a conversation of 100"
     );
+}
+
+/// How many frames a guest has received.
+fn received(g: &mut Guest) -> u64 {
+    let stats = g.ask("stats", "stats");
+    let count = stats.split("rx_packets=").nth(1).expect("a count");
+    count.split(' ').next().unwrap().parse().unwrap()
 }
 
 /// All pairs, one after the other.
@@ -165,4 +161,38 @@ fn w3_access_ports_keep_guests_apart() {
         guests[0].pings("10.0.0.4")
     });
     assert_pairs(&mut guests, |_, _| true);
+}
+
+#[test]
+fn w15_a_guest_moves_to_another_port_by_one_frame() {
+    need!(Root);
+    let weir = Weir::start(&["--no-controller"]);
+    let t = weir.typed(Tools::Weir);
+    t.ok("ovs-vsctl add-br vswitch001");
+    let mut other = Guest::start(&weir, "vswitch001", "p0", 1, kind());
+    // The same guest in two places: where it has no address it is silent.
+    let mut places = ["p1", "p2"].map(|port| Guest::start(&weir, "vswitch001", port, 2, kind()));
+    places[1].ask("ip 10.9.9.9", "ip");
+    let numbers = ["p1", "p2"].map(|p| {
+        let n = t.ok(&format!("ovs-vsctl get interface {p} ofport"));
+        Some(n.trim().to_owned())
+    });
+    let mac = places[0].mac.clone();
+    assert!(other.pings("10.0.0.2"), "before it moves");
+    assert_eq!(place_of(&t, &mac), numbers[0]);
+    for (turn, how) in ["rarp", "arp", "reply", "rarp"].into_iter().enumerate() {
+        let (old, new) = (turn % 2, (turn + 1) % 2);
+        places[old].ask("ip 10.9.9.9", "ip");
+        places[new].ask("ip 10.0.0.2", "ip");
+        assert_eq!(place_of(&t, &mac), numbers[old], "nothing was said yet");
+        places[new].ask(&format!("announce {how}"), "announced");
+        wait::until("the address to be where it was announced", || {
+            place_of(&t, &mac) == numbers[new]
+        });
+        let before = received(&mut places[old]);
+        let report = other.ask("ping 10.0.0.2 count=17 interval=5", "ping-done");
+        assert!(report.contains("received=17"), "after {how}: {report}");
+        let late = received(&mut places[old]) - before;
+        assert!(late < 5, "{late} frames for where it was, after {how}");
+    }
 }

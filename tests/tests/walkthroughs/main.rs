@@ -9,6 +9,7 @@ mod w03_access_ports;
 mod w04_trunk;
 mod w10_controller;
 mod w11_block_icmp;
+mod w15_mac_move;
 
 /// Makes two tests of a walkthrough `fn NAME(tools: Tools)`.
 #[macro_export]

@@ -64,6 +64,8 @@ impl Forwarder {
         let p = batch.packet_mut(i);
         // Queues are told of anew.
         p.queue = 0;
+        // The tags it has now are its own.
+        p.tags_off = Default::default();
         let mut words = [0; PACKET_WORDS];
         let n = extract(p, port, self.world.tag_limit, &mut words);
         let bytes = p.len() as u64;

@@ -6,7 +6,7 @@
 //! other line waits for its end. Everything reported is one line that begins `weir-guest: `,
 //! then a word that says what it is, then `key=value` pairs, so that both people and programs can
 //! read it. The words: `ready`, `ping-reply`, `ping-timeout`, `ping-done`, `train-sent`,
-//! `train-received`, `stats`, `ip`, `vlan`, `error`, `bye`.
+//! `train-received`, `stats`, `ip`, `vlan`, `announced`, `error`, `bye`.
 //!
 //! Options of the kernel command line: `name=NAME`, `ip=A.B.C.D`, `vlan=N`, `spin=MICROSECONDS`
 //! (how long to look for more frames before sleeping, default 0), `run=...`.
@@ -35,7 +35,8 @@ const PING_ID: u16 = 0x7765;
 const MIN_TRAIN: u64 = 60;
 
 const COMMANDS: &str = "ping IP [count=N] [interval=MS] [timeout=MS] [size=BYTES]; \
-train dst=IP|MAC [size=BYTES] [seconds=N | count=N] [flows=N]; ip IP; vlan N|none; stats; stop; poweroff";
+train dst=IP|MAC [size=BYTES] [seconds=N | count=N] [flows=N]; ip IP; vlan N|none; \
+announce arp|reply|rarp; stats; stop; poweroff";
 
 /// A ping in progress.
 #[derive(Clone, Copy)]
@@ -622,6 +623,7 @@ impl<P: Platform> App<'_, P> {
                 }
                 _ => Err("say a VLAN of 1 to 4094, or none: vlan 10"),
             },
+            "announce" => self.announce(words.next().unwrap_or("arp")),
             "stats" => {
                 let (rx, tx) = (self.nic.rx.counters, self.nic.tx.counters);
                 say!(
@@ -658,6 +660,29 @@ impl<P: Platform> App<'_, P> {
         if let Err(reason) = done {
             say!(p, "error: \"{verb}\": {reason}");
         }
+    }
+
+    /// Tells everybody where it is, as a migrated guest or its hypervisor does: by gratuitous ARP, a request or a reply
+    /// (RFC 5227 3), or by RARP (RFC 903).
+    fn announce(&mut self, how: &str) -> Result<(), &'static str> {
+        let (kind, op, target) = match how {
+            "arp" => (0x0806, 1, ([0; 6], self.state.ip)),
+            "reply" => (0x0806, 2, (self.state.mac, self.state.ip)),
+            "rarp" => (0x8035, 3, (self.state.mac, [0; 4])),
+            _ => return Err("announce arp|reply|rarp"),
+        };
+        let own = match how {
+            "rarp" => [0; 4],
+            _ => self.state.ip,
+        };
+        let Some((id, out)) = self.nic.tx.buffer() else {
+            return Err("there is no room to send");
+        };
+        let at = net::ethernet(out, [0xff; 6], self.state.mac, self.state.vlan, kind);
+        let len = net::arp(out, at, op, (self.state.mac, own), target);
+        self.nic.tx.send(id, len);
+        say!(self.state.platform, "announced {how}");
+        Ok(())
     }
 
     fn start_ping<'a>(&mut self, words: impl Iterator<Item = &'a str>) -> Result<(), &'static str> {
