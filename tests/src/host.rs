@@ -21,8 +21,16 @@ impl Host {
     /// A host on `port` (a veth in weir's namespace, not yet on a bridge) with 10.0.0.`number`/24 and
     /// the MAC 52:54:00:00:00:`number`.
     pub fn new(weir: &Weir, port: &str, number: u8) -> Host {
+        Host::beside(
+            weir.namespace.as_ref().expect("weir in a namespace"),
+            port,
+            number,
+        )
+    }
+
+    /// The same, with `port` in any namespace.
+    pub fn beside(inside: &Namespace, port: &str, number: u8) -> Host {
         let namespace = Namespace::new();
-        let inside = weir.namespace.as_ref().expect("weir in a namespace");
         inside.veth(port, &namespace, "eth0");
         let host = Host {
             namespace,

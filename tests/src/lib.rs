@@ -3,6 +3,7 @@
 //! * [`switch::Weir`] — one `weir up` in a run directory of its own, ended with the test
 //! * [`tools::Tools`] — the commands a user types, by stock Open vSwitch programs or by weir's own
 //! * [`netns::Namespace`] — a network namespace, removed with the test
+//! * [`capture`] — captures, and what Wireshark says of them
 //! * [`guest::Guest`] — the built-in guest on a vhost-user port
 //! * [`host::Host`] — something that can be pinged: a namespace behind a port, or a guest
 //! * [`ovs`] — a real Open vSwitch
@@ -15,6 +16,7 @@
 //! Tests run in parallel: every name carries the process id and a counter, every daemon runs in its
 //! own network namespace, and nothing but these namespaces and loopback carries traffic.
 
+pub mod capture;
 pub mod guest;
 pub mod host;
 pub mod initramfs;

@@ -31,6 +31,10 @@ pub enum Peer {
     PythonOvs,
     /// `tcpdump`.
     Tcpdump,
+    /// `tshark`.
+    Tshark,
+    /// The kernel's vxlan device.
+    KernelVxlan,
     /// `iperf3`.
     Iperf3,
     /// `strace`.
@@ -70,10 +74,21 @@ impl Peer {
             Peer::OsKen => python_package("os-ken"),
             Peer::PythonOvs => python_package("ovs"),
             Peer::Tcpdump => file("/usr/bin/tcpdump", "tcpdump"),
+            Peer::Tshark => file("/usr/bin/tshark", "tshark"),
+            Peer::KernelVxlan => kernel_vxlan()
+                .is_none()
+                .then(|| "the kernel has no vxlan device".to_owned()),
             Peer::Iperf3 => file("/usr/bin/iperf3", "iperf3"),
             Peer::Strace => file("/usr/bin/strace", "strace"),
         }
     }
+}
+
+/// Makes a vxlan device, if the kernel can, in a namespace that ends with it.
+fn kernel_vxlan() -> Option<()> {
+    let here = crate::netns::Namespace::new();
+    let made = here.shell("ip link add vx0 type vxlan id 1 remote 127.0.0.1 dstport 4789");
+    (made.code == 0).then_some(())
 }
 
 /// Whether this process is root.

@@ -278,13 +278,9 @@ const COMMANDS: &[Command<Context>] = &[
     }),
     command("tnl/arp/set", "BRIDGE IP MAC", 3, 3, tunnels::set_neighbour),
     command("tnl/arp/show", "", 0, 0, |c, _| tunnels::neighbours(c)),
-    command(
-        "tnl/egress_port_range",
-        "min max",
-        0,
-        2,
-        tunnels::egress_ports,
-    ),
+    command("tnl/egress_port_range", "min max", 0, 2, |_, a| {
+        Ok(tunnels::egress_ports(a))
+    }),
     command("tnl/neigh/aging", "[SECS]", 0, 1, tunnels::aging),
     command("tnl/neigh/flush", "", 0, 0, |c, _| {
         tunnels::flush_neighbours(c)

@@ -141,18 +141,19 @@ impl Listening {
     }
 }
 
-/// `tnl/egress_port_range [min max]`.
-///
-/// # Errors
-/// An argument is no port.
-pub fn egress_ports(_: &Context, args: &[String]) -> Result<String, String> {
+/// `tnl/egress_port_range [min max]`. What is wrong is told as an answer, not as an error: so does Open vSwitch.
+pub fn egress_ports(args: &[String]) -> String {
     let [min, max] = args else {
         let (min, max) = encap::port_range();
-        return Ok(format!("Tunnel UDP source port range: {min}-{max}\n"));
+        return format!("Tunnel UDP source port range: {min}-{max}\n");
     };
     let port = |text: &str| text.parse::<u16>().ok().filter(|p| *p > 0);
-    let min = port(min).ok_or("Invalid min.")?;
-    let max = port(max).ok_or("Invalid max.")?;
-    encap::set_port_range(min, max);
-    Ok("OK".to_owned())
+    match (port(min), port(max)) {
+        (None, _) => "Invalid min.".to_owned(),
+        (_, None) => "Invalid max.".to_owned(),
+        (Some(min), Some(max)) => {
+            encap::set_port_range(min, max);
+            "OK".to_owned()
+        }
+    }
 }

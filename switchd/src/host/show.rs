@@ -31,12 +31,12 @@ pub fn routes(host: &Host) -> String {
     out
 }
 
-/// `ovs/route/add ip/plen output_netdev [gw] [pkt_mark=mark] [src=src_ip]`.
+/// `ovs/route/add ip/plen output_netdev [gw] [pkt_mark=mark] [src=src_ip]`; the source address is newer than Open vSwitch 3.1.
 ///
 /// # Errors
 /// An argument is wrong, or the route cannot be used.
 pub fn add_route(host: &Host, args: &[String]) -> Result<String, String> {
-    let (network, prefix) = network(&args[0]).ok_or("Invalid 'ip/plen' parameter")?;
+    let (network, prefix) = network(&args[0]).ok_or("Invalid parameters")?;
     let mut route = Route {
         network,
         prefix,
@@ -52,7 +52,7 @@ pub fn add_route(host: &Host, args: &[String]) -> Result<String, String> {
         let ip: IpAddr = text.parse().ok()?;
         (ip.is_ipv4() == network.is_ipv4()).then_some(ip)
     };
-    for arg in &args[2..] {
+    for (place, arg) in args[2..].iter().enumerate() {
         if let Some(mark) = mark(arg) {
             route.mark = mark;
         } else if let Some(ip) = arg.strip_prefix("src=").and_then(of_family) {
@@ -60,7 +60,11 @@ pub fn add_route(host: &Host, args: &[String]) -> Result<String, String> {
         } else if let Some(ip) = of_family(arg) {
             route.gateway = Some(ip);
         } else {
-            return Err("Invalid pkt_mark, IP gateway or src_ip".to_owned());
+            let why = match place {
+                0 => "Invalid pkt_mark or gateway",
+                _ => "Invalid pkt_mark",
+            };
+            return Err(why.to_owned());
         }
     }
     match host.add_route(route) {

@@ -139,10 +139,10 @@ fn routes_that_could_not_be_used_are_refused() {
         add("1.1.1.0/24 eth0 192.168.1.1 src=192.168.1.11"),
         "Error while inserting route."
     );
-    assert_eq!(add("1.1.1.0/33 eth0"), "Invalid 'ip/plen' parameter");
+    assert_eq!(add("1.1.1.0/33 eth0"), "Invalid parameters");
     assert_eq!(
         add("1.1.1.0/24 eth0 2001:db8::1"),
-        "Invalid pkt_mark, IP gateway or src_ip"
+        "Invalid pkt_mark or gateway"
     );
 }
 
