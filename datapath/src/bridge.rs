@@ -20,14 +20,16 @@ use crate::flow::TAGS_PARSED;
 use crate::mac::{Fixed, Learned, MacTable, key};
 use crate::policing::{Ingress, Kind};
 use crate::port::Port;
+use crate::port::tunnel::Endpoint;
 use crate::qos::PortShaper;
 use crate::table::{Object, PLACES, Tables};
 use crate::tunnel::TunnelSpec;
+use crate::tunnel::encap::Sequence;
 use crate::tunnel::ports::TunnelPorts;
 use crate::underlay::Underlay;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
-use openflow::{PortFlags, PortNo};
+use openflow::{PortFlags, PortNo, TlvMap};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -114,6 +116,10 @@ pub struct PortEntry {
     pub patch: Option<Option<u32>>,
     /// Whether it is a tunnel port, and what it asks of tunnels.
     pub tunnel: Option<Arc<TunnelSpec>>,
+    /// A tunnel port's counter, should it number its packets.
+    pub sequence: Option<Arc<Sequence>>,
+    /// The socket of the host that it is, if it is one: a port of no bridge then.
+    pub socket: Option<Endpoint>,
     /// What is behind it; patch ports and tunnel ports have nothing.
     pub device: Option<Arc<dyn Port>>,
     /// What stands before its way out; it stays when its quality of service goes.
@@ -130,6 +136,12 @@ impl PortEntry {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.spec.interface.name
+    }
+
+    /// Whether it is an interface of the host, by which the host is reached from its bridge.
+    pub fn is_interface(&self) -> bool {
+        let kind = self.spec.interface.kind.as_str();
+        self.spec.local || matches!(kind, "internal" | "dummy-internal")
     }
 }
 
@@ -188,6 +200,8 @@ pub struct BridgeState {
     pub config: Arc<BridgeConfig>,
     /// What becomes of IP fragments.
     pub fragments: Fragments,
+    /// Which Geneve options the `tun_metadata` fields are.
+    pub options: Arc<Vec<TlvMap>>,
     /// Flows.
     pub tables: Tables,
     /// Index of each port by OpenFlow number.
@@ -244,6 +258,7 @@ impl Bridge {
         if came
             || next.fragments != old.fragments
             || !Arc::ptr_eq(&next.config, &old.config)
+            || !Arc::ptr_eq(&next.options, &old.options)
             || !Arc::ptr_eq(&next.ports, &old.ports)
         {
             next.settings = next.version;

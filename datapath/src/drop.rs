@@ -106,6 +106,18 @@ reasons! {
     TunnelOption = "tunnel_option";
     /// Longer than the way out of the tunnel carries.
     TunnelMtu = "tunnel_mtu";
+    /// No route leads to the other end of a tunnel, or nobody says where that is.
+    TunnelRoute = "tunnel_no_route";
+    /// The Ethernet address of a tunnel's next hop is not known yet.
+    TunnelNeighbour = "tunnel_no_neighbour";
+    /// The host has no socket for the tunnel.
+    TunnelSocket = "tunnel_no_socket";
+    /// The tunnel leads back to itself.
+    TunnelLoop = "tunnel_loop";
+    /// No tunnel port is for such packets.
+    TunnelPort = "tunnel_no_port";
+    /// It met congestion on its way, and does not know what that means (RFC 6040 4.2).
+    TunnelCongestion = "tunnel_congestion";
 }
 
 /// How many reasons there are.

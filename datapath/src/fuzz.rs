@@ -110,6 +110,8 @@ impl Bench {
                 flags: PortFlags::default(),
                 patch: None,
                 tunnel: None,
+                sequence: None,
+                socket: None,
                 device: None,
                 shaper: None,
                 counters: Arc::default(),

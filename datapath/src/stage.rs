@@ -53,6 +53,8 @@ impl Stage {
                 flags: PortFlags::default(),
                 patch: None,
                 tunnel: None,
+                sequence: None,
+                socket: None,
                 device: None,
                 shaper: None,
                 counters: Arc::default(),

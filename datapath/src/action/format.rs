@@ -1,17 +1,26 @@
 //! Actions as text.
 
 use super::{DpAction, Reshape};
+use crate::tunnel::format as tunnel;
 use openflow::{MacAddr, Slot};
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Actions as text, in the form of `ovs-dpctl dump-flows`. `port` names a port.
 pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> String {
-    if actions.is_empty() {
+    list(actions, &port)
+}
+
+fn list(actions: &[DpAction], port: &dyn Fn(u32) -> String) -> String {
+    let mut shown = actions
+        .iter()
+        .filter(|a| !matches!(a, DpAction::AskNeighbour(_)))
+        .peekable();
+    if shown.peek().is_none() {
         return "drop".into();
     }
     let mut s = String::new();
-    for a in actions {
+    for a in shown {
         if !s.is_empty() {
             s.push(',');
         }
@@ -54,6 +63,26 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
             DpAction::Truncated { port: p, max_len } => {
                 write!(s, "trunc({max_len}),{}", port(*p))
             }
+            DpAction::TunnelPush(push) => {
+                let header = tunnel::header(&push.encap);
+                let nested = list(&push.actions, port);
+                if push.encap.ip_offset() == 0 {
+                    write!(s, "set({header}),{nested}")
+                } else {
+                    let number =
+                        tunnel::system_port_number(push.encap.kind(), push.encap.udp_port());
+                    let out = port(push.out);
+                    write!(
+                        s,
+                        "clone(tnl_push(tnl_port({number}),{header},out_port({out})),{nested})"
+                    )
+                }
+            }
+            DpAction::TunnelPop { kind, port } => {
+                write!(s, "tnl_pop({})", tunnel::system_port_number(*kind, *port))
+            }
+            // A packet of its own, which Open vSwitch sends when it translates.
+            DpAction::AskNeighbour(_) => Ok(()),
             DpAction::Recirculate(frozen) => match &frozen.reshape {
                 Reshape::PopMpls(eth_type) => {
                     write!(s, "pop_mpls(eth_type={eth_type:#x}),recirc")

@@ -29,6 +29,9 @@ use crate::meter::Meter;
 use crate::packet::Packet;
 use crate::pipeline::Frozen;
 use crate::policing::Limit;
+use crate::tunnel::TunnelKind;
+use crate::tunnel::encap::Encap;
+use crate::underlay::Ask;
 use openflow::action::PacketInReason;
 use openflow::{Match, Slot};
 use std::sync::Arc;
@@ -92,8 +95,34 @@ pub enum DpAction {
     Queue(u32),
     /// A copy to the controllers.
     PacketIn(Arc<PacketInSpec>),
+    /// A copy goes into a tunnel.
+    TunnelPush(Arc<TunnelPush>),
+    /// Off a tunnel: what is inside comes in by the tunnel port that it is for.
+    TunnelPop {
+        /// The encapsulation; GRE for all that GRE carries.
+        kind: TunnelKind,
+        /// The UDP port, 0 for kinds without.
+        port: u16,
+    },
+    /// The next hop of a tunnel is asked for.
+    AskNeighbour(Arc<Ask>),
     /// A copy is reshaped, its key is read again, and the translation goes on.
     Recirculate(Arc<Frozen>),
+}
+
+/// What is done to a packet that goes into a tunnel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TunnelPush {
+    /// Its outer headers.
+    pub encap: Encap,
+    /// The tunnel port it leaves by.
+    pub port: u32,
+    /// The port of the underlay that it comes in by with its outer headers on, or the socket of the host.
+    pub out: u32,
+    /// What is done to it then.
+    pub actions: Vec<DpAction>,
+    /// Whether all changes of these come before all outputs.
+    pub simple: bool,
 }
 
 /// A change of the headers after which they are not known.

@@ -24,6 +24,7 @@
 //! flows that were there stay.
 
 pub mod exact;
+pub mod tunnels;
 pub mod wildcard;
 
 use crate::action::DpAction;
@@ -203,10 +204,14 @@ impl Flow {
 /// The mask under which a flow is kept: that of its translation as far as it lies in the packet, by whole bytes. Finer ones
 /// would let more packets share a flow, but rules of many prefix lengths would make hundreds of masks of them, and each
 /// costs a probe; whole bytes leave a few dozen at worst. Flows are kept by input port, so it is not part of their masks.
-pub fn packet_mask(mask: &FlowMask) -> PacketKey {
-    let mut mask = mask.packet_words().map(whole_bytes);
-    mask[0] = 0;
-    mask
+/// `tunnel` is the number of the packet's tunnel, 0 for none: what a mask looks at of a tunnel is all of its number.
+pub fn packet_mask(mask: &FlowMask, tunnel: u32) -> PacketKey {
+    let mut words = mask.packet_words().map(whole_bytes);
+    words[0] = match tunnel != 0 && mask.looks_at_tunnel() {
+        true => u32::MAX.into(),
+        false => 0,
+    };
+    words
 }
 
 /// All bits of each byte in which there is one.

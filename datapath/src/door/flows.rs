@@ -265,11 +265,15 @@ impl Datapath {
                 let key = FlowKey::from_packet(&f.key, f.key.len());
                 let mask = FlowKey::from_packet(&f.mask, f.mask.len());
                 let used = Duration::from_nanos(f.used);
+                let tunnel = f.tunnel.filter(|_| f.mask[0] != 0);
+                let tunnel = tunnel.map_or_else(String::new, |t| {
+                    crate::tunnel::format::key(&t.key, &t.options) + ","
+                });
                 list.push(CachedFlow {
                     bridge: BridgeId(p.bridge),
                     in_port: p.number,
                     in_port_name: p.name().to_string(),
-                    key: format_key(&key, &mask, p.name()),
+                    key: tunnel + &format_key(&key, &mask, p.name()),
                     actions: action::format(&f.actions, name),
                     packets: f.packets,
                     bytes: f.bytes,

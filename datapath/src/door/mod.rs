@@ -29,13 +29,14 @@ use crate::engine::events::{self, EventSender, Events};
 use crate::engine::thread::{Common, Handle};
 use crate::flow::TAGS_PARSED;
 use crate::port::PortContext;
+use crate::port::tunnel::Endpoint;
 use crate::tunnel::ports::TunnelPorts;
 use crate::underlay::Underlay;
 use arc_swap::ArcSwap;
 use openflow::error::ErrorKind;
 use openflow::{OfError, PortNo};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Most bridges of a datapath.
@@ -83,6 +84,8 @@ struct Inner {
 
 struct Control {
     crew: Crew,
+    /// Sockets of the host that tunnels need and that cannot be opened, and why.
+    refused: BTreeMap<Endpoint, String>,
     /// What each port's device was last seen to be, to tell of changes.
     seen: HashMap<u32, (u64, bool)>,
 }
@@ -155,6 +158,7 @@ impl Datapath {
             events: sender,
             control: Mutex::new(Control {
                 crew: Crew::new(pins.clone()),
+                refused: BTreeMap::new(),
                 seen: HashMap::new(),
             }),
         };

@@ -65,6 +65,7 @@ impl Datapath {
             true => None,
             false => Some(port::open(&spec.interface, &self.inner.context)?),
         };
+        let is_tunnel = tunnel.is_some();
         let counters: Arc<PortCounters> = Arc::default();
         let ingress = Ingress::new(&spec, &counters, self.now(), None);
         let device = open.as_ref().map(|o| o.port.clone());
@@ -77,6 +78,8 @@ impl Datapath {
             spec,
             flags: PortFlags::default(),
             patch: is_patch.then_some(None),
+            sequence: tunnel.as_ref().map(|_| Arc::default()),
+            socket: None,
             tunnel,
             device,
             shaper: shaper.clone(),
@@ -98,6 +101,9 @@ impl Datapath {
         self.spread(&mut control.crew, index as u32, open, &affinity, &counters);
         if let Some(shaper) = &shaper {
             self.shape(index as u32, shaper);
+        }
+        if is_tunnel {
+            self.tend_sockets(&mut control);
         }
         // What `Add` tells is what later changes are compared with.
         if let Some(entry) = self.entry(bridge, number) {
@@ -165,9 +171,13 @@ impl Datapath {
             // Where hosts were learned in other VLANs says nothing any more.
             let moved =
                 old.spec.vlan != next.spec.vlan || old.spec.protected != next.spec.protected;
+            let other_tunnel = next.tunnel != old.tunnel;
             self.publish(|w| w.ports[old.index as usize] = Some(Arc::new(next)));
             if reshape && let Some(shaper) = &shaper {
                 self.shape(old.index, shaper);
+            }
+            if other_tunnel {
+                self.tend_sockets(&mut control);
             }
             if moved && let Some(b) = self.bridge(bridge) {
                 self.flush();
@@ -196,6 +206,9 @@ impl Datapath {
         // Threads look at the new world, so that the device closes when this returns.
         self.inner.synchronize();
         control.seen.remove(&entry.index);
+        if entry.tunnel.is_some() {
+            self.tend_sockets(&mut control);
+        }
         drop(control);
         let event = Event::PortStatus {
             bridge,
@@ -239,6 +252,7 @@ impl Datapath {
         let mut status = status(&entry);
         if let Some(t) = &entry.tunnel {
             status.status = tunnels::egress(t, &self.routes());
+            status.error = self.socket_error(t);
         }
         Some(status)
     }

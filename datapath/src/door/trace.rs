@@ -32,6 +32,7 @@ impl TraceRequest {
             for e in self.flow.entries() {
                 key.set_masked(e.slot, e.value, e.mask);
             }
+            key.take_options(&self.flow);
             return Ok(key);
         };
         let mut key = pipeline::key_of(packet, tag_limit).ok_or_else(|| {
@@ -44,6 +45,7 @@ impl TraceRequest {
         for slot in METADATA.into_iter().chain(pipeline::TUNNEL) {
             key.set_masked(slot, self.flow.slot(slot).0, slot_bits(slot));
         }
+        key.take_options(&self.flow);
         Ok(key)
     }
 }

@@ -1,20 +1,134 @@
 //! What tunnels go by: routes, neighbours; and what is special about their ports.
 
-use super::Datapath;
-use crate::bridge::World;
-use crate::port::{InterfaceConfig, PortError};
+use super::ports::PORTS_MAX;
+use super::{Control, Datapath, DatapathError};
+use crate::bridge::{PortCounters, PortEntry, World};
+use crate::config::{BridgeId, PortSpec};
+use crate::port::tunnel::Endpoint;
+use crate::port::{self, InterfaceConfig, OpenPort, PortError};
 use crate::route::Routes;
 use crate::tunnel::ports::Claim;
 use crate::tunnel::{Given, TunnelKind, TunnelSpec};
 use crate::underlay::TunnelNeighbour;
-use openflow::MacAddr;
-use std::collections::BTreeMap;
+use openflow::{MacAddr, PortFlags, PortNo, TlvMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Datapath {
+    /// Opens the sockets of the host that tunnel ports need, and closes those that none needs any more. One that cannot be
+    /// opened is tried again when tunnel ports change; until then [`Datapath::port_status`] tells why.
+    pub(super) fn tend_sockets(&self, control: &mut Control) {
+        let world = self.inner.world.load_full();
+        let tunnels = world.ports.iter().flatten();
+        let needed: BTreeSet<Endpoint> = tunnels
+            .filter_map(|p| p.tunnel.as_deref())
+            .flat_map(Endpoint::needed_by)
+            .collect();
+        let mut open = BTreeSet::new();
+        for p in world.ports.iter().flatten() {
+            match p.socket {
+                Some(s) if needed.contains(&s) => _ = open.insert(s),
+                Some(_) => {
+                    self.withdraw(&mut control.crew, p.index);
+                    self.publish(|w| w.ports[p.index as usize] = None);
+                    self.inner.synchronize();
+                }
+                None => {}
+            }
+        }
+        control.refused.clear();
+        for &socket in needed.difference(&open) {
+            match port::tunnel::open(&socket, &self.inner.context) {
+                Ok(opened) => self.add_socket(control, socket, opened),
+                Err(e) => _ = control.refused.insert(socket, e.to_string()),
+            }
+        }
+    }
+
+    /// A port of no bridge, for a socket of the host.
+    fn add_socket(&self, control: &mut Control, socket: Endpoint, open: OpenPort) {
+        let world = self.inner.world.load_full();
+        let free = world.ports.iter().position(Option::is_none);
+        let index = free.unwrap_or(world.ports.len());
+        if index >= PORTS_MAX {
+            let why = format!("There are {PORTS_MAX} ports, as many as can be");
+            control.refused.insert(socket, why);
+            return;
+        }
+        let counters: Arc<PortCounters> = Arc::default();
+        let entry = PortEntry {
+            index: index as u32,
+            bridge: u32::MAX,
+            number: PortNo::ANY,
+            spec: PortSpec {
+                interface: InterfaceConfig {
+                    name: socket.name(),
+                    ..InterfaceConfig::default()
+                },
+                ..PortSpec::default()
+            },
+            flags: PortFlags::default(),
+            patch: None,
+            tunnel: None,
+            sequence: None,
+            socket: Some(socket),
+            device: Some(open.port.clone()),
+            counters: counters.clone(),
+            ingress: None,
+            shaper: None,
+            created: self.now(),
+        };
+        self.publish(|w| {
+            if w.ports.len() <= index {
+                w.ports.resize(index + 1, None);
+            }
+            w.ports[index] = Some(Arc::new(entry));
+        });
+        let none = BTreeMap::new();
+        self.spread(
+            &mut control.crew,
+            index as u32,
+            Some(open),
+            &none,
+            &counters,
+        );
+    }
+
+    /// Why the host's sockets do not carry a tunnel's packets, if they should and do not.
+    pub(super) fn socket_error(&self, spec: &TunnelSpec) -> Option<String> {
+        let Given::Fixed(remote) = spec.remote else {
+            return None;
+        };
+        let world = self.inner.world.load();
+        let hop = world.underlay.routes().lookup(remote, spec.egress_mark)?;
+        if !hop.local && world.tunnels.interface(&hop.device).is_some() {
+            return None;
+        }
+        let socket = Endpoint::sender(spec, remote.is_ipv6());
+        self.inner.control.lock().refused.get(&socket).cloned()
+    }
+
+    /// Which Geneve options the `tun_metadata` fields of a bridge's flows are, from now on. (Checked by who gives them.)
+    ///
+    /// # Errors
+    /// If there is no such bridge.
+    pub fn set_tunnel_options(
+        &self,
+        bridge: BridgeId,
+        maps: Vec<TlvMap>,
+    ) -> Result<(), DatapathError> {
+        let b = self
+            .bridge(bridge)
+            .ok_or_else(|| DatapathError::Bridge(format!("There is no bridge {}", bridge.0)))?;
+        b.update(|s| {
+            s.options = Arc::new(maps);
+            Ok(())
+        })
+    }
+
     /// The host's routes, interfaces and neighbours, from now on. Flows that lead into tunnels are looked at again with their
     /// next packet; no others.
     pub fn set_routes(&self, routes: Routes) {

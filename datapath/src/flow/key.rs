@@ -1,18 +1,26 @@
 //! The layout of the flow key.
 //!
-//! A key is 44 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
+//! A key is 60 words of 64 bits. Each [`Slot`] of the field table has one place in it, given by
 //! [`place`]: the only table of positions. Words that every packet needs come first, so that what a
 //! plain packet fills in is a prefix (3 words for bare Ethernet, 5 for IPv4 with ports, 6 for TCP, 10 for
 //! IPv6): extraction writes the prefix and tells its length, and caches hash and compare only
 //! that. Words from [`PACKET_WORDS`] on are tunnel metadata, registers and connection state: zero when a
-//! packet comes in, and filled in by the pipeline alone.
+//! packet comes in, and filled in by the pipeline alone. What came by a tunnel has the number of its tunnel in the low half of its
+//! first word, where other packets have their mark (see [`Tunnels`](crate::cache::tunnels::Tunnels)).
 //!
 //! The mask of a key (which bits a decision looked at) has the same shape.
 
 use openflow::Slot;
 
 /// Words of a key.
-pub const WORDS: usize = 44;
+pub const WORDS: usize = 60;
+/// The first of the words of tunnel options.
+const OPTION_WORDS: u8 = 44;
+/// Tunnel options that a key has room for. The fields `tun_metadata0` to `tun_metadata63` share them: two fields whose numbers differ by a
+/// multiple of this cannot be used together.
+pub const OPTIONS: u8 = 8;
+/// Words that tell of the tunnel a packet came by, but for options.
+pub(super) const TUNNEL_WORDS: std::ops::Range<usize> = 15..23;
 /// Words that a packet itself fills in.
 pub const PACKET_WORDS: usize = 15;
 
@@ -106,19 +114,16 @@ pub const fn place(slot: Slot) -> Place {
         Slot::CtNwDst => (39, 0),
         Slot::CtIpv6Src => (40, 0),
         Slot::CtIpv6Dst => (42, 0),
-        // No bits of it are in the key; see `slot_bits`.
-        Slot::TunOption(_) => (0, 0),
+        Slot::TunOption(n) => (OPTION_WORDS + 2 * (n % OPTIONS), 0),
     };
     Place { word, shift }
 }
 
-/// All ones in a slot's width. Tunnel options have no place in the key: they read as zero, writing them changes
-/// nothing, and the door to the tables refuses rules that use them.
+/// All ones in a slot's width.
 pub const fn slot_bits(slot: Slot) -> u128 {
-    match (slot, slot.bits()) {
-        (Slot::TunOption(_), _) => 0,
-        (_, 128) => u128::MAX,
-        (_, n) => (1 << n) - 1,
+    match slot.bits() {
+        128 => u128::MAX,
+        n => (1 << n) - 1,
     }
 }
 
@@ -200,6 +205,13 @@ impl FlowKey {
         let mut key = FlowKey::default();
         key.0[..len].copy_from_slice(&words[..len]);
         key
+    }
+
+    /// As a mask: whether it looks at anything that a tunnel told.
+    #[inline]
+    pub fn looks_at_tunnel(&self) -> bool {
+        let all = |words: &[u64]| words.iter().fold(0, |all, w| all | w);
+        all(&self.0[TUNNEL_WORDS]) | all(&self.0[OPTION_WORDS.into()..]) != 0
     }
 
     /// The packet's words.
@@ -325,7 +337,9 @@ mod tests {
     fn slots_do_not_overlap_and_fill_the_key() {
         let mut used = FlowKey::default();
         let nsh = Slot::NshFlags..=Slot::NshContext;
-        for &slot in Slot::ALL.iter().filter(|s| !nsh.contains(s)) {
+        let options: Vec<Slot> = (0..OPTIONS).map(Slot::TunOption).collect();
+        let all = Slot::ALL.iter().chain(&options);
+        for &slot in all.filter(|s| !nsh.contains(s)) {
             assert_eq!(used.get(slot), 0, "{slot:?} overlaps");
             used.look_all(slot);
         }

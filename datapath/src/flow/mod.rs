@@ -3,9 +3,12 @@
 mod extract;
 mod format;
 mod key;
+mod tunnel;
 
 pub use extract::{TAGS_PARSED, extract};
 pub use format::{format_key, tcp_flags_text};
 pub use key::{
-    FlowKey, FlowMask, Hasher, Keyed, PACKET_WORDS, PacketKey, Place, WORDS, place, slot_bits,
+    FlowKey, FlowMask, Hasher, Keyed, OPTIONS, PACKET_WORDS, PacketKey, Place, WORDS, place,
+    slot_bits,
 };
+pub(crate) use tunnel::{PUBLIC, each_option, flags_of_slot};

@@ -204,6 +204,7 @@ impl Frozen {
         for e in metadata.entries() {
             key.set_masked(e.slot, e.value, e.mask);
         }
+        key.take_options(metadata);
         key.set(Slot::ActsetOutput, set.output().0.into());
         let in_port = match key.get(Slot::InPort) {
             0 => PortNo::ANY.0.into(),

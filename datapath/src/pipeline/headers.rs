@@ -44,6 +44,17 @@ impl Xlate<'_> {
         self.clean = false;
         self.key.set_masked(slot, value, mask);
         self.touched.look(slot, mask);
+        if let Slot::TunOption(n) = slot {
+            self.key.mark_option(n, true);
+        }
+    }
+
+    /// Takes a tunnel option away.
+    pub(super) fn delete_field(&mut self, field: FieldId) {
+        if let Slot::TunOption(n) = field.info().slot {
+            self.write(Slot::TunOption(n), 0, u128::MAX);
+            self.key.mark_option(n, false);
+        }
     }
 
     /// The key's VLAN slots follow the tags.

@@ -30,6 +30,7 @@ mod pushed;
 pub mod trace;
 mod translate;
 mod translation;
+mod tunnel;
 mod vlan;
 
 use crate::flow::{FlowKey, PACKET_WORDS, extract, slot_bits};
@@ -49,7 +50,7 @@ pub const ACTIONS_MAX: usize = 2048;
 /// How many values the stack of push and pop holds.
 pub const STACK_MAX: usize = 1024;
 /// What is known of the tunnel a packet came by, or is to leave by.
-pub(crate) const TUNNEL: [Slot; 8] = [
+pub(crate) const TUNNEL: [Slot; 14] = [
     Slot::TunId,
     Slot::TunSrc,
     Slot::TunDst,
@@ -58,6 +59,12 @@ pub(crate) const TUNNEL: [Slot; 8] = [
     Slot::TunFlags,
     Slot::TunGbpId,
     Slot::TunGbpFlags,
+    Slot::ErspanDir,
+    Slot::ErspanIdx,
+    Slot::ErspanVer,
+    Slot::ErspanHwid,
+    Slot::GtpuFlags,
+    Slot::GtpuMsgtype,
 ];
 /// How many VLAN tags the pipeline keeps track of.
 pub const TAGS_MAX: usize = 4;

@@ -7,7 +7,7 @@ use super::translation::Credit;
 use crate::action::{DpAction, PacketInSpec, Reshape};
 use crate::bridge::PortEntry;
 use crate::drop::DropReason;
-use crate::flow::slot_bits;
+use crate::flow::{OPTIONS, PUBLIC, slot_bits};
 use crate::policing::Ingress;
 use bytes::Bytes;
 use openflow::action::PacketInReason;
@@ -135,8 +135,9 @@ impl Xlate<'_> {
             self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
             return self.dropped(DropReason::PortNoForward);
         }
-        // Frames leave by ports, and nothing else.
-        if self.key.get64(Slot::PacketType) != 0 {
+        // Frames leave by ports, and nothing else, but by tunnels of bare packets.
+        let bare = port.tunnel.as_ref().is_some_and(|t| t.layer3);
+        if self.key.get64(Slot::PacketType) != 0 && !bare {
             self.remark(|| "the packet has no Ethernet header".into());
             return self.dropped(DropReason::PacketType);
         }
@@ -150,7 +151,14 @@ impl Xlate<'_> {
         {
             return;
         }
+        if let Some(spec) = &port.tunnel {
+            return self.output_tunnel(port, spec);
+        }
         let Some(peer) = port.patch else {
+            if !self.world.tunnels.is_empty() && port.is_interface() && self.reaches_interface(port)
+            {
+                return;
+            }
             let before = self.mark_dscp(port);
             self.commit();
             self.emit_queue(queue_number(self.queue));
@@ -166,15 +174,19 @@ impl Xlate<'_> {
         self.out
             .credits
             .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
-        // The other bridge sees the packet with registers and metadata empty, and what it does to
-        // it stays there.
+        self.elsewhere(|x| x.cross(peer));
+    }
+
+    /// What `run` does is done by another bridge, which sees the packet with registers and metadata empty, and what it does to
+    /// it stays there.
+    pub(super) fn elsewhere(&mut self, run: impl FnOnce(&mut Self)) {
         let set = std::mem::take(&mut self.set);
         let stack = std::mem::take(&mut self.stack);
         let outer = (self.packet_out, self.in_group, self.in_set, self.queue);
         (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, NO_QUEUE);
         let place = self.place();
         let rule = self.rule.take();
-        self.aside(|x| x.cross(peer));
+        self.aside(run);
         self.set = set;
         self.stack = stack;
         (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
@@ -234,11 +246,16 @@ impl Xlate<'_> {
         })
     }
 
-    /// The packet comes in by the other end of a patch.
-    fn cross(&mut self, peer: &Arc<PortEntry>) {
+    /// The packet comes in by the other end of a patch, or as the host's by its interface.
+    pub(super) fn cross(&mut self, peer: &Arc<PortEntry>) {
         self.key.set(Slot::ActsetOutput, PortNo::UNSET.0.into());
         // The mark alone is the packet's own.
         let ours = METADATA.into_iter().filter(|s| *s != Slot::PktMark);
+        if self.key.has_options() {
+            for n in 0..OPTIONS {
+                self.write(Slot::TunOption(n), 0, u128::MAX);
+            }
+        }
         for slot in ours.chain(TUNNEL) {
             self.write(slot, 0, u128::MAX);
         }
@@ -268,9 +285,20 @@ impl Xlate<'_> {
         let mut metadata = Match::new();
         metadata.set(FieldId::InPort, in_port.0.into());
         for slot in METADATA.into_iter().chain(TUNNEL) {
-            let value = self.key.get(slot);
+            let bits = match slot {
+                Slot::TunFlags => PUBLIC,
+                slot => slot_bits(slot),
+            };
+            let value = self.key.get(slot) & bits;
             if value != 0 {
-                metadata.set_slot(slot, value, slot_bits(slot), slot_bits(slot));
+                metadata.set_slot(slot, value, bits, bits);
+            }
+        }
+        for m in here.1.options.iter() {
+            if self.key.has_option(m.index as u8) {
+                let slot = Slot::TunOption(m.index as u8);
+                let bits = slot_bits(slot) >> (128 - 8 * u32::from(m.len.min(16)));
+                metadata.set_slot(slot, self.key.get(slot), bits, bits);
             }
         }
         Some(PacketInSpec {

@@ -63,6 +63,8 @@ pub(super) fn world(flows: &[FlowMod]) -> World {
                 flags: PortFlags::default(),
                 patch: None,
                 tunnel: None,
+                sequence: None,
+                socket: None,
                 device: None,
                 shaper: None,
                 counters: Arc::default(),

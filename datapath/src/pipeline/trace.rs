@@ -213,10 +213,8 @@ impl Recorder {
         initial: FlowKey,
         t: super::Translation,
     ) -> Trace {
-        let name = |a: &DpAction| match a {
-            DpAction::Output(p) => Some((*p, world.port(*p)?.name().to_owned())),
-            _ => None,
-        };
+        let mut ports = Vec::new();
+        name_ports(&t.actions, world, &mut ports);
         while !self.open.is_empty() {
             self.end();
         }
@@ -226,10 +224,25 @@ impl Recorder {
             initial,
             last: self.last,
             mask: t.mask,
-            ports: t.actions.iter().filter_map(name).collect(),
+            ports,
             actions: t.actions,
             drop: t.drop,
         }
+    }
+}
+
+/// Names of the ports that actions send to.
+fn name_ports(actions: &[DpAction], world: &World, names: &mut Vec<(u32, String)>) {
+    for a in actions {
+        let port = match a {
+            DpAction::Output(p) | DpAction::Truncated { port: p, .. } => *p,
+            DpAction::TunnelPush(push) => {
+                name_ports(&push.actions, world, names);
+                push.out
+            }
+            _ => continue,
+        };
+        names.extend(world.port(port).map(|p| (port, p.name().to_owned())));
     }
 }
 

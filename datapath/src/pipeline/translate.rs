@@ -11,6 +11,7 @@ use super::translation::{Credit, Dep, Translation, credit_of};
 use super::{ACTIONS_MAX, DEPTH_MAX, RESUBMITS_MAX, STACK_MAX, TAGS_MAX};
 use crate::action::{DpAction, Reshape};
 use crate::bridge::{Bridge, BridgeState, PortEntry, World};
+use crate::cache::tunnels::Tunnel;
 use crate::clock::Now;
 use crate::config::{Fragments, Miss};
 use crate::drop::DropReason;
@@ -18,6 +19,7 @@ use crate::flow::{FlowKey, FlowMask};
 use crate::table::{Cells, Rule};
 use openflow::action::PacketInReason;
 use openflow::{Action, Instructions, PortNo, Slot, TableMiss};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One translation in progress.
@@ -65,6 +67,11 @@ pub struct Xlate<'a> {
     /// Meters in what is done to the copy at hand.
     pub(super) metered: Vec<Metered>,
     pub(super) copies: usize,
+    /// Options of the tunnel that the packet came by, and where that ended.
+    options: &'a [u8],
+    pub(super) tunnelled_to: Option<IpAddr>,
+    /// Tunnels that the packet is in.
+    pub(super) in_tunnels: usize,
     /// Watching buckets looked at.
     pub(super) watches: usize,
     /// The datapath port that pays for packet-ins.
@@ -124,6 +131,9 @@ impl<'a> Xlate<'a> {
             length: None,
             metered: Vec::new(),
             copies: 0,
+            options: &[],
+            tunnelled_to: None,
+            in_tunnels: 0,
             watches: 0,
             budget: u32::MAX,
             table: 0,
@@ -150,6 +160,16 @@ impl<'a> Xlate<'a> {
         self
     }
 
+    /// A packet that came by a tunnel. (What its key says of that was in it before.)
+    #[must_use]
+    pub fn by(mut self, tunnel: Option<&'a Tunnel>) -> Xlate<'a> {
+        if let Some(t) = tunnel {
+            self.options = &t.options;
+            self.tunnelled_to = Some(t.key.dst);
+        }
+        self
+    }
+
     /// For one packet alone, of so many bytes: its length need not be asked for.
     #[must_use]
     pub fn long(mut self, bytes: u64) -> Xlate<'a> {
@@ -161,6 +181,12 @@ impl<'a> Xlate<'a> {
     pub fn run(mut self, port: &Arc<PortEntry>) -> Translation {
         self.budget = port.index;
         self.look_first();
+        if !self.options.is_empty()
+            && let Some(bridge) = self.world.bridge(port.bridge)
+        {
+            let state = self.state_of(bridge);
+            self.key.set_options(self.options, &state.options);
+        }
         self.enter(port);
         self.finish()
     }
@@ -274,7 +300,7 @@ impl<'a> Xlate<'a> {
                 {
                     return;
                 }
-                if port.patch.is_some()
+                if (port.patch.is_some() || port.tunnel.is_some())
                     && let Some(ingress) = &port.ingress
                 {
                     x.limit_patched(ingress);
@@ -663,6 +689,7 @@ impl<'a> Xlate<'a> {
                     let table = table.unwrap_or(self.table);
                     self.resubmit(here, *in_port, table);
                 }
+                Action::DeleteField(field) => self.delete_field(*field),
                 Action::Exit => self.exit = true,
                 Action::Note(_) => {}
                 // Refused when the flow was added.

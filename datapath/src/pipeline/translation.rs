@@ -7,6 +7,9 @@ use crate::drop::DropReason;
 use crate::flow::FlowMask;
 use crate::port::Port;
 use crate::table::{Cells, Changes, Counters, Object, Rule, TableCounters};
+use crate::underlay::{Underlay, Use};
+use openflow::MacAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Who is told of the packets that take this way.
@@ -33,6 +36,21 @@ pub enum Credit {
     Table(Arc<TableCounters>, bool),
     /// A patch port was crossed: out of the first, in by the second.
     Patch(Arc<PortCounters>, Arc<PortCounters>),
+    /// Whoever comes after this is told of packets that are so many bytes longer.
+    Longer(i32),
+    /// A tunnel's next hop was used.
+    NeighbourUsed(Arc<Use>),
+    /// A neighbour told where it is.
+    Neighbour {
+        /// Who is to know.
+        underlay: Arc<Underlay>,
+        /// The interface it is at.
+        device: Arc<str>,
+        /// Its address.
+        ip: IpAddr,
+        /// Its Ethernet address.
+        mac: MacAddr,
+    },
     /// An address was seen.
     Mac {
         /// Where.
@@ -71,6 +89,8 @@ pub enum Dep {
     },
     /// A port's link, and how often it had gone up or down.
     Link(Arc<dyn Port>, u64),
+    /// Routes and neighbours of tunnels, as of a version.
+    Underlay(Arc<Underlay>, u64),
     /// A bucket of learned addresses.
     Mac {
         /// Where.
@@ -97,6 +117,7 @@ impl Dep {
                 object,
                 since,
             } => bridge.is_unchanged(*object, *since),
+            Dep::Underlay(underlay, version) => underlay.version() == *version,
             Dep::Link(port, resets) => port.link_resets_seen() == *resets,
             Dep::Mac {
                 bridge,

@@ -259,11 +259,10 @@ pub enum PortError {
     Other(String),
 }
 
-/// Interface types that [`open`] knows.
-pub const KINDS: &str =
-    "system, internal, tap, patch, pcap, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser";
+/// Interface types.
+pub const KINDS: &str = "system, internal, tap, patch, pcap, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser, vxlan, geneve, gre, ip6gre, erspan, ip6erspan, gtpu";
 
-/// Opens a port of any kind but `patch`, which has no queues and lives in the pipeline.
+/// Opens a port of any kind but `patch` and tunnels, which have no queues and live in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
     match config.kind.as_str() {
         "dummy" | "dummy-internal" | "dummy-pmd" => dummy::open(config, context),

@@ -338,6 +338,11 @@ fn settable(slot: Slot) -> bool {
             | TunFlags
             | TunGbpId
             | TunGbpFlags
+            | ErspanDir
+            | ErspanIdx
+            | ErspanVer
+            | ErspanHwid
+            | TunOption(_)
             | Metadata
             | Xxreg0
             | Xxreg1

@@ -321,6 +321,24 @@ impl Encap {
         self.ip.into()
     }
 
+    /// The UDP port it is sent to; 0 for kinds without.
+    pub fn udp_port(&self) -> u16 {
+        match self.kind.udp_port() {
+            Some(_) => word(&self.header, usize::from(self.transport) + udp::DST.start),
+            None => 0,
+        }
+    }
+
+    /// Whether packets inside are bare.
+    pub fn is_layer3(&self) -> bool {
+        self.layer3
+    }
+
+    /// Whether the checksum of the UDP or GRE header is filled in.
+    pub fn has_checksum(&self) -> bool {
+        self.csum
+    }
+
     /// Offset of the UDP or GRE header.
     pub fn transport_offset(&self) -> usize {
         self.transport.into()

@@ -6,9 +6,11 @@
 //! host by a bridge's own interface, or received by a socket. Which tunnel port it came in by is told by its
 //! [`TunnelKey`] alone.
 
+pub mod ask;
 pub mod decap;
 pub mod encap;
 pub mod erspan;
+pub mod format;
 pub mod geneve;
 pub mod gre;
 pub mod gtpu;
@@ -164,6 +166,8 @@ pub(crate) mod testing {
     //! Specs and keys for tests.
 
     use super::*;
+    use crate::bridge::PortEntry;
+    use std::sync::Arc;
 
     /// A port of a kind that fixes nothing but its remote address, 10.0.0.2.
     pub(crate) fn spec(kind: TunnelKind) -> TunnelSpec {
@@ -187,6 +191,26 @@ pub(crate) mod testing {
             erspan_direction: None,
             erspan_hwid: None,
         }
+    }
+
+    /// A tunnel port of bridge 0.
+    pub(crate) fn entry(index: u32, spec: TunnelSpec) -> Arc<PortEntry> {
+        Arc::new(PortEntry {
+            index,
+            bridge: 0,
+            number: openflow::PortNo(index + 1),
+            spec: crate::config::PortSpec::default(),
+            flags: openflow::PortFlags::default(),
+            patch: None,
+            tunnel: Some(Arc::new(spec)),
+            sequence: None,
+            socket: None,
+            device: None,
+            counters: Arc::default(),
+            ingress: None,
+            shaper: None,
+            created: Default::default(),
+        })
     }
 
     /// A packet from 10.0.0.2 to 10.0.0.1 without a key.

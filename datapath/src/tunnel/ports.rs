@@ -8,6 +8,7 @@
 
 use super::{Given, TunnelKey, TunnelKind, TunnelSpec};
 use crate::bridge::PortEntry;
+use crate::port::tunnel::Endpoint;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,6 +66,10 @@ impl Claim {
 pub struct TunnelPorts {
     claims: HashMap<Claim, u32>,
     listening: BTreeMap<(TunnelKind, u16), usize>,
+    /// Bridges' own interfaces, by name; looked for only if there are tunnels.
+    interfaces: HashMap<String, u32>,
+    /// Sockets of the host.
+    sockets: Vec<(Endpoint, u32)>,
 }
 
 impl TunnelPorts {
@@ -77,7 +82,37 @@ impl TunnelPorts {
                 *t.listening.entry((spec.kind, spec.port)).or_default() += 1;
             }
         }
+        if t.is_empty() {
+            return t;
+        }
+        for p in ports.iter().flatten() {
+            if p.is_interface() {
+                t.interfaces.insert(p.name().to_owned(), p.index);
+            }
+            if let Some(socket) = p.socket {
+                t.sockets.push((socket, p.index));
+            }
+        }
         t
+    }
+
+    /// The port of a bridge that is an interface of the host, by its name.
+    pub fn interface(&self, name: &str) -> Option<u32> {
+        self.interfaces.get(name).copied()
+    }
+
+    /// The port of the host's socket by which a tunnel's packets leave.
+    pub fn socket(&self, spec: &TunnelSpec, v6: bool) -> Option<u32> {
+        let wanted = Endpoint::sender(spec, v6);
+        let mut sockets = self.sockets.iter();
+        sockets.find(|(s, _)| *s == wanted).map(|(_, index)| *index)
+    }
+
+    /// The socket behind a port.
+    #[inline]
+    pub fn socket_of(&self, port: u32) -> Option<Endpoint> {
+        let mut sockets = self.sockets.iter();
+        sockets.find(|(_, index)| *index == port).map(|(s, _)| *s)
     }
 
     /// Whether there are none.

@@ -527,9 +527,12 @@ impl Bridge {
                 });
             }
         }
-        self.lock()
+        let mut state = self.lock();
+        state
             .tlv
-            .change(command, maps, |field| used.contains(&field))
+            .change(command, maps, |field| used.contains(&field))?;
+        self.plane.set_tunnel_options(&self.name, state.tlv.maps());
+        Ok(())
     }
 
     /// Whether the tunnel options that flow-mods use are there, and what failed where they are not.

@@ -1,5 +1,6 @@
 //! Which Geneve options the `tun_metadata` fields hold (NXT_TLV_TABLE_MOD), one table a bridge.
 
+use datapath::flow::OPTIONS;
 use openflow::action::{LearnSource, LearnTarget};
 use openflow::error::ErrorKind;
 use openflow::field::Slot;
@@ -70,6 +71,15 @@ impl TlvTable {
                     }
                     if new.values().any(|o| (o.class, o.kind) == (m.class, m.kind)) {
                         return Err(refused(ErrorKind::TlvDupEntry, m, "the option has a field"));
+                    }
+                    let shared =
+                        |o: &&TlvMap| o.index % u16::from(OPTIONS) == m.index % u16::from(OPTIONS);
+                    if let Some(o) = new.values().find(shared) {
+                        let why = format!(
+                            "keys have room for {OPTIONS} options, and this one's is that of tun_metadata{}",
+                            o.index
+                        );
+                        return Err(refused(ErrorKind::TlvTableFull, m, &why));
                     }
                     new.insert(m.index, *m);
                     if new.values().map(|o| usize::from(o.len)).sum::<usize>() > SPACE {
@@ -212,6 +222,8 @@ mod tests {
         }
         let full = [map(7, 1, 124, 5), map(7, 2, 8, 6)];
         assert_eq!(kind(Add, &full, false), Some(ErrorKind::TlvTableFull));
+        let shared = [map(7, 1, 4, 8)];
+        assert_eq!(kind(Add, &shared, false), Some(ErrorKind::TlvTableFull));
         assert_eq!(
             kind(Delete, &[map(1, 2, 4, 0)], true),
             Some(ErrorKind::TlvInvalidDel)

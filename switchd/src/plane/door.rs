@@ -416,6 +416,13 @@ impl Plane for Door {
         self.datapath.meter_features()
     }
 
+    fn set_tunnel_options(&self, bridge: &str, maps: Vec<TlvMap>) {
+        if let Some(id) = self.id(bridge) {
+            // Gone meanwhile: then nobody asks.
+            let _ = self.datapath.set_tunnel_options(id, maps);
+        }
+    }
+
     fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError> {
         let id = self.id(bridge).ok_or_else(|| gone(bridge))?;
         let mode = datapath::Fragments::from_flags(mode)?;

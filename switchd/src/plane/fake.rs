@@ -418,6 +418,8 @@ impl Plane for Fake {
         }
     }
 
+    fn set_tunnel_options(&self, _bridge: &str, _maps: Vec<TlvMap>) {}
+
     fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError> {
         if mode == 2 {
             return Err(OfError::new(

@@ -17,7 +17,7 @@ pub use datapath::{Guard, RateSpec, StormSpec};
 use openflow::{
     AggregateStats, FlowFilter, FlowStats, GroupDesc, GroupFeatures, GroupStats, MacAddr,
     MeterConfig, MeterFeatures, MeterMod, MeterStats, OfError, PacketIn, PacketOut, PortDesc,
-    PortMod, PortNo, PortStats, QueueStats, TableConfig, TableFeatures, TableStats,
+    PortMod, PortNo, PortStats, QueueStats, TableConfig, TableFeatures, TableStats, TlvMap,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -227,6 +227,8 @@ pub trait Plane: Send + Sync {
     fn meter_features(&self) -> MeterFeatures;
     /// How IP fragments are treated, `OFPC_FRAG_*`: 0 normal, 1 drop, 2 reassemble, 3 `nx-match`.
     fn set_fragments(&self, bridge: &str, mode: u16) -> Result<(), OfError>;
+    /// Which Geneve options the `tun_metadata` fields are, from now on.
+    fn set_tunnel_options(&self, bridge: &str, maps: Vec<TlvMap>);
     /// Goes on with a packet where its pipeline paused.
     fn resume(&self, bridge: &str, packet: &PacketIn) -> Result<(), OfError>;
     /// Whether a packet-out would be accepted.

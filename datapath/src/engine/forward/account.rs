@@ -31,8 +31,15 @@ pub(super) fn tell(credits: &[Credit], seen: Seen, world: &World, events: &Event
         fin,
     } = seen;
     let mut changed = false;
+    let own = bytes;
+    let mut bytes = own;
+    let mut longer = 0;
     for c in credits {
         match c {
+            Credit::Longer(n) => {
+                longer += i64::from(*n);
+                bytes = own.saturating_add_signed(longer * packets as i64);
+            }
             Credit::Rule(r) | Credit::Group(r) => r.add(packets, bytes, used),
             Credit::Uncounted {
                 counters,
@@ -60,6 +67,13 @@ pub(super) fn tell(credits: &[Credit], seen: Seen, world: &World, events: &Event
                     changed |= done.is_ok();
                 }
             }
+            Credit::NeighbourUsed(neighbour) => neighbour.at(used),
+            Credit::Neighbour {
+                underlay,
+                device,
+                ip,
+                mac,
+            } => underlay.heard(device, *ip, *mac, Duration::from_nanos(used)),
             Credit::Mac {
                 bridge,
                 vlan,

@@ -125,6 +125,13 @@ impl Forwarder {
                 }
                 DpAction::Queue(queue) => batch.packet_mut(i).queue = *queue,
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
+                DpAction::TunnelPush(push) => {
+                    self.into_tunnel(batch, i, push, n == actions.len(), port);
+                }
+                DpAction::TunnelPop { kind, .. } => {
+                    self.off_tunnel(batch, i, *kind, n == actions.len(), port);
+                }
+                DpAction::AskNeighbour(ask) => self.ask_neighbour(batch, ask, port),
                 DpAction::Recirculate(frozen) => {
                     let last = n == actions.len();
                     self.recirculate(batch, i, frozen, last, port);

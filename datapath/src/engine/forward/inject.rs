@@ -63,6 +63,7 @@ impl Forwarder {
                 for e in injected.fields.entries() {
                     key.set_masked(e.slot, e.value, e.mask);
                 }
+                key.take_options(&injected.fields);
                 let x = Xlate::new(&world, key, now, true).long(bytes);
                 x.run_actions(injected.bridge, injected.in_port, actions)
             }

@@ -2,6 +2,7 @@
 
 use super::Forwarder;
 use crate::action::DpAction;
+use crate::cache::tunnels::{Tunnel, Tunnels};
 use crate::cache::wildcard::{First, Wanted};
 use crate::cache::{self, Flow, NONE, packet_mask};
 use crate::drop::DropReason;
@@ -62,6 +63,12 @@ impl Forwarder {
         mut old: Translation,
     ) -> Translation {
         let mut key = FlowKey::from_packet(words, PACKET_WORDS);
+        let tunnel = self.tunnels.get(words[0] as u32);
+        if let Some(t) = tunnel {
+            key.set_tunnel(&t.key);
+        }
+        // There the key had the tunnel's number.
+        key.set(openflow::Slot::PktMark, 0);
         let Some(entry) = self.world.port(port) else {
             old.clear();
             old.drop = Some(DropReason::PortNoRecv);
@@ -72,6 +79,7 @@ impl Forwarder {
         let now = Duration::from_nanos(self.now);
         Xlate::new(&self.world, key, now, true)
             .again(again)
+            .by(tunnel)
             .reusing(old)
             .run(entry)
     }
@@ -110,7 +118,7 @@ impl Forwarder {
         self.counts.revalidated += 1;
         let t = self.translate(&f.body.key, f.body.port, true, Translation::default());
         let (epoch, world) = (self.epoch, self.world.version);
-        let same = packet_mask(&t.mask) == f.body.mask;
+        let same = packet_mask(&t.mask, f.body.key[0] as u32) == f.body.mask;
         if !same {
             self.remove_flow(flow);
             return false;
@@ -144,7 +152,11 @@ impl Forwarder {
         let t = self.translate(words, port, false, spare);
         let (epoch, world) = (self.epoch, self.world.version);
         self.teach(&t);
-        let mask = packet_mask(&t.mask);
+        let number = words[0] as u32;
+        let mask = packet_mask(&t.mask, number);
+        if mask[0] != 0 && Tunnels::is_temporary(number) {
+            return self.keep_for_now(i, port, t);
+        }
         let cache = &mut self.lanes[port as usize].cache;
         if let Some(f) = cache.known(words, &mask, first == First::Wildcard, &self.hasher) {
             self.hand_on(f);
@@ -152,11 +164,7 @@ impl Forwarder {
             return f;
         }
         let Some(at) = self.place(&mask, port) else {
-            self.counts.unkept += 1;
-            let f = &mut self.flows[i];
-            f.body.port = port;
-            f.set(t, epoch, world);
-            return i as u32;
+            return self.keep_for_now(i, port, t);
         };
         let f = &mut self.flows[at as usize];
         f.generation = f.generation.wrapping_add(1);
@@ -177,6 +185,16 @@ impl Forwarder {
         cache.insert(at, &self.hasher, &self.flows);
         self.installed = true;
         at
+    }
+
+    /// What is done with packet `i` alone.
+    fn keep_for_now(&mut self, i: usize, port: u32, t: Translation) -> u32 {
+        self.counts.unkept += 1;
+        let (epoch, world) = (self.epoch, self.world.version);
+        let f = &mut self.flows[i];
+        f.body.port = port;
+        f.set(t, epoch, world);
+        i as u32
     }
 
     /// A vacant place in the slab for a new flow of a port, unless the port has its share.
@@ -283,6 +301,7 @@ impl Forwarder {
             }
         }
         self.tidy(0);
+        self.reclaim_tunnels();
         self.flow_count() > 0
     }
 
@@ -295,6 +314,7 @@ impl Forwarder {
                 port: f.body.port,
                 key: f.body.key,
                 mask: f.body.mask,
+                tunnel: self.tunnels.get(f.body.key[0] as u32).cloned(),
                 actions: f.body.actions.to_vec(),
                 packets: f.body.total_packets + f.packets,
                 bytes: f.body.total_bytes + f.bytes,
@@ -317,6 +337,8 @@ pub struct Dumped {
     pub key: PacketKey,
     /// The bits that count.
     pub mask: PacketKey,
+    /// The tunnel it came by.
+    pub tunnel: Option<Tunnel>,
     /// What is done.
     pub actions: Vec<DpAction>,
     /// Packets.

@@ -23,6 +23,7 @@ mod lookup;
 mod recirculate;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use execute::PACKET_INS_PER_PORT;
 pub use inject::{Injected, Work};
@@ -33,6 +34,7 @@ use super::events::EventSender;
 use super::tx::Tx;
 use crate::bridge::{Epoch, PortCounters, World};
 use crate::cache::exact::ExactCache;
+use crate::cache::tunnels::Tunnels;
 use crate::cache::wildcard::{First, PortCache, Wanted};
 use crate::cache::{Dice, Flow, INSTALLS_AT_ONCE, INSTALLS_PER_SECOND, Keys, NONE};
 use crate::clock::Clock;
@@ -166,6 +168,9 @@ pub struct Forwarder {
     dice: Dice,
     /// How often the packet at hand was recirculated.
     recirculations: u32,
+    tunnels: Tunnels,
+    waiting: tunnel::Waiting,
+    headers: tunnel::Headers,
     /// Batches for copies, and lists for their translations.
     spares: Vec<(Batch, Translation)>,
     /// A flow was put in during this batch.
@@ -213,6 +218,9 @@ impl Forwarder {
             sweep: 0,
             dice: Dice::default(),
             recirculations: 0,
+            tunnels: Tunnels::default(),
+            waiting: tunnel::Waiting::default(),
+            headers: tunnel::Headers::default(),
             spares: Vec::new(),
             installed: false,
             unkept: 0,
@@ -296,6 +304,7 @@ impl Forwarder {
                 self.world = world.clone();
                 drop(world);
                 self.note_limits();
+                self.tunnels.find_ports(&self.world);
             }
         }
     }
@@ -305,20 +314,46 @@ impl Forwarder {
         self.refresh();
         self.lane(port);
         self.timed = false;
-        let n = self.admit(batch, port);
+        self.waiting.can = true;
+        match self.world.tunnels.socket_of(port) {
+            None => {
+                let n = self.admit(batch, port);
+                self.forward(batch, n, port, |k| k, |_| 0);
+            }
+            Some(socket) => self.from_socket(batch, socket.kind, port),
+        }
+        if self.waiting.any() {
+            self.go_on_inside(batch, port);
+        }
+        self.waiting.can = false;
+    }
+
+    /// Forwards packets of a batch that came in by `port`: so many, the one of number `k` at `place(k)`, which came by the tunnel
+    /// `tunnel(k)`.
+    #[inline(always)]
+    fn forward(
+        &mut self,
+        batch: &mut Batch,
+        n: usize,
+        port: u32,
+        place: impl Fn(usize) -> usize,
+        tunnel: impl Fn(usize) -> u32,
+    ) {
+        self.lane(port);
         let first = self.lanes[port as usize].cache.first();
-        let bytes = self.extract(batch, n, port, first);
+        let bytes = self.extract(batch, n, port, first, &place, &tunnel);
         let local = &mut self.lanes[port as usize].local;
         local.rx_packets += n as u64;
         local.rx_bytes += bytes;
         self.touch(port);
         self.find(n, port, first);
-        for i in 0..n {
-            let mut found = self.keys.found[i];
+        for k in 0..n {
+            let i = place(k);
+            let mut found = self.keys.found[k];
             if !self.is_good(found) {
-                found = self.slow(i, port, found, first);
+                found = self.slow(k, port, found, first);
             }
-            let single = self.credit(found, batch.packet(i).len() as u64, i);
+            let single = self.credit(found, batch.packet(i).len() as u64, k);
             if single != NONE {
                 self.gather(single, i);
             } else {
@@ -331,18 +366,27 @@ impl Forwarder {
 
     /// Step one: the keys of a batch. Says how many bytes it has.
     #[inline(always)]
-    fn extract(&mut self, batch: &mut Batch, n: usize, port: u32, first: First) -> u64 {
+    fn extract(
+        &mut self,
+        batch: &mut Batch,
+        n: usize,
+        port: u32,
+        first: First,
+        place: impl Fn(usize) -> usize,
+        tunnel: impl Fn(usize) -> u32,
+    ) -> u64 {
         let mut bytes = 0;
         let tag_limit = self.world.tag_limit;
-        for i in 0..n {
-            let p = batch.packet_mut(i);
+        for k in 0..n {
+            let p = batch.packet_mut(place(k));
             bytes += p.len() as u64;
-            let key = &mut self.keys.keys[i];
+            let key = &mut self.keys.keys[k];
             let len = extract(p, port, tag_limit, &mut key.words);
+            key.words[0] |= u64::from(tunnel(k));
             key.len = len as u32;
             if first == First::Exact {
                 let hash = self.hasher.hash(&key.words[..len]);
-                self.keys.hashes[i] = hash;
+                self.keys.hashes[k] = hash;
                 self.exact.prefetch(hash);
             }
         }

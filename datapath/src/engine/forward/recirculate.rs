@@ -11,10 +11,17 @@ use std::time::Duration;
 
 impl Forwarder {
     /// Works with a batch of its own. What was gathered of `batch` is sent first: it is by place in that.
-    fn apart(&mut self, batch: &Batch, port: u32, work: impl FnOnce(&mut Self, &mut Batch)) {
+    pub(super) fn apart(
+        &mut self,
+        batch: &Batch,
+        port: u32,
+        work: impl FnOnce(&mut Self, &mut Batch),
+    ) {
         self.send_gathered(batch, port);
         let (mut own, lists) = self.spares.pop().unwrap_or_default();
+        let can_wait = std::mem::replace(&mut self.waiting.can, false);
         work(self, &mut own);
+        self.waiting.can = can_wait;
         self.send_gathered(&own, port);
         own.clear();
         self.spares.push((own, lists));
@@ -81,7 +88,7 @@ impl Forwarder {
     }
 
     /// What a packet with work left to do would be on a wire: checksums filled in, cut into segments.
-    fn pieces(&mut self, batch: &Batch, i: usize, port: u32) -> Vec<OwnedPacket> {
+    pub(super) fn pieces(&mut self, batch: &Batch, i: usize, port: u32) -> Vec<OwnedPacket> {
         let mut whole = batch.to_owned(i);
         let mut pieces = Vec::new();
         let each = |f: &[u8]| pieces.push(OwnedPacket::new(f));

@@ -37,6 +37,7 @@ pub(super) fn check(
         }
         Action::Exit | Action::Note(_) | Action::Sample(_) | Action::PopQueue => {}
         Action::SetQueue(_) => {}
+        Action::DeleteField(field) => known.write(*field)?,
         Action::Enqueue { port, .. } => {
             if !port.is_physical() && !matches!(*port, PortNo::IN_PORT | PortNo::LOCAL) {
                 return error(

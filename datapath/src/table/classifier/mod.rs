@@ -425,13 +425,6 @@ pub(crate) fn matchable(slot: Slot) -> bool {
             | Slot::CtNwDst
             | Slot::CtIpv6Src
             | Slot::CtIpv6Dst
-            | Slot::ErspanDir
-            | Slot::ErspanIdx
-            | Slot::ErspanVer
-            | Slot::ErspanHwid
-            | Slot::GtpuFlags
-            | Slot::GtpuMsgtype
-            | Slot::TunOption(_)
     )
 }
 

@@ -1,6 +1,6 @@
 //! A match as words of the key, which is what all structures work with.
 
-use crate::flow::{FlowKey, FlowMask, WORDS, place, slot_bits};
+use crate::flow::{FlowKey, FlowMask, OPTIONS, WORDS, place, slot_bits};
 use openflow::{Match, Slot};
 use std::sync::{Arc, LazyLock};
 
@@ -23,6 +23,8 @@ static SLOTS: LazyLock<[Vec<Slot>; WORDS]> = LazyLock::new(|| {
 pub(in crate::table) struct Mask {
     /// Which words, a bit each.
     present: u64,
+    /// For each place of a tunnel option, the number of the field that is there.
+    options: [u8; OPTIONS as usize],
     words: Box<[(u8, u64)]>,
 }
 
@@ -125,7 +127,11 @@ impl Pattern {
         let mut key = FlowKey::default();
         let mut mask = FlowMask::default();
         let mut present = 0u64;
+        let mut options = [0; OPTIONS as usize];
         for e in matching.entries() {
+            if let Slot::TunOption(n) = e.slot {
+                options[usize::from(n % OPTIONS)] = n;
+            }
             let word = place(e.slot).word;
             key.set(e.slot, e.value);
             mask.set(e.slot, e.mask);
@@ -148,6 +154,7 @@ impl Pattern {
         }
         let mask = Mask {
             present,
+            options,
             words: words[..n].into(),
         };
         Pattern {
@@ -178,6 +185,10 @@ impl Pattern {
                     m.set_slot(slot, key.get(slot), bits, bits);
                 }
             }
+        }
+        for n in self.mask.options {
+            let slot = Slot::TunOption(n);
+            m.set_slot(slot, key.get(slot), mask.get(slot), u128::MAX);
         }
         m
     }
@@ -252,6 +263,13 @@ const fn up_to() -> [[u64; 8]; WORDS] {
         }
         i += 1;
     }
+    let mut n = 0;
+    while n < OPTIONS {
+        let word = place(Slot::TunOption(n)).word as usize;
+        fill(&mut table, word, 0, u64::MAX);
+        fill(&mut table, word + 1, 0, u64::MAX);
+        n += 1;
+    }
     table
 }
 
@@ -290,6 +308,12 @@ mod tests {
         for slot in ours {
             m.set_slot(slot, 0xa5, 0xff, 0xff);
             assert_eq!(Pattern::new(&m).matching(), m, "{slot:?}");
+        }
+        // Tunnel options, which share places.
+        let mut m = Match::new();
+        for (n, field) in [0, 9, 34, 63].into_iter().enumerate() {
+            m.set_slot(Slot::TunOption(field), n as u128 + 1, 0xff, 0xff);
+            assert_eq!(Pattern::new(&m).matching(), m, "{field}");
         }
         // The upper half of a slot alone, and the lower.
         for shift in [0, 64] {
