@@ -42,3 +42,4 @@ pub use port::vhost_user::fuzz::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
 pub use ring::fuzz::fuzz_ring;
 pub use stage::Stage;
+pub use tunnel::fuzz::{fuzz_erspan, fuzz_geneve, fuzz_gre, fuzz_gtpu, fuzz_vxlan};

@@ -144,7 +144,7 @@ pub(crate) fn keep(batch: &mut Batch, i: usize, frames: u32) -> Result<(), BadFr
     let (l4, header) = (layout.l4, layout.header);
     let len = header + usize::from(p.offload.gso.size) * frames as usize;
     let check = l4 + usize::from(offset);
-    if frames == 0 || len >= p.len() || check + 2 > p.head().len() {
+    if frames == 0 || !p.offload.is_gso() || len >= p.len() || check + 2 > p.head().len() {
         return Err(BadFrame);
     }
     let head = p.head_mut();

@@ -70,7 +70,8 @@ impl DatagramSocket {
         // SAFETY: as above.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let socket = DatagramSocket { fd };
-        if v6 {
+        // Raw sockets are of one family anyway.
+        if v6 && matches!(protocol, Protocol::Udp(_)) {
             socket.set(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
         }
         Ok(socket)

@@ -446,20 +446,16 @@ impl Encap {
             TunnelKind::Gre => (0, transport + 4),
             _ => (self.pseudo + length as u64, transport + udp::CHECKSUM.start),
         };
-        let p = batch.packet(i);
-        let sum = match p.offload.checksum {
-            Checksum::Needed { start, offset }
-                if usize::from(start) + usize::from(offset) + 2 <= p.head().len()
-                    && usize::from(start) > transport =>
-            {
+        let sum = match batch.packet(i).offload.checksum {
+            Checksum::Needed { start, offset } if usize::from(start) > transport => {
                 let (start, offset) = (usize::from(start), usize::from(offset));
-                let partial = word(p.head(), start + offset);
-                let rest = if (start - transport) % 2 == 0 {
-                    !partial
-                } else {
-                    (!partial).swap_bytes()
-                };
-                checksum::add(sum, &p.head()[transport..start]) + u64::from(rest)
+                // Behind long options it may not be in the head.
+                let mut partial = [0; 2];
+                batch.copy_out(i, start + offset, &mut partial);
+                let rest = !u16::from_be_bytes(partial);
+                let is_odd = (start - transport) % 2 != 0;
+                let rest = if is_odd { rest.swap_bytes() } else { rest };
+                batch.sum(i, transport, start - transport, sum) + u64::from(rest)
             }
             _ => batch.sum(i, transport, length, sum),
         };

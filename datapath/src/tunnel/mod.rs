@@ -11,6 +11,7 @@ pub mod decap;
 pub mod encap;
 pub mod erspan;
 pub mod format;
+pub(crate) mod fuzz;
 pub mod geneve;
 pub mod gre;
 pub mod gtpu;

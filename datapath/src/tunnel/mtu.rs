@@ -83,10 +83,13 @@ fn fit_long(p: &Packet, room: usize, df: bool) -> Fit {
         };
     }
     let l3 = usize::from(p.layers.l3);
-    let ip = p.head().get(l3..).unwrap_or(&[]);
+    if l3 < outer::ETHERNET || p.head().len() < l3 {
+        return Fit::Drop;
+    }
+    let ip = &p.head()[l3..];
     let inner = room.saturating_sub(l3);
-    match ip.first().map(|b| b >> 4) {
-        Some(4) if l3 != 0 && ip.len() >= outer::IPV4 => {
+    match word(p.head(), l3 - 2) {
+        TYPE_IPV4 if ip.len() >= outer::IPV4 => {
             let told = inner.max(MTU_MIN_V4) as u16;
             let whole = word(ip, v4::FRAGMENT.start) & v4::DF == 0;
             // Large UDP is many datagrams: each is judged again.
@@ -96,7 +99,7 @@ fn fit_long(p: &Packet, room: usize, df: bool) -> Fit {
                 _ => Fit::Answer(told),
             }
         }
-        Some(6) if l3 != 0 && ip.len() >= outer::IPV6 => Fit::Answer(inner.max(MTU_MIN_V6) as u16),
+        TYPE_IPV6 if ip.len() >= outer::IPV6 => Fit::Answer(inner.max(MTU_MIN_V6) as u16),
         _ => Fit::Drop,
     }
 }

@@ -148,8 +148,8 @@ fn vxlan_is_rfc_7348s() {
     assert_header(
         &pushed(&encap, &packet),
         "020000000002 020000000001 0800
-         4528 0072 0000 4000 40 11 0000 c0000201 c0000202
-         0000 12b5 005e 0000
+         4528 0064 0000 4000 40 11 0000 c0000201 c0000202
+         0000 12b5 0050 0000
          08000000 00000500",
         &f,
     );
@@ -262,8 +262,8 @@ fn geneve_is_rfc_8926s() {
     assert_header(
         &pushed(&encap, &OwnedPacket::new(f.clone())),
         "020000000002 020000000001 0800
-         4500 007a 0000 0000 40 11 0000 c0000201 c0000202
-         0000 17c1 0066 0000
+         4500 006c 0000 0000 40 11 0000 c0000201 c0000202
+         0000 17c1 0058 0000
          02c06558 00000500 01028301 0a0b0c0d",
         &f,
     );
@@ -725,5 +725,108 @@ fn a_front_longer_than_the_headroom_is_put_on_whole() {
         assert_eq!(out.bytes.len(), len + 14 + 40 + 8 + 8 + 252);
         let (_, seen, inner) = popped(TunnelKind::Geneve, &out).unwrap();
         assert_eq!((seen, inner.bytes), (options.clone(), frame(len)));
+    }
+}
+
+/// A capture of Ethernet frames (pcap, as libpcap writes it).
+fn capture(frames: &[OwnedPacket]) -> Vec<u8> {
+    let mut file = hex("a1b2c3d4 0002 0004 00000000 00000000 00040000 00000001");
+    for f in frames {
+        let len = (f.bytes.len() as u32).to_be_bytes();
+        file.extend([[0; 4], [0; 4], len, len].concat());
+        file.extend_from_slice(&f.bytes);
+    }
+    file
+}
+
+#[test]
+fn wireshark_dissects_every_kind_without_complaint() {
+    let mut frames = Vec::new();
+    let mut want = Vec::new();
+    for v6 in [false, true] {
+        for kind in KINDS {
+            for (csum, numbered, two) in [(false, false, false), (true, true, true)] {
+                let flag = if csum { TUN_CSUM } else { 0 };
+                let key = TunnelKey {
+                    flags: TUN_DF | TUN_KEY | flag,
+                    erspan_version: 1 + u8::from(two),
+                    gbp_id: 9,
+                    ..key(v6)
+                };
+                let mut with = spec(kind, &key);
+                with.gbp = two;
+                with.sequence = numbered.then(Arc::default);
+                if kind == TunnelKind::Geneve && two {
+                    with.options = &[1, 2, 3, 1, 0xa, 0xb, 0xc, 0xd];
+                }
+                let encap = Encap::new(&with).unwrap();
+                frames.push(on_wire(&pushed(&encap, &OwnedPacket::new(frame(200)))));
+                let family = if v6 { "ipv6" } else { "ip" };
+                want.push(match kind {
+                    TunnelKind::Vxlan => {
+                        format!("eth:ethertype:{family}:udp:vxlan:eth:ethertype:ip:udp:data|5||||")
+                    }
+                    TunnelKind::Geneve => format!(
+                        "eth:ethertype:{family}:udp:geneve:eth:ethertype:ip:udp:data||0x000005|||"
+                    ),
+                    TunnelKind::Gre => format!(
+                        "eth:ethertype:{family}:gre:eth:ethertype:ip:udp:data|||0x00000005||"
+                    ),
+                    TunnelKind::Erspan => {
+                        format!("eth:ethertype:{family}:gre:erspan:eth:ethertype:ip:udp:data||||5|")
+                    }
+                    TunnelKind::Gtpu => {
+                        format!("eth:ethertype:{family}:udp:gtp:ip:udp:data|||||0x00000005")
+                    }
+                });
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("tunnels.pcap");
+    std::fs::write(&file, capture(&frames)).unwrap();
+    let run = |fields: &[&str]| {
+        let mut command = std::process::Command::new("tshark");
+        command.arg("-r").arg(&file).args(["-n", "-T", "fields"]);
+        // Checksums of all layers are looked at, and ours are there.
+        for check in ["ip", "udp"] {
+            command.args(["-o", &format!("{check}.check_checksum:TRUE")]);
+        }
+        command.args(["-E", "separator=|", "-E", "occurrence=a"]);
+        for field in fields {
+            command.args(["-e", field]);
+        }
+        command.output()
+    };
+    let named = [
+        "frame.protocols",
+        "vxlan.vni",
+        "geneve.vni",
+        "gre.key",
+        "erspan.spanid",
+        "gtp.teid",
+    ];
+    let Ok(out) = run(&named) else {
+        eprintln!("SKIPPED wireshark_dissects_every_kind_without_complaint: no tshark");
+        return;
+    };
+    let lines = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), want);
+    let complaints = [
+        "_ws.malformed",
+        "_ws.expert.message",
+        "ip.checksum.status",
+        "udp.checksum.status",
+        "gre.checksum.status",
+    ];
+    let out = run(&complaints).unwrap();
+    for (n, line) in String::from_utf8_lossy(&out.stdout).lines().enumerate() {
+        let fields: Vec<&str> = line.split('|').collect();
+        assert_eq!(fields[..2], ["", ""], "{} {line}", want[n]);
+        // 0 is "bad".
+        let bad = fields[2..]
+            .iter()
+            .any(|f| f.split(',').any(|s| s == "0" || s == "Bad"));
+        assert!(!bad, "{} {line}", want[n]);
     }
 }
