@@ -157,3 +157,105 @@ fn nothing_is_published_unless_something_changed() {
     host.set_table(other);
     assert_eq!(count.load(Ordering::Relaxed), before + 1);
 }
+
+mod messages {
+    use super::super::table::{Entry, Marked, Neighbour};
+    use super::ip;
+    use rtnetlink::packet_route::AddressFamily;
+    use rtnetlink::packet_route::neighbour::*;
+    use rtnetlink::packet_route::route::*;
+    use rtnetlink::packet_route::rule::*;
+
+    fn route(kind: RouteType, attributes: Vec<RouteAttribute>) -> RouteMessage {
+        let mut m = RouteMessage::default();
+        m.header.address_family = AddressFamily::Inet;
+        m.header.kind = kind;
+        m.header.table = 254;
+        m.attributes = attributes;
+        m
+    }
+
+    fn hop(link: u32, flags: RouteNextHopFlags, gateway: &str) -> RouteNextHop {
+        let mut h = RouteNextHop::default();
+        (h.interface_index, h.flags) = (link, flags);
+        h.attributes = vec![RouteAttribute::Gateway(ip(gateway).into())];
+        h
+    }
+
+    #[test]
+    fn of_several_hops_the_first_that_is_alive_is_taken() {
+        let hops = vec![
+            hop(2, RouteNextHopFlags::Dead, "10.0.0.1"),
+            hop(3, RouteNextHopFlags::Linkdown, "10.0.1.1"),
+            hop(4, RouteNextHopFlags::empty(), "10.0.2.1"),
+            hop(5, RouteNextHopFlags::empty(), "10.0.3.1"),
+        ];
+        let m = route(RouteType::Unicast, vec![RouteAttribute::MultiPath(hops)]);
+        let e = Entry::read(&m).unwrap();
+        assert_eq!((e.link, e.gateway), (4, Some(ip("10.0.2.1"))));
+        let dead = vec![hop(2, RouteNextHopFlags::Dead, "10.0.0.1")];
+        let m = route(RouteType::Unicast, vec![RouteAttribute::MultiPath(dead)]);
+        assert_eq!(Entry::read(&m), None);
+    }
+
+    #[test]
+    fn routes_that_lead_nowhere_are_left_out() {
+        for kind in [
+            RouteType::BlackHole,
+            RouteType::Unreachable,
+            RouteType::Broadcast,
+        ] {
+            assert_eq!(
+                Entry::read(&route(kind, vec![RouteAttribute::Oif(2)])),
+                None
+            );
+        }
+        let local = route(RouteType::Local, vec![RouteAttribute::Oif(2)]);
+        assert!(Entry::read(&local).unwrap().local);
+    }
+
+    #[test]
+    fn only_rules_that_ask_for_nothing_but_a_mark_are_obeyed() {
+        let rule = |attributes: Vec<RuleAttribute>| {
+            let mut m = RuleMessage::default();
+            m.header.family = AddressFamily::Inet;
+            m.header.action = RuleAction::ToTable;
+            m.attributes = attributes;
+            Marked::read(&m)
+        };
+        use RuleAttribute::{FwMark, FwMask, Iifname, Table};
+        let read = rule(vec![FwMark(7), FwMask(u32::MAX), Table(100)]).unwrap();
+        assert_eq!((read.mark, read.table, read.ipv4), (7, 100, true));
+        assert_eq!(rule(vec![Table(100)]), None);
+        assert_eq!(rule(vec![FwMark(7), FwMask(0xff), Table(100)]), None);
+        let other = vec![FwMark(7), FwMask(u32::MAX), Table(100), Iifname("x".into())];
+        assert_eq!(rule(other), None);
+    }
+
+    #[test]
+    fn neighbours_count_once_their_address_is_known() {
+        let read = |state| {
+            let mut m = NeighbourMessage::default();
+            (m.header.ifindex, m.header.state) = (2, state);
+            m.attributes = vec![
+                NeighbourAttribute::Destination(NeighbourAddress::Inet([10, 0, 0, 1].into())),
+                NeighbourAttribute::LinkLayerAddress(vec![0x52, 0x54, 0, 0, 0, 1]),
+            ];
+            Neighbour::read(&m)
+        };
+        for known in [
+            NeighbourState::Reachable,
+            NeighbourState::Stale,
+            NeighbourState::Permanent,
+        ] {
+            assert_eq!(read(known).unwrap().mac.to_string(), "52:54:00:00:00:01");
+        }
+        for not in [
+            NeighbourState::Failed,
+            NeighbourState::Incomplete,
+            NeighbourState::Noarp,
+        ] {
+            assert_eq!(read(not), None);
+        }
+    }
+}

@@ -99,7 +99,6 @@ async fn follow(
         while let Some((message, _)) = messages.next().await {
             let what = concerns(&message.payload);
             if what & LINKS != 0 {
-                host.links.notify_waiters();
                 host.links.notify_one();
             }
             if what != 0 {
