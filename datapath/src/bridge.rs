@@ -19,6 +19,7 @@ use crate::drop::ByReason;
 use crate::flow::TAGS_PARSED;
 use crate::mac::{Fixed, Learned, MacTable, key};
 use crate::policing::{Ingress, Kind};
+use crate::mirror::Mirrors;
 use crate::port::Port;
 use crate::port::tunnel::Endpoint;
 use crate::qos::PortShaper;
@@ -206,6 +207,8 @@ pub struct BridgeState {
     pub tables: Tables,
     /// Index of each port by OpenFlow number.
     pub ports: Arc<BTreeMap<u32, u32>>,
+    /// Who gets copies of packets.
+    pub mirrors: Arc<Mirrors>,
 }
 
 impl Bridge {
@@ -260,6 +263,7 @@ impl Bridge {
             || !Arc::ptr_eq(&next.config, &old.config)
             || !Arc::ptr_eq(&next.options, &old.options)
             || !Arc::ptr_eq(&next.ports, &old.ports)
+            || !Arc::ptr_eq(&next.mirrors, &old.mirrors)
         {
             next.settings = next.version;
             self.settings.store(next.settings, Ordering::Release);

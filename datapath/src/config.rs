@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
 pub use crate::policing::{Guard, Prefix, RateSpec, StormSpec};
+use crate::mirror::MirrorSpec;
 use crate::port::InterfaceConfig;
 use crate::qos::QosSpec;
 use openflow::error::{ErrorKind, OfError};
@@ -77,6 +78,8 @@ pub struct BridgeConfig {
     pub max_tables: u8,
     /// How single tables are set up.
     pub tables: BTreeMap<u8, TableSpec>,
+    /// Mirrors. Of two with the same target the first that selects a packet counts it.
+    pub mirrors: Vec<MirrorSpec>,
 }
 
 /// A flow table as the database wants it (`Flow_Table`).
@@ -104,6 +107,7 @@ impl Default for BridgeConfig {
             miss: Miss::Drop,
             max_tables: 255,
             tables: BTreeMap::new(),
+            mirrors: Vec::new(),
         }
     }
 }

@@ -28,6 +28,8 @@ reasons! {
     PortNoRecv = "port_no_recv";
     /// The port it was to go out of is down, set not to forward, or gone.
     PortNoForward = "port_no_forward";
+    /// The port it came in by is reserved for mirrors.
+    MirrorOutput = "mirror_output_port";
     /// It would go back to where it came from.
     ToInputPort = "to_input_port";
     /// A tagged frame came in by an access port.

@@ -19,6 +19,7 @@ pub mod group;
 pub mod mac;
 pub mod memory;
 pub mod meter;
+pub mod mirror;
 pub mod packet;
 pub mod pipeline;
 pub mod policing;
@@ -38,6 +39,7 @@ pub use door::{BRIDGES_MAX, Datapath, DatapathError, LOAD_INTERVAL, PORTS_MAX, T
 pub use engine::events::Events;
 pub use flow::TAGS_PARSED;
 pub use fuzz::{Bench, fuzz_packet};
+pub use mirror::{MirrorOutput, MirrorSpec};
 pub use port::vhost_user::fuzz::fuzz_vhost_message;
 pub use port::{InterfaceConfig, PortError, PortStatus};
 pub use ring::fuzz::fuzz_ring;

@@ -913,7 +913,7 @@ fn built_in(text: &str) -> DatabaseSchema {
     DatabaseSchema::from_json(&json).expect("built-in schema is valid")
 }
 
-/// The schema of the `Open_vSwitch` database, version 8.3.1.
+/// The schema of the `Open_vSwitch` database, version 8.3.1, and the column `Mirror.filter` of later ones.
 pub fn vswitch_schema() -> &'static DatabaseSchema {
     static S: LazyLock<DatabaseSchema> = LazyLock::new(|| built_in(VSWITCH_SCHEMA));
     &S

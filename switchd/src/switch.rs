@@ -7,6 +7,7 @@ use crate::agent::Bridge;
 use crate::agent::failmode::FailModes;
 use crate::config::desired::{Desired, InterfaceConf};
 use crate::config::diff::{Actual, ActualBridge, ActualPort, Step, steps};
+use crate::config::mirror;
 use crate::config::report::{self, InterfaceReport, Out, Row};
 use crate::plane::{Plane, PortParams};
 use openflow::PortNo;
@@ -289,6 +290,15 @@ impl Switch {
                     &conf.notes,
                 ),
             });
+            for mirror in conf.mirrors.iter().filter(|_| with_statistics) {
+                rows.push(RowReport {
+                    table: "Mirror",
+                    uuid: mirror.uuid,
+                    columns: report::mirror(
+                        self.plane.mirror_stats(name, mirror::id(&mirror.uuid)),
+                    ),
+                });
+            }
             for port in conf.ports.values() {
                 rows.push(RowReport {
                     table: "Port",
@@ -384,6 +394,9 @@ fn log_notes(state: &mut State) {
             }
         };
         add(format!("bridge {name}"), &conf.notes);
+        for m in &conf.mirrors {
+            add(format!("bridge {name}: mirror {}", m.name), &m.notes);
+        }
         for c in conf.controllers.values() {
             add(format!("bridge {name}: controller {}", c.target), &c.notes);
         }

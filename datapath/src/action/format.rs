@@ -14,7 +14,7 @@ pub(crate) fn format(actions: &[DpAction], port: impl Fn(u32) -> String) -> Stri
 fn list(actions: &[DpAction], port: &dyn Fn(u32) -> String) -> String {
     let mut shown = actions
         .iter()
-        .filter(|a| !matches!(a, DpAction::AskNeighbour(_)))
+        .filter(|a| !matches!(a, DpAction::AskNeighbour(_) | DpAction::Drop(_)))
         .peekable();
     if shown.peek().is_none() {
         return "drop".into();
@@ -25,6 +25,7 @@ fn list(actions: &[DpAction], port: &dyn Fn(u32) -> String) -> String {
             s.push(',');
         }
         let _ = match a {
+            DpAction::Drop(_) => Ok(()),
             DpAction::Output(p) => write!(s, "{}", port(*p)),
             DpAction::PushVlan { tpid: 0, tci } | DpAction::PushVlan { tpid: 0x8100, tci } => {
                 write!(s, "push_vlan(vid={},pcp={})", tci & 0xfff, tci >> 13)

@@ -25,6 +25,7 @@ pub(crate) use mpls::{copy_ttl_in, copy_ttl_out, pop_mpls, push_mpls};
 pub(crate) use nsh::{Header, NAMESPACE, next_protocol, packet_type};
 pub(crate) use tag::{pop_vlan, push_vlan, set_vlan};
 
+use crate::drop::DropReason;
 use crate::meter::Meter;
 use crate::packet::Packet;
 use crate::pipeline::Frozen;
@@ -93,6 +94,8 @@ pub enum DpAction {
     },
     /// Outputs from here on go by this queue of their port. (Ports have one.)
     Queue(u32),
+    /// Only mirrors get a copy, and the packet is dropped.
+    Drop(DropReason),
     /// A copy to the controllers.
     PacketIn(Arc<PacketInSpec>),
     /// A copy goes into a tunnel.
@@ -123,6 +126,8 @@ pub struct TunnelPush {
     pub actions: Vec<DpAction>,
     /// Whether all changes of these come before all outputs.
     pub simple: bool,
+    /// Whether it is a copy for a mirror, of no more than so many bytes: its sender is not told if it is too long.
+    pub mirror: Option<u32>,
 }
 
 /// A change of the headers after which they are not known.

@@ -233,7 +233,8 @@ pub fn shape(actions: &[DpAction]) -> (u32, bool) {
 }
 
 fn sends(a: &DpAction) -> bool {
-    matches!(a, DpAction::Output(_) | DpAction::PacketIn(_))
+    use DpAction::{Drop, Output, PacketIn, Truncated};
+    matches!(a, Output(_) | PacketIn(_) | Truncated { .. } | Drop(_))
 }
 
 /// Whether two runs of words are the same: differences are gathered, not branched on.

@@ -8,6 +8,7 @@ mod fdb;
 mod flows;
 mod groups;
 mod meters;
+mod mirrors;
 mod packets;
 mod ports;
 mod qos;
@@ -270,6 +271,7 @@ impl Datapath {
         self.update_telling(&b, now, |s, effects| {
             s.tables.configure(&config.tables, now, effects);
             s.config = Arc::new(config);
+            self.resolve_mirrors(s);
             Ok(())
         })
     }

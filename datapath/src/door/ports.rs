@@ -96,6 +96,7 @@ impl Datapath {
         });
         let _: Result<(), ()> = b.update(|s| {
             Arc::make_mut(&mut s.ports).insert(number.0, index as u32);
+            self.resolve_mirrors(s);
             Ok(())
         });
         self.spread(&mut control.crew, index as u32, open, &affinity, &counters);
@@ -198,6 +199,7 @@ impl Datapath {
         let desc = describe(&entry);
         let _: Result<(), ()> = b.update(|s| {
             Arc::make_mut(&mut s.ports).remove(&port.0);
+            self.resolve_mirrors(s);
             Ok(())
         });
         self.withdraw(&mut control.crew, entry.index);

@@ -20,9 +20,11 @@ use openflow::{Action, FlowMod, Instructions, Match, Message, OfError, PortNo, S
 use std::sync::Arc;
 
 /// The layout that is written and read.
-const LAYOUT: u32 = 0x7765_6901;
+const LAYOUT: u32 = 0x7765_6902;
 /// The version of OpenFlow whose flow-mods are inside.
 const VERSION: u8 = 6;
+/// Most targets of mirrors that had their copy.
+const MIRRORED_MAX: usize = 4096;
 /// Most levels that are left to do: each resubmit has two, and the pipeline three.
 const FRAMES_MAX: usize = 4 * DEPTH_MAX;
 
@@ -42,6 +44,9 @@ pub(super) fn encode(f: &Frozen) -> Option<Bytes> {
     b.put_u16(f.resubmits as u16);
     b.put_u16(f.stack.len() as u16);
     f.stack.iter().for_each(|v| b.put_u128(*v));
+    let mirrored = &f.mirrored[..f.mirrored.len().min(MIRRORED_MAX)];
+    b.put_u16(mirrored.len() as u16);
+    mirrored.iter().for_each(|n| b.put_u16(*n));
     list(&mut b, f.set.list())?;
     b.put_u16(f.frames.len() as u16);
     for frame in &f.frames {
@@ -186,6 +191,11 @@ impl Frozen {
         for _ in 0..values {
             stack.push(r.take(16)?.get_u128());
         }
+        let copies = r.up_to(MIRRORED_MAX, "it has too many copies")?;
+        let mut mirrored = Vec::new();
+        for _ in 0..copies {
+            mirrored.push(r.number(2)? as u16);
+        }
         let mut set = ActionSet::default();
         for a in &r.instructions()?.apply {
             if !super::is_for_sets(a) || !set.write(a) {
@@ -229,6 +239,7 @@ impl Frozen {
             budget,
             depth,
             resubmits,
+            mirrored,
         })
     }
 }

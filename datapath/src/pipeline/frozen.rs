@@ -63,6 +63,8 @@ pub struct Frozen {
     pub(super) budget: u32,
     pub(super) depth: usize,
     pub(super) resubmits: usize,
+    /// Mirrors' targets that have had their copy.
+    pub(super) mirrored: Vec<u16>,
 }
 
 impl Frozen {
@@ -99,6 +101,7 @@ impl Xlate<'_> {
             budget: self.budget,
             depth: self.depth,
             resubmits: self.resubmits,
+            mirrored: self.mirrored.targets.clone(),
         }));
     }
 
@@ -138,6 +141,7 @@ impl Xlate<'_> {
         self.budget = frozen.budget;
         self.depth = frozen.depth;
         self.resubmits = frozen.resubmits;
+        self.mirrored.targets = frozen.mirrored.clone();
         let Some(bridge) = self.world.bridge(frozen.bridge) else {
             self.dropped(DropReason::PortNoRecv);
             return self.finish();

@@ -24,6 +24,7 @@ mod hash;
 mod headers;
 mod learn;
 mod meter;
+mod mirror;
 mod normal;
 mod output;
 mod pushed;

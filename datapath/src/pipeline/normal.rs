@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 /// Whether frames to this address are for the neighbour alone, and are not forwarded unless `forward-bpdu` is set
 /// (IEEE 802.1Q 8.6.3; and what ovs-vswitchd.conf.db(5) lists of other vendors').
-fn is_reserved(mac: u64) -> bool {
+pub(super) fn is_reserved(mac: u64) -> bool {
     matches!(
         mac,
         0x0180_c200_0000..=0x0180_c200_000f
@@ -58,7 +58,7 @@ impl Xlate<'_> {
             self.remark(|| "packet has reserved destination MAC, dropping".into());
             return self.dropped(DropReason::ReservedMulticast);
         }
-        let flooded = state.config.flood_vlans.contains(&vlan);
+        let flooded = state.config.flood_vlans.contains(&vlan) || state.mirrors.use_vlan(vlan);
         if let Some(p) = in_port
             && src >> 40 & 1 == 0
             && !flooded
@@ -89,6 +89,7 @@ impl Xlate<'_> {
         if let Some(index) = known
             && let Some(p) = self.world.port(index)
             && p.bridge == bridge.id
+            && !state.mirrors.reserve(index)
         {
             if in_port.is_some_and(|i| i.index == index) {
                 self.remark(|| "learned port is input port, dropping".into());
@@ -128,7 +129,7 @@ impl Xlate<'_> {
         frame: &Inside<'_>,
     ) {
         for &index in state.ports.values() {
-            if in_port.is_some_and(|i| i.index == index) {
+            if in_port.is_some_and(|i| i.index == index) || state.mirrors.reserve(index) {
                 continue;
             }
             let Some(p) = self.world.port(index) else {
@@ -164,12 +165,21 @@ impl Xlate<'_> {
             self.look_all(Slot::InnerVlanTci);
         }
         vlan::carries(config, frame)?;
+        self.output_inside(port, frame);
+        Ok(())
+    }
+
+    /// A copy leaves by a port, tagged as that wants it, whether or not it carries the frame.
+    pub(super) fn output_inside(&mut self, port: &Arc<PortEntry>, frame: &Inside<'_>) {
+        if port.patch.is_some() {
+            // The other bridge sees the tag that comes to the front.
+            self.look_tags();
+        }
         let mut tags = Vec::with_capacity(self.tags.len() + 1);
-        vlan::leave(config, frame, &mut tags);
+        vlan::leave(&port.spec.vlan, frame, &mut tags);
         let saved = std::mem::replace(&mut self.tags, tags);
         self.output_port(port);
         self.tags = saved;
-        Ok(())
     }
 
     fn depend(&mut self, bridge: &Arc<Bridge>, vlan: u16, mac: u64) {

@@ -9,6 +9,7 @@ use crate::bridge::PortEntry;
 use crate::drop::DropReason;
 use crate::flow::{OPTIONS, PUBLIC, slot_bits};
 use crate::policing::Ingress;
+use crate::mirror::Way;
 use bytes::Bytes;
 use openflow::action::PacketInReason;
 use openflow::{FieldId, MacAddr, Match, PortNo, Slot};
@@ -112,25 +113,20 @@ impl Xlate<'_> {
     /// No more than the first bytes of a copy leave by a port. What crosses a patch port is whole again: the other bridge
     /// may change it.
     pub(super) fn output_truncated(&mut self, here: Here, port: PortNo, max_len: u32) {
-        let before = self.out.actions.len();
-        self.output(here, port, 0);
         let number = match port {
             PortNo::IN_PORT => PortNo(self.key.get64(Slot::InPort) as u32),
             port => port,
         };
-        let Some(port) = self.port_at(here.1, number).map(|p| p.index) else {
-            return;
-        };
-        if self.out.actions.len() > before
-            && self.out.actions.last() == Some(&DpAction::Output(port))
-        {
-            self.out.actions.pop();
-            self.emit(DpAction::Truncated { port, max_len });
+        if self.port_at(here.1, number).is_some() {
+            self.cut = Some(max_len);
         }
+        self.output(here, port, 0);
+        self.cut = None;
     }
 
     /// A copy leaves by a port as the packet is now.
     pub(super) fn output_port(&mut self, port: &Arc<PortEntry>) {
+        let cut = self.cut.take();
         if port.flags.port_down || port.flags.no_fwd {
             self.remark(|| "OFPPC_NO_FWD set, skipping output".into());
             return self.dropped(DropReason::PortNoForward);
@@ -152,17 +148,26 @@ impl Xlate<'_> {
             return;
         }
         if let Some(spec) = &port.tunnel {
-            return self.output_tunnel(port, spec);
+            self.output_tunnel(port, spec);
+            return self.mirror_out(port);
         }
         let Some(peer) = port.patch else {
             if !self.world.tunnels.is_empty() && port.is_interface() && self.reaches_interface(port)
             {
-                return;
+                return self.mirror_out(port);
             }
             let before = self.mark_dscp(port);
             self.commit();
             self.emit_queue(queue_number(self.queue));
-            self.emit(DpAction::Output(port.index));
+            let most = [cut, self.mirrored.snaplen].into_iter().flatten().min();
+            self.emit(match most {
+                None => DpAction::Output(port.index),
+                Some(max_len) => DpAction::Truncated {
+                    port: port.index,
+                    max_len,
+                },
+            });
+            self.mirror_out(port);
             if let Some(tos) = before {
                 self.write(Slot::NwTos, tos, DSCP);
             }
@@ -175,6 +180,7 @@ impl Xlate<'_> {
             .credits
             .push(Credit::Patch(port.counters.clone(), peer.counters.clone()));
         self.elsewhere(|x| x.cross(peer));
+        self.mirror_out(port);
     }
 
     /// What `run` does is done by another bridge, which sees the packet with registers and metadata empty, and what it does to
@@ -186,12 +192,22 @@ impl Xlate<'_> {
         (self.packet_out, self.in_group, self.in_set, self.queue) = (false, false, false, NO_QUEUE);
         let place = self.place();
         let rule = self.rule.take();
+        let mirrored = std::mem::take(&mut self.mirrored.targets);
         self.aside(run);
+        self.mirrored.targets = mirrored;
         self.set = set;
         self.stack = stack;
         (self.packet_out, self.in_group, self.in_set, self.queue) = outer;
         (self.table, self.cookie, self.miss_rule) = place;
         self.rule = rule;
+    }
+
+    /// A copy left by a port.
+    fn mirror_out(&mut self, port: &Arc<PortEntry>) {
+        if let Some(bridge) = self.world.bridge(port.bridge) {
+            let state = self.state_of(bridge);
+            self.mirror(&state, port, Way::Out);
+        }
     }
 
     /// Whether the port it came in by is protected from others that are (`Port.protected`).

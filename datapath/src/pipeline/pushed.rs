@@ -12,6 +12,7 @@ use crate::flow::{FlowKey, FlowMask};
 use openflow::Slot;
 
 /// A header put on in this translation.
+#[derive(Clone)]
 pub(super) struct Pushed {
     /// Takes it off.
     undo: DpAction,

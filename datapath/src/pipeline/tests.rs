@@ -4,6 +4,8 @@ use super::*;
 use crate::bridge::{Bridge, Epoch, PortEntry, World};
 use crate::config::{BridgeConfig, PortSpec, PriorityTags, VlanConfig, VlanMode};
 use crate::flow::{FlowKey, PACKET_WORDS};
+use crate::mirror::{MirrorOutput, MirrorSpec, Mirrors};
+use crate::port::InterfaceConfig;
 use crate::table::Limits;
 use openflow::{
     Action, Bucket, FieldId, FlowMod, GroupMod, GroupModCommand, GroupType, Instructions, Match,
@@ -15,6 +17,10 @@ use std::sync::Arc;
 const PORTS: u32 = 4;
 
 pub(super) fn world(flows: &[FlowMod]) -> World {
+    mirrored_world(flows, &[])
+}
+
+fn mirrored_world(flows: &[FlowMod], mirrors: &[MirrorSpec]) -> World {
     let epoch: Arc<Epoch> = Arc::default();
     let bridge = Bridge::new(0, "br", BridgeConfig::default(), epoch);
     let _: Result<(), ()> = bridge.update(|s| {
@@ -58,6 +64,10 @@ pub(super) fn world(flows: &[FlowMod]) -> World {
                 number: PortNo(n + 1),
                 spec: PortSpec {
                     vlan,
+                    interface: InterfaceConfig {
+                        name: format!("p{}", n + 1),
+                        ..InterfaceConfig::default()
+                    },
                     ..PortSpec::default()
                 },
                 flags: PortFlags::default(),
@@ -73,12 +83,50 @@ pub(super) fn world(flows: &[FlowMod]) -> World {
             }))
         })
         .collect();
-    World {
+    let world = World {
         version: 1,
         ports,
         bridges: vec![Some(Arc::new(bridge))],
         ..World::default()
-    }
+    };
+    let _: Result<(), ()> = world.bridge(0).unwrap().update(|s| {
+        s.mirrors = Mirrors::resolve(mirrors, &s.ports, &world, &s.mirrors);
+        Ok(())
+    });
+    world
+}
+
+/// One mirror of each kind, each with something of the packet to look at.
+fn mirrors() -> Vec<MirrorSpec> {
+    let of = |id, output| MirrorSpec {
+        id,
+        all: true,
+        sources: Default::default(),
+        destinations: Default::default(),
+        vlans: Default::default(),
+        filter: None,
+        output,
+        snaplen: None,
+    };
+    let p4 = || MirrorOutput::Port("p4".into());
+    vec![
+        MirrorSpec {
+            vlans: [10].into(),
+            ..of(1, p4())
+        },
+        MirrorSpec {
+            all: false,
+            sources: ["p1".into(), "p2".into()].into(),
+            destinations: ["p3".into()].into(),
+            filter: Some(Match::new().with(FieldId::IpProto, 6)),
+            snaplen: Some(64),
+            ..of(2, p4())
+        },
+        MirrorSpec {
+            filter: Some(Match::new().with(FieldId::EthSrc, 2)),
+            ..of(3, MirrorOutput::Vlan(10))
+        },
+    ]
 }
 
 /// Out of a port.
@@ -172,7 +220,7 @@ fn rules_of(t: &Translation) -> Vec<*const crate::table::Counters> {
     t.credits
         .iter()
         .filter_map(|c| match c {
-            Credit::Rule(r) | Credit::Group(r) => Some(Arc::as_ptr(r)),
+            Credit::Mirror(r) | Credit::Rule(r) | Credit::Group(r) => Some(Arc::as_ptr(r)),
             _ => None,
         })
         .collect()
@@ -450,8 +498,9 @@ fn flows() -> impl Strategy<Value = Vec<FlowMod>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn packets_that_agree_on_the_mask_are_done_the_same_to(flows in flows(), key in keys(), others in proptest::collection::vec(keys(), 40), port in 0u32..4) {
-        let w = world(&flows);
+    fn packets_that_agree_on_the_mask_are_done_the_same_to(flows in flows(), key in keys(), others in proptest::collection::vec(keys(), 40), port in 0u32..4, mirrored in any::<bool>()) {
+        let mirrors = if mirrored { mirrors() } else { vec![] };
+        let w = mirrored_world(&flows, &mirrors);
         let mut key = key;
         key.set(Slot::InPort, (port + 1).into());
         let t = translate(&w, key, port);

@@ -4,6 +4,7 @@ use super::action_set::ActionSet;
 use super::frozen::{Frame, Frozen, Place};
 use super::headers::Tag;
 use super::meter::Metered;
+use super::mirror::Mirrored;
 use super::output::{NO_QUEUE, ToController};
 use super::pushed::Pushed;
 use super::trace::{Recorder, What};
@@ -16,6 +17,7 @@ use crate::clock::Now;
 use crate::config::{Fragments, Miss};
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, FlowMask};
+use crate::mirror::Way;
 use crate::table::{Cells, Rule};
 use openflow::action::PacketInReason;
 use openflow::{Action, Instructions, PortNo, Slot, TableMiss};
@@ -52,7 +54,7 @@ pub struct Xlate<'a> {
     pub(super) exit: bool,
     /// The port that the next lookup alone takes for the one the packet came in by.
     as_port: Option<PortNo>,
-    failed: bool,
+    pub(super) failed: bool,
     pub(super) packet_out: bool,
     /// Whether a bucket's actions are run, and an action set's.
     pub(super) in_group: bool,
@@ -62,6 +64,8 @@ pub struct Xlate<'a> {
     /// The queue that outputs go by, and the one that the packet has by the actions so far.
     pub(super) queue: u32,
     pub(super) wire_queue: u32,
+    /// No more bytes than this leave by the port that it is being sent to.
+    pub(super) cut: Option<u32>,
     /// How long the packet is, if that is known.
     pub(super) length: Option<u64>,
     /// Meters in what is done to the copy at hand.
@@ -81,6 +85,8 @@ pub struct Xlate<'a> {
     pub(super) miss_rule: bool,
     /// The rule whose actions are done.
     pub(super) rule: Option<Arc<Rule>>,
+    /// Who has had a copy.
+    pub(super) mirrored: Mirrored,
     /// Set aside, while the walk returns to where that ends.
     pub(super) freezing: Option<Box<Frozen>>,
     /// Who is told of every step, if anybody is.
@@ -128,6 +134,7 @@ impl<'a> Xlate<'a> {
             stack: Vec::new(),
             queue: NO_QUEUE,
             wire_queue: 0,
+            cut: None,
             length: None,
             metered: Vec::new(),
             copies: 0,
@@ -140,6 +147,7 @@ impl<'a> Xlate<'a> {
             cookie: 0,
             miss_rule: false,
             rule: None,
+            mirrored: Mirrored::default(),
             freezing: None,
             trace: None,
         }
@@ -224,7 +232,15 @@ impl<'a> Xlate<'a> {
             }
             self.under(
                 || What::Bridge(bridge.name.clone()),
-                |x| x.actions((bridge, &state), actions),
+                |x| {
+                    if let Some(port) = x.port_at(&state, in_port) {
+                        if x.is_for_mirrors(&state, port) {
+                            return;
+                        }
+                        x.mirror(&state, port, Way::In);
+                    }
+                    x.actions((bridge, &state), actions);
+                },
             );
         }
         self.finish()
@@ -236,10 +252,13 @@ impl<'a> Xlate<'a> {
         if self.failed {
             self.out.actions.clear();
         }
-        if !self.out.actions.is_empty() {
+        if self.out.actions.len() > self.mirrored.actions {
             self.out.drop = None;
-        } else if self.out.drop.is_none() {
-            self.out.drop = Some(DropReason::NoOutput);
+            return self.out;
+        }
+        let reason = *self.out.drop.get_or_insert(DropReason::NoOutput);
+        if !self.out.actions.is_empty() {
+            self.out.actions.push(DpAction::Drop(reason));
         }
         self.out
     }
@@ -294,6 +313,10 @@ impl<'a> Xlate<'a> {
                 if port.flags.port_down || port.flags.no_recv {
                     return x.dropped(DropReason::PortNoRecv);
                 }
+                if x.is_for_mirrors(&state, port) {
+                    return;
+                }
+                x.mirror(&state, port, Way::In);
                 if let Some(guard) = &port.spec.guard
                     && guard.ingress
                     && !x.may_enter(guard)
@@ -308,6 +331,21 @@ impl<'a> Xlate<'a> {
                 x.pipeline((bridge, &state));
             },
         );
+    }
+
+    /// Whether a port takes nothing in, since it is reserved for mirrors.
+    fn is_for_mirrors(&mut self, state: &BridgeState, port: &PortEntry) -> bool {
+        let reserved = state.mirrors.reserve(port.index);
+        if reserved {
+            self.tell(|| {
+                let name = port.name();
+                What::Failure(format!(
+                    "dropping packet received on port {name}, which is reserved exclusively for mirroring"
+                ))
+            });
+            self.dropped(DropReason::MirrorOutput);
+        }
+        reserved
     }
 
     /// Table 0 to the end, and then the action set.
@@ -760,7 +798,7 @@ impl<'a> Xlate<'a> {
     }
 
     pub(super) fn emit(&mut self, action: DpAction) {
-        if self.out.actions.len() >= ACTIONS_MAX {
+        if self.out.actions.len() >= ACTIONS_MAX + self.mirrored.actions {
             return self.fail(DropReason::TooManyActions);
         }
         self.out.actions.push(action);

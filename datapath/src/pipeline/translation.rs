@@ -26,6 +26,8 @@ pub enum Credit {
         /// Whether it counts bytes.
         bytes: bool,
     },
+    /// A mirror selected it.
+    Mirror(Arc<Counters>),
     /// A group was run, or one of its buckets.
     Group(Arc<Counters>),
     /// Rules are made of it.

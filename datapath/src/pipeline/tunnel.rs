@@ -311,6 +311,7 @@ impl Xlate<'_> {
     ) {
         let all = FlowMask::from_all();
         let before = std::mem::take(&mut self.out.actions);
+        let copies = self.mirrored.aside();
         let wire = (self.wire, self.wire_touched, self.wire_queue, self.clean);
         let wire_tags = std::mem::take(&mut self.wire_tags);
         let pushed = std::mem::take(&mut self.pushed);
@@ -330,6 +331,7 @@ impl Xlate<'_> {
         self.in_tunnels -= 1;
         self.out.credits.push(Credit::Longer(-longer));
         let actions = std::mem::replace(&mut self.out.actions, before);
+        self.mirrored.back(copies);
         (self.wire, self.wire_touched, self.clean) = (wire.0, wire.1, wire.3);
         self.wire_tags = wire_tags;
         self.pushed = pushed;
@@ -360,6 +362,7 @@ impl Xlate<'_> {
             out,
             actions,
             simple,
+            mirror: self.mirrored.copy,
         })));
     }
 

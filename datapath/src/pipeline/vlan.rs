@@ -36,6 +36,11 @@ pub(super) struct Inside<'a> {
 }
 
 impl Inside<'_> {
+    /// The same frame in another VLAN.
+    pub(super) fn in_vlan(self, vlan: u16) -> Self {
+        Inside { vlan, ..self }
+    }
+
     /// The VLAN of the outer tag that is its own, 0 for none.
     fn inner_vlan(&self) -> u16 {
         self.inner.first().map_or(0, |t| t.tci & VID)

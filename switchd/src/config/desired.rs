@@ -4,6 +4,7 @@
 //! in `notes` of the thing it belongs to; a thing that cannot be made carries `refused`. Both reach
 //! the log and the database (`Interface.error`, `status:unsupported`).
 
+use super::mirror::{self, MirrorConf};
 use super::value::Columns;
 use super::{policing, qos, threads, tunnel, vlan};
 use crate::agent::buffers::MAX_BUFFERS;
@@ -92,6 +93,8 @@ pub struct BridgeConf {
     pub ports: BTreeMap<String, PortConf>,
     /// Flow tables that are set up (`flow_tables`), by number.
     pub tables: BTreeMap<u8, TableSpec>,
+    /// Mirrors.
+    pub mirrors: Vec<MirrorConf>,
     /// Values that are not obeyed, and why.
     pub notes: Vec<String>,
 }
@@ -289,7 +292,7 @@ fn bridge(
     let name = row.string("name");
     let other = row.map("other_config");
     let mut notes = Vec::new();
-    for column in ["mirrors", "netflow", "sflow", "ipfix", "auto_attach"] {
+    for column in ["netflow", "sflow", "ipfix", "auto_attach"] {
         if !row.uuids(column).is_empty() {
             notes.push(format!("{column} is not supported yet"));
         }
@@ -379,6 +382,7 @@ fn bridge(
         }
     }
     let tables = tables(db, row, &mut notes);
+    let mirrors = mirror::read(db, row, &ports);
     BridgeConf {
         uuid: row.uuid(),
         datapath_type,
@@ -402,6 +406,7 @@ fn bridge(
         controllers,
         ports,
         tables,
+        mirrors,
         notes,
         name,
     }

@@ -164,6 +164,7 @@ pub fn bridge_params(conf: &BridgeConf, is: Option<&ActualBridge>) -> BridgePara
             Miss::Drop
         },
         tables: conf.tables.clone(),
+        mirrors: conf.mirrors.iter().filter_map(|m| m.spec.clone()).collect(),
     }
 }
 
@@ -299,6 +300,7 @@ pub(crate) mod tests {
             controllers: BTreeMap::new(),
             ports,
             tables: BTreeMap::new(),
+            mirrors: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ pub mod desired;
 pub mod diff;
 pub mod identity;
 mod policing;
+pub mod mirror;
 pub mod qos;
 pub mod report;
 pub mod threads;

@@ -126,6 +126,14 @@ pub fn statistics(counters: &BTreeMap<String, u64>) -> Out {
     )
 }
 
+/// `Mirror`: packets and bytes, none of a mirror that is not carried out.
+pub fn mirror(counts: Option<(u64, u64)>) -> Row {
+    let counts = counts.map(|(packets, bytes)| [("tx_packets", packets), ("tx_bytes", bytes)]);
+    let counts = counts.into_iter().flatten();
+    let counts = counts.map(|(name, n)| (name.to_owned(), n)).collect();
+    Row::from([("statistics", statistics(&counts))])
+}
+
 /// `Bridge`.
 pub fn bridge(datapath_id: u64, version: &str, notes: &[String]) -> Row {
     Row::from([

@@ -118,6 +118,7 @@ fn bridge_config(p: &BridgeParams, legacy: bool) -> BridgeConfig {
         miss: if legacy { Miss::Controller } else { p.miss },
         max_tables: crate::agent::TABLES,
         tables: p.tables.clone(),
+        mirrors: p.mirrors.clone(),
     }
 }
 
@@ -483,6 +484,10 @@ impl Plane for Door {
         if let Some(id) = self.id(bridge) {
             self.datapath.fdb_flush(id);
         }
+    }
+
+    fn mirror_stats(&self, bridge: &str, id: u128) -> Option<(u64, u64)> {
+        self.datapath.mirror_stats(self.id(bridge)?, id)
     }
 
     fn fdb_stats(&self, bridge: &str) -> FdbStats {

@@ -480,6 +480,12 @@ impl Plane for Fake {
 
     fn fdb_flush(&self, _: &str) {}
 
+    fn mirror_stats(&self, bridge: &str, id: u128) -> Option<(u64, u64)> {
+        let bridges = self.bridges();
+        let mut mirrors = bridges[bridge].params.mirrors.iter();
+        mirrors.any(|m| m.id == id).then_some((2, 120))
+    }
+
     fn fdb_stats(&self, _: &str) -> FdbStats {
         FdbStats {
             current: 1,

@@ -10,8 +10,8 @@ mod features;
 use datapath::qos::QosSpec;
 use datapath::qos::spec::Device;
 pub use datapath::{
-    CacheStats, Change, FdbBefore, FdbEntry, FdbStats, Miss, PriorityTags, QueueReport, TableSpec,
-    ThreadLoad, ThreadSettings, ThreadStats, VlanConfig, VlanMode,
+    CacheStats, Change, FdbBefore, FdbEntry, FdbStats, MirrorSpec, Miss, PriorityTags, QueueReport,
+    TableSpec, ThreadLoad, ThreadSettings, ThreadStats, VlanConfig, VlanMode,
 };
 pub use datapath::{Guard, RateSpec, StormSpec};
 use openflow::{
@@ -45,6 +45,8 @@ pub struct BridgeParams {
     pub miss: Miss,
     /// Single tables.
     pub tables: BTreeMap<u8, TableSpec>,
+    /// Mirrors.
+    pub mirrors: Vec<MirrorSpec>,
 }
 
 /// A port's settings.
@@ -255,6 +257,8 @@ pub trait Plane: Send + Sync {
     fn fdb_clear_stats(&self, bridge: &str);
     /// How many VLAN tags of a packet are looked at, 0 for as many as can be.
     fn set_vlan_limit(&self, tags: u8);
+    /// Packets that a mirror selected and their bytes; none if it is not carried out.
+    fn mirror_stats(&self, bridge: &str, id: u128) -> Option<(u64, u64)>;
     /// Ends flows and addresses whose time is over.
     fn expire(&self);
     /// Tells of ports whose device changed.

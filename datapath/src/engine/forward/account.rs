@@ -40,7 +40,7 @@ pub(super) fn tell(credits: &[Credit], seen: Seen, world: &World, events: &Event
                 longer += i64::from(*n);
                 bytes = own.saturating_add_signed(longer * packets as i64);
             }
-            Credit::Rule(r) | Credit::Group(r) => r.add(packets, bytes, used),
+            Credit::Rule(r) | Credit::Group(r) | Credit::Mirror(r) => r.add(packets, bytes, used),
             Credit::Uncounted {
                 counters,
                 packets: p,

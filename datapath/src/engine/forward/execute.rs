@@ -124,6 +124,7 @@ impl Forwarder {
                     }
                 }
                 DpAction::Queue(queue) => batch.packet_mut(i).queue = *queue,
+                DpAction::Drop(reason) => return self.drop(port, *reason, 1),
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
                 DpAction::TunnelPush(push) => {
                     self.into_tunnel(batch, i, push, n == actions.len(), port);
@@ -187,6 +188,8 @@ impl Forwarder {
             let l = &mut self.lanes[to as usize].local;
             l.tx_dropped += u64::from(out.full + out.too_long + out.down + out.error + out.busy);
             l.tx_errors += u64::from(out.error);
+            // A copy is no packet of whom it was taken from.
+            let from = if self.is_for_mirrors(to) { to } else { from };
             for (n, reason) in [
                 (out.full, DropReason::TxFull),
                 (out.too_long, DropReason::TxTooLong),
@@ -199,6 +202,14 @@ impl Forwarder {
                 }
             }
         }
+    }
+
+    /// Whether a port is reserved for mirrors.
+    #[cold]
+    fn is_for_mirrors(&self, port: u32) -> bool {
+        let bridge = self.world.port(port).map(|p| p.bridge);
+        let bridge = bridge.and_then(|b| self.world.bridge(b));
+        bridge.is_some_and(|b| b.state.load().mirrors.reserve(port))
     }
 
     /// Notifies the receivers of what was sent. Once per round. `false` if packets are held back because somebody else

@@ -119,6 +119,17 @@ impl Forwarder {
         }
     }
 
+    /// The first bytes of a packet. Its checksum is that of the whole.
+    pub(super) fn first_bytes(batch: &Batch, i: usize, max_len: usize) -> OwnedPacket {
+        let mut packet = batch.to_owned(i);
+        if let Checksum::Needed { start, offset } = packet.offload.checksum {
+            checksum::finish(&mut packet.bytes, start.into(), offset.into());
+        }
+        packet.offload = Offload::default();
+        packet.bytes.truncate(max_len);
+        packet
+    }
+
     /// Sends the first bytes of a packet. Its checksum is that of the whole.
     pub(super) fn truncated(
         &mut self,
@@ -130,12 +141,7 @@ impl Forwarder {
     ) {
         self.send(batch, to, port);
         if max_len < batch.packet(i).len() && !batch.packet(i).offload.is_done() {
-            let mut packet = batch.to_owned(i);
-            if let Checksum::Needed { start, offset } = packet.offload.checksum {
-                checksum::finish(&mut packet.bytes, start.into(), offset.into());
-            }
-            packet.offload = Offload::default();
-            packet.bytes.truncate(max_len);
+            let packet = Self::first_bytes(batch, i, max_len);
             let queue = batch.packet(i).queue;
             return self.apart(batch, port, |x, own| {
                 // SAFETY: `packet` outlives its batch, which is cleared before this returns.

@@ -66,6 +66,9 @@ impl Forwarder {
         last: bool,
         port: u32,
     ) {
+        if let Some(max_len) = push.mirror {
+            return self.mirrored_into_tunnel(batch, i, push, max_len as usize, port);
+        }
         let fit = mtu::fit(batch.packet(i), &push.encap);
         if fit != Fit::Fits {
             return self.does_not_fit(batch, i, push, fit, port);
@@ -82,6 +85,33 @@ impl Forwarder {
                 }
             });
         }
+    }
+
+    /// A mirror's copy into a tunnel. What is too long there travels in fragments.
+    #[inline(never)]
+    fn mirrored_into_tunnel(
+        &mut self,
+        batch: &Batch,
+        i: usize,
+        push: &TunnelPush,
+        max_len: usize,
+        port: u32,
+    ) {
+        if batch.packet(i).len() > max_len {
+            let cut = Self::first_bytes(batch, i, max_len);
+            return self.each_apart(batch, &[cut], port, |x, own| {
+                x.encapsulate(own, 0, push, port);
+            });
+        }
+        if batch.packet(i).offload.is_gso() {
+            return self.in_segments(batch, i, push, port);
+        }
+        self.apart(batch, port, |x, own| {
+            // SAFETY: the copy is cleared before this returns, and `batch` stays as long.
+            if unsafe { own.push_copy(batch, i) } {
+                x.encapsulate(own, 0, push, port);
+            }
+        });
     }
 
     #[inline]
