@@ -180,6 +180,8 @@ impl Xlate<'_> {
         let saved = std::mem::replace(&mut self.tags, tags);
         self.output_port(port);
         self.tags = saved;
+        // Mirrors may have looked at the tags it left with.
+        self.sync_tags();
     }
 
     fn depend(&mut self, bridge: &Arc<Bridge>, vlan: u16, mac: u64) {

@@ -11,7 +11,7 @@ use super::case::{Case, PORTS};
 use super::frames::{Frame, Kind};
 
 /// Numbers drawn from a seed (SplitMix64).
-pub struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
     pub fn new(seed: u64) -> Rng {

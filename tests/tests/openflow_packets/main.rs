@@ -12,6 +12,7 @@ mod bridges;
 mod case;
 mod frames;
 mod generate;
+mod mirrors;
 mod switch;
 
 use case::Case;

@@ -2,6 +2,7 @@
 
 use super::case::{Case, PORTS};
 use super::frames;
+use super::mirrors::by_target;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -54,7 +55,7 @@ impl Switch {
             .expect("temporary directory");
         let ports: Vec<usize> = (1..=PORTS).chain([MARK]).collect();
         let file = |n: usize| directory.path().join(format!("{n}.pcap"));
-        let mut line = "--timeout=20 set Open_vSwitch . other_config:vlan-limit=0 \
+        let mut line = "--timeout=20 set Open_vSwitch . other_config:vlan-limit=0 other_config:stats-update-interval=1000 \
                         -- add-br br0 -- set bridge br0 datapath_type=dummy fail-mode=secure \
                         protocols=OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
             .to_owned();
@@ -108,6 +109,29 @@ impl Switch {
             .arg(format!("-OOpenFlow{version}"))
             .args(words);
         output(c)
+    }
+
+    /// Runs `ovs-vsctl` and waits until the switch is so configured.
+    fn configure(&self, line: &str) {
+        let mut c = Command::new("ovs-vsctl");
+        c.env("OVS_RUNDIR", &self.run_dir)
+            .arg("--timeout=20")
+            .args(line.split_whitespace());
+        output(c).ok();
+    }
+
+    /// What mirrors count, by target, when it has been written to the database.
+    fn mirrors(&mut self) -> BTreeMap<String, (u64, u64)> {
+        self.forget();
+        if self.kind == Kind::OpenVswitch {
+            // It writes them down every five seconds of its own.
+            let warp = ["5500".to_owned()];
+            self.appctl("time/warp", &warp).expect("a clock");
+        }
+        let mut c = Command::new("ovs-vsctl");
+        c.env("OVS_RUNDIR", &self.run_dir)
+            .args("--format=csv --no-headings --columns=name,statistics list mirror".split(' '));
+        by_target(&output(c).ok())
     }
 
     /// Replaces all flows and groups; what the tool said if it failed.
@@ -213,10 +237,8 @@ impl Switch {
     fn collect(&mut self, sent: &mut Sent) -> Vec<Vec<u8>> {
         let mut markers = vec![];
         for (n, capture) in &mut self.captures {
-            let (marks, rest): (Vec<_>, Vec<_>) = capture
-                .take()
-                .into_iter()
-                .partition(|f| f.get(12..14) == Some(&MARK_TYPE));
+            let (marks, rest): (Vec<_>, Vec<_>) =
+                capture.take().into_iter().partition(|f| is_marker(f));
             markers.extend(marks);
             if !rest.is_empty() {
                 sent.entry(*n).or_default().extend(rest);
@@ -224,6 +246,12 @@ impl Switch {
         }
         markers
     }
+}
+
+/// Whether it is a marker, perhaps a mirror's copy with another tag.
+fn is_marker(frame: &[u8]) -> bool {
+    let untagged = frame.get(12..14) == Some(&MARK_TYPE);
+    untagged || frame.get(12..14) == Some(&[0x81, 0]) && frame.get(16..18) == Some(&MARK_TYPE)
 }
 
 /// A capture file that grows.
@@ -410,6 +438,32 @@ impl Pair {
         }
         if !all.is_empty() {
             self.differ(case, all);
+        }
+    }
+
+    /// Configures both.
+    pub fn configure(&mut self, line: &str) {
+        std::thread::scope(|s| {
+            s.spawn(|| self.ovs.configure(line));
+            self.weir.configure(line);
+        });
+    }
+
+    /// Compares what mirrors count.
+    pub fn compare_mirrors(&mut self, case: &Case) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let (ovs, weir) = (self.ovs.mirrors(), self.weir.mirrors());
+            if ovs == weir {
+                return;
+            }
+            if Instant::now() > end {
+                return self.differ(
+                    case,
+                    format!("Open vSwitch counts {ovs:?}\nweir counts {weir:?}"),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 
