@@ -36,6 +36,29 @@ impl Capture {
         self.file.clone()
     }
 
+    /// All frames so far.
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        let bytes = std::fs::read(&self.file).unwrap_or_default();
+        let mut rest = bytes.get(24..).unwrap_or_default();
+        let mut frames = vec![];
+        while let Some(header) = rest.get(..16) {
+            let len = u32::from_ne_bytes(header[8..12].try_into().expect("four bytes")) as usize;
+            let Some(frame) = rest.get(16..16 + len) else {
+                break;
+            };
+            frames.push(frame.to_vec());
+            rest = &rest[16 + len..];
+        }
+        frames
+    }
+
+    /// The same in order of their bytes: of devices that see frames of several senders, each in its own order.
+    pub fn sorted(&self) -> Vec<Vec<u8>> {
+        let mut frames = self.frames();
+        frames.sort();
+        frames
+    }
+
     /// Ends the capture; the file.
     pub fn stop(mut self) -> PathBuf {
         self.daemon.terminate();

@@ -10,7 +10,7 @@ use tests::tools::{Tools, Typed};
 use tests::{need, wait};
 
 /// What guests run as here; says so where they are no machines.
-fn kind() -> &'static str {
+pub(crate) fn kind() -> &'static str {
     match Peer::Kvm.missing() {
         None => "kvm",
         Some(why) => {

@@ -7,6 +7,7 @@ mod w01_isolated_bridge;
 mod w02_attach;
 mod w03_access_ports;
 mod w04_trunk;
+mod w09_mirror;
 mod w10_controller;
 mod w11_block_icmp;
 mod w15_mac_move;
