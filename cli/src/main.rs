@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod appctl;
+mod capture;
 mod check;
 mod controller;
 mod daemon;
@@ -114,6 +115,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "what a bridge would do with a packet, and why",
         run: trace::run,
+    },
+    Command {
+        name: "capture",
+        alias: None,
+        help: "what passes a port, as a capture file",
+        run: capture::run,
     },
     Command {
         name: "check",

@@ -105,25 +105,26 @@ fn draw(seed: u64) -> (String, Case) {
             .or_insert_with(|| rng.percent(30).then(|| 14 + rng.below(80)));
         let _ = write!(
             line,
-            " -- --id=@m{n} create mirror name={target}_{n} {columns} -- add bridge br0 mirrors @m{n}"
+            " -- --id=@m{n} create mirror name={target}_{n} {columns}"
         );
         if let Some(cut) = cut {
-            let _ = write!(line, " -- set mirror @m{n} snaplen={cut}");
+            let _ = write!(line, " snaplen={cut}");
         }
         if rng.percent(25) {
-            let _ = write!(line, " -- set mirror @m{n} select_all=true");
+            line.push_str(" select_all=true");
         }
         for column in ["select_src_port", "select_dst_port"] {
-            for p in 1..=PORTS {
-                if rng.percent(35) {
-                    let _ = write!(line, " -- add mirror @m{n} {column} @p{p}");
-                }
+            let ports = (1..=PORTS).filter(|_| rng.percent(35));
+            let ports: Vec<String> = ports.map(|p| format!("@p{p}")).collect();
+            if !ports.is_empty() {
+                let _ = write!(line, " {column}={}", ports.join(","));
             }
         }
         if rng.percent(30) {
-            let vlan = rng.one(&[0, 10, 20, 30]);
-            let _ = write!(line, " -- set mirror @m{n} select_vlan={vlan},20");
+            let vlan = rng.one(&[0, 10, 30]);
+            let _ = write!(line, " select_vlan={vlan},20");
         }
+        let _ = write!(line, " -- add bridge br0 mirrors @m{n}");
     }
     if !flood.is_empty() {
         let _ = write!(line, " -- set bridge br0 flood_vlans={}", flood.join(","));

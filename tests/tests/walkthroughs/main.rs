@@ -2,6 +2,7 @@
 //!
 //! Each is typed twice: with Debian's Open vSwitch tools and with weir's own.
 
+mod capture;
 mod guests;
 mod w01_isolated_bridge;
 mod w02_attach;
