@@ -270,7 +270,7 @@ async fn copy(r: &Request, tap: File, out: &mut dyn Write) -> Result<u64> {
     }
     out.write_all(&head)?;
     out.flush()?;
-    let tap = AsyncFd::new(tap)?;
+    let tap = AsyncFd::register(tap)?;
     let end = daemon::shutdown()?;
     tokio::pin!(end);
     let mut buffer = vec![0; HEADER + PACKET_MAX];
