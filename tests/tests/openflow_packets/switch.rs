@@ -111,15 +111,6 @@ impl Switch {
         output(c)
     }
 
-    /// Runs `ovs-vsctl` and waits until the switch is so configured.
-    fn configure(&self, line: &str) {
-        let mut c = Command::new("ovs-vsctl");
-        c.env("OVS_RUNDIR", &self.run_dir)
-            .arg("--timeout=20")
-            .args(line.split_whitespace());
-        output(c).ok();
-    }
-
     /// What mirrors count, by target, when it has been written to the database.
     fn mirrors(&mut self) -> BTreeMap<String, (u64, u64)> {
         self.forget();
@@ -439,14 +430,6 @@ impl Pair {
         if !all.is_empty() {
             self.differ(case, all);
         }
-    }
-
-    /// Configures both.
-    pub fn configure(&mut self, line: &str) {
-        std::thread::scope(|s| {
-            s.spawn(|| self.ovs.configure(line));
-            self.weir.configure(line);
-        });
     }
 
     /// Compares what mirrors count.
