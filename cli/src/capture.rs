@@ -270,7 +270,11 @@ async fn copy(r: &Request, tap: File, out: &mut dyn Write) -> Result<u64> {
     }
     out.write_all(&head)?;
     out.flush()?;
-    let tap = AsyncFd::register(tap)?;
+    #[allow(
+        deprecated,
+        reason = "the sound use of it that needs no unsafe code: a file owns its descriptor"
+    )]
+    let tap = AsyncFd::new(tap)?;
     let end = daemon::shutdown()?;
     tokio::pin!(end);
     let mut buffer = vec![0; HEADER + PACKET_MAX];

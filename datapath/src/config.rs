@@ -2,8 +2,8 @@
 
 use crate::clock::Clock;
 pub use crate::engine::balance::Placing;
-pub use crate::policing::{Guard, Prefix, RateSpec, StormSpec};
 use crate::mirror::MirrorSpec;
+pub use crate::policing::{Guard, Prefix, RateSpec, StormSpec};
 use crate::port::InterfaceConfig;
 use crate::qos::QosSpec;
 use openflow::error::{ErrorKind, OfError};

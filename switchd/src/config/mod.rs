@@ -7,8 +7,8 @@
 pub mod desired;
 pub mod diff;
 pub mod identity;
-mod policing;
 pub mod mirror;
+mod policing;
 pub mod qos;
 pub mod report;
 pub mod threads;
