@@ -401,13 +401,12 @@ impl Batch {
         let mut at = 0;
         for (ptr, len) in runs {
             let (first, last) = (range.start.max(at), range.end.min(at + len));
-            // SAFETY: the bytes are within the run; the caller answers for the run.
-            if first < last
-                && !unsafe {
-                    self.push_segment(ptr.wrapping_add(first - at), (last - first) as u32)
+            if first < last {
+                let (ptr, n) = (ptr.wrapping_add(first - at), (last - first) as u32);
+                // SAFETY: the bytes are within the run; the caller answers for the run.
+                if !unsafe { self.push_segment(ptr, n) } {
+                    return false;
                 }
-            {
-                return false;
             }
             at += len;
         }

@@ -89,7 +89,7 @@ pub fn parse(
         at,
         ip,
         bytes,
-        transport: ip.len(),
+        transport: ip.header_len(),
         key: TunnelKey {
             id: 0,
             src: ip.src,
@@ -193,7 +193,7 @@ impl Reader<'_> {
             self.key.flags |= TUN_CSUM;
         }
         let at = self.transport + outer::UDP;
-        let bytes = &self.rest(at)[..];
+        let bytes = self.rest(at);
         let mut gbp = false;
         let mut layer3 = None;
         let header = match kind {
@@ -209,10 +209,11 @@ impl Reader<'_> {
             TunnelKind::Geneve => {
                 let geneve = geneve::Geneve::parse(bytes)?;
                 options.len = geneve.options as u8;
-                options.bytes[..geneve.options].copy_from_slice(&bytes[geneve::LEN..geneve.len()]);
+                options.bytes[..geneve.options]
+                    .copy_from_slice(&bytes[geneve::LEN..geneve.header_len()]);
                 self.key.id = geneve.vni.into();
                 self.key.flags |= TUN_KEY | if geneve.oam { TUN_OAM } else { 0 };
-                geneve.len()
+                geneve.header_len()
             }
             _ => {
                 let gtpu = gtpu::Gtpu::parse(bytes, udp.payload)?;
@@ -266,12 +267,13 @@ impl Reader<'_> {
         }
         let bytes = self.rest(self.transport);
         let gre = gre::Gre::parse(bytes)?;
-        if gre.checksum.is_some() {
-            if !self.is_partial_inside() && self.sum(0, self.ip.payload) != 0xffff {
-                return Err(DropReason::TunnelChecksum);
-            }
+        if gre.checksum.is_some()
+            && !self.is_partial_inside()
+            && self.sum(0, self.ip.payload) != 0xffff
+        {
+            return Err(DropReason::TunnelChecksum);
         }
-        let mut header = gre.len();
+        let mut header = gre.header_len();
         let mut kind = TunnelKind::Gre;
         let mut layer3 = None;
         let mut key = self.key;
@@ -283,7 +285,7 @@ impl Reader<'_> {
                 let erspan =
                     erspan::Erspan::parse(gre.protocol, bytes.get(header..).unwrap_or(&[]))?;
                 kind = TunnelKind::Erspan;
-                header += erspan.len();
+                header += erspan.header_len();
                 key.id = erspan.session.into();
                 key.flags |= TUN_KEY;
                 match erspan.version {

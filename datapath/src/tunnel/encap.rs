@@ -413,7 +413,7 @@ impl Encap {
         }
         if is_udp {
             let (low, high) = port_range();
-            let spread = u64::from(entropy) * u64::from(high - low) >> 32;
+            let spread = (u64::from(entropy) * u64::from(high - low)) >> 32;
             put(h, transport + udp::SRC.start, low + spread as u16);
             put(h, transport + udp::LENGTH.start, length as u16);
             if self.kind == TunnelKind::Gtpu {

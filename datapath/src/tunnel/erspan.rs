@@ -71,7 +71,7 @@ impl Erspan {
     }
 
     /// Bytes of the header.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         match self.version {
             Version::One { .. } => 8,
             Version::Two { subheader, .. } => 12 + if subheader { SUBHEADER } else { 0 },
@@ -100,7 +100,7 @@ impl Erspan {
             session: word(h, field::SESSION.start) & 0x3ff,
             version,
         };
-        if bytes.len() < erspan.len() {
+        if bytes.len() < erspan.header_len() {
             return Err(DropReason::TunnelTruncated);
         }
         Ok(erspan)
@@ -148,7 +148,7 @@ mod tests {
             let e = Erspan { session, version };
             let mut h = [0xff; MAX];
             let len = e.emit(&mut h);
-            prop_assert_eq!(len, e.len());
+            prop_assert_eq!(len, e.header_len());
             prop_assert_eq!(Erspan::parse(e.protocol(), &h[..len]), Ok(e));
             prop_assert_eq!(Erspan::parse(e.protocol(), &h[..len - 1]), Err(DropReason::TunnelTruncated));
             prop_assert_eq!(Erspan::parse(e.protocol() ^ 1, &h), Err(DropReason::TunnelHeader));
@@ -178,7 +178,10 @@ mod tests {
         let mut long = [0; 20];
         long[..12].copy_from_slice(&h);
         long[11] |= 1;
-        assert_eq!(Erspan::parse(PROTOCOL_2, &long).map(|e| e.len()), Ok(20));
+        assert_eq!(
+            Erspan::parse(PROTOCOL_2, &long).map(|e| e.header_len()),
+            Ok(20)
+        );
         assert_eq!(
             Erspan::parse(PROTOCOL_2, &long[..19]),
             Err(DropReason::TunnelTruncated)

@@ -52,7 +52,7 @@ fn read(kind: TunnelKind, data: &[u8]) {
     }
     find_headers(batch.packet_mut(0));
     let _ = mtu::answer(&batch, 0, 1400);
-    let _ = mtu::fragments(frame, at, 100 + usize::from(how), 1);
+    let _ = mtu::fragments(frame, at, 100 + usize::from(how));
     let mut options = OptionBuffer::default();
     let Ok(popped) = decap::parse(&batch, 0, kind, at, &mut options) else {
         return;

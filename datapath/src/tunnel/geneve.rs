@@ -38,7 +38,7 @@ pub struct Geneve {
 
 impl Geneve {
     /// Bytes of header and options.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         LEN + self.options
     }
 
@@ -57,7 +57,9 @@ impl Geneve {
             oam: h[field::FLAGS] & OAM != 0,
             options: usize::from(h[field::VERSION] & 0x3f) * 4,
         };
-        let options = bytes.get(LEN..g.len()).ok_or(DropReason::TunnelTruncated)?;
+        let options = bytes
+            .get(LEN..g.header_len())
+            .ok_or(DropReason::TunnelTruncated)?;
         if !is_well_formed(options) {
             return Err(DropReason::TunnelOption);
         }
@@ -149,7 +151,7 @@ mod tests {
             let mut h = [0xff; LEN + OPTIONS_MAX];
             let len = Geneve::emit(vni, oam, &options, &mut h);
             let g = Geneve { vni, oam, options: options.len() };
-            prop_assert_eq!(len, g.len());
+            prop_assert_eq!(len, g.header_len());
             prop_assert_eq!(Geneve::parse(&h[..len]), Ok(g));
             prop_assert_eq!(Geneve::parse(&h[..len - 1]), Err(DropReason::TunnelTruncated));
             prop_assert_eq!(&h[LEN..len], &options);

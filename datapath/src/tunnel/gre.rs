@@ -29,7 +29,7 @@ pub struct Gre {
 
 impl Gre {
     /// Bytes of the header.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         let options = [
             self.checksum.is_some(),
             self.key.is_some(),
@@ -40,7 +40,7 @@ impl Gre {
 
     /// Offset of the sequence number in the header, if it has one.
     pub fn sequence_at(&self) -> Option<usize> {
-        self.sequence.map(|_| self.len() - 4)
+        self.sequence.map(|_| self.header_len() - 4)
     }
 
     /// Reads the header at the front of `bytes`. Other versions and other flags are refused (RFC 2784 2.2, 2.3).
@@ -100,7 +100,7 @@ mod tests {
             let g = Gre { protocol, checksum, key, sequence };
             let mut h = [0xff; MAX];
             let len = g.emit(&mut h);
-            prop_assert_eq!(len, g.len());
+            prop_assert_eq!(len, g.header_len());
             prop_assert_eq!(Gre::parse(&h[..len]), Ok(g));
             prop_assert_eq!(Gre::parse(&h[..len - 1]), Err(DropReason::TunnelTruncated));
         }

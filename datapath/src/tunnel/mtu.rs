@@ -17,7 +17,7 @@
 
 use std::net::IpAddr;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::encap::Encap;
@@ -32,7 +32,7 @@ pub enum Fit {
     Fits,
     /// It is cut into segments of so many bytes of payload.
     Cut(u16),
-    /// It is fragmented inside: its network layer may have so many bytes.
+    /// It is fragmented inside (large UDP: each of its datagrams): its network layer may have so many bytes.
     Fragment(u16),
     /// Its sender is told that its network layer may have so many bytes, and it is dropped.
     Answer(u16),
@@ -92,11 +92,10 @@ fn fit_long(p: &Packet, room: usize, df: bool) -> Fit {
         TYPE_IPV4 if ip.len() >= outer::IPV4 => {
             let told = inner.max(MTU_MIN_V4) as u16;
             let whole = word(ip, v4::FRAGMENT.start) & v4::DF == 0;
-            // Large UDP is many datagrams: each is judged again.
-            match (whole, header) {
-                (true, Some(_)) => Fit::Fits,
-                (true, None) if inner >= MTU_MIN_V4 => Fit::Fragment(inner as u16),
-                _ => Fit::Answer(told),
+            if whole && inner >= MTU_MIN_V4 {
+                Fit::Fragment(inner as u16)
+            } else {
+                Fit::Answer(told)
             }
         }
         TYPE_IPV6 if ip.len() >= outer::IPV6 => Fit::Answer(inner.max(MTU_MIN_V6) as u16),
@@ -252,9 +251,9 @@ fn answer_v6(packet: &[u8], mtu: u16, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// The fragments of a frame whose IP header is at `l3`, each with a network layer of no more than `mtu` bytes; the frame itself if that
-/// is short enough, nothing if it cannot be. Nothing is left to do about its checksum. IPv6 packets get a fragment header with this
-/// `id` (RFC 8200 4.5): only their source may do that, which for outer packets are we.
-pub fn fragments(frame: &[u8], l3: usize, mtu: usize, id: u32) -> Vec<OwnedPacket> {
+/// is short enough, nothing if it cannot be. Nothing is left to do about its checksum. IPv6 packets get a fragment header
+/// (RFC 8200 4.5): only their source may do that, which for outer packets are we.
+pub fn fragments(frame: &[u8], l3: usize, mtu: usize) -> Vec<OwnedPacket> {
     let Some(packet) = frame.get(l3..) else {
         return Vec::new();
     };
@@ -263,7 +262,7 @@ pub fn fragments(frame: &[u8], l3: usize, mtu: usize, id: u32) -> Vec<OwnedPacke
     }
     match packet.first().map(|b| b >> 4) {
         Some(4) => fragments_v4(frame, l3, mtu),
-        Some(6) => fragments_v6(frame, l3, mtu, id),
+        Some(6) => fragments_v6(frame, l3, mtu),
         _ => Vec::new(),
     }
 }
@@ -321,7 +320,11 @@ fn drop_options(options: &mut [u8]) {
 /// IP's number of the fragment header.
 const FRAGMENT: u8 = 44;
 
-fn fragments_v6(frame: &[u8], l3: usize, mtu: usize, id: u32) -> Vec<OwnedPacket> {
+/// Identifications of the IPv6 packets that are fragmented here: no two soon after each other have the same.
+static IDENTIFICATION: AtomicU32 = AtomicU32::new(1);
+
+fn fragments_v6(frame: &[u8], l3: usize, mtu: usize) -> Vec<OwnedPacket> {
+    let id = IDENTIFICATION.fetch_add(1, Ordering::Relaxed);
     let packet = &frame[l3..];
     let size = mtu.saturating_sub(outer::IPV6 + 8) & !7;
     if packet.len() < outer::IPV6 || size == 0 {

@@ -102,7 +102,7 @@ pub struct Ip {
 
 impl Ip {
     /// Bytes of the header.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         match self.dst {
             IpAddr::V4(_) => IPV4,
             IpAddr::V6(_) => IPV6,
@@ -295,7 +295,7 @@ mod tests {
             let ip = Ip { src, dst, tos, ttl, df: df || src.is_ipv6(), protocol, payload };
             let mut h = [0xa5; IPV6];
             let len = ip.emit(id, &mut h);
-            prop_assert_eq!(len, ip.len());
+            prop_assert_eq!(len, ip.header_len());
             prop_assert_eq!(Ip::parse(&h[..len], len + payload, false), Ok(ip));
             prop_assert_eq!(Ip::parse(&h[..len], len + payload + 3, false), Ok(ip));
             prop_assert_eq!(Ip::parse(&h[..len - 1], 70_000, false), Err(DropReason::TunnelTruncated));

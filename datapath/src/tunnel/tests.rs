@@ -605,6 +605,17 @@ fn what_does_not_fit_is_answered_or_fragmented() {
     let mut free = long.clone();
     free.bytes[20] = 0;
     assert_eq!(fit(&free, &df), Fit::Fragment(1450));
+    // Large UDP comes to datagrams of that length.
+    let mut large = free.clone();
+    large.offload = self::large(1).offload;
+    large.offload.checksum = Checksum::Needed {
+        start: 34,
+        offset: 6,
+    };
+    large.offload.gso.kind = GsoKind::Udp;
+    assert_eq!(fit(&large, &df), Fit::Fits);
+    large.offload.gso.size = 1423;
+    assert_eq!(fit(&large, &df), Fit::Fragment(1450));
     let mut other = long.clone();
     other.bytes[12] = 0x12;
     assert_eq!(fit(&other, &df), Fit::Drop);
@@ -684,7 +695,7 @@ fn fragments_come_to_the_whole() {
     let f = frame(1414);
     for l3_mtu in [68, 576, 1399] {
         let mut got = Vec::new();
-        let list = mtu::fragments(&f, 14, l3_mtu, 0);
+        let list = mtu::fragments(&f, 14, l3_mtu);
         for (n, p) in list.iter().enumerate() {
             let h = &p.bytes[14..34];
             assert_eq!(checksum::of(h), 0);
@@ -696,18 +707,21 @@ fn fragments_come_to_the_whole() {
         }
         assert_eq!(got, f[34..]);
     }
-    let whole = mtu::fragments(&f, 14, 1400, 0);
+    let whole = mtu::fragments(&f, 14, 1400);
     assert_eq!(whole, [OwnedPacket::new(f.clone())]);
     let key = key(true);
     let encap = Encap::new(&spec(TunnelKind::Geneve, &key)).unwrap();
     let out = pushed(&encap, &OwnedPacket::new(f));
     let mut got = Vec::new();
-    for p in mtu::fragments(&out.bytes, 14, 1280, 0x0102_0304) {
+    let list = mtu::fragments(&out.bytes, 14, 1280);
+    let next = mtu::fragments(&out.bytes, 14, 1280);
+    assert_ne!(list[0].bytes[58..62], next[0].bytes[58..62]);
+    for p in &list {
         assert!(p.bytes.len() - 14 <= 1280);
         assert_eq!(usize::from(word(&p.bytes, 18)), p.bytes.len() - 54);
         assert_eq!((p.bytes[20], p.bytes[54]), (44, 17));
         assert_eq!(usize::from(word(&p.bytes, 56) & !7), got.len());
-        assert_eq!(p.bytes[58..62], [1, 2, 3, 4]);
+        assert_eq!(p.bytes[58..62], list[0].bytes[58..62]);
         got.extend_from_slice(&p.bytes[62..]);
     }
     assert_eq!(got, out.bytes[54..]);

@@ -169,7 +169,7 @@ impl Forwarder {
             Fit::Fragment(mtu) => {
                 let l3 = usize::from(batch.packet(i).layers.l3);
                 for whole in &self.pieces(batch, i, port) {
-                    let fragments = mtu::fragments(&whole.bytes, l3, mtu.into(), 0);
+                    let fragments = mtu::fragments(&whole.bytes, l3, mtu.into());
                     self.each_apart(batch, &fragments, port, |x, own| {
                         x.encapsulate(own, 0, push, port);
                     });
@@ -194,7 +194,7 @@ impl Forwarder {
     fn in_outer_fragments(&mut self, batch: &Batch, i: usize, push: &TunnelPush, port: u32) {
         let (mtu, ip) = (push.encap.mtu() as usize, push.encap.ip_offset());
         for whole in &self.pieces(batch, i, port) {
-            let fragments = mtu::fragments(&whole.bytes, ip, mtu, 0);
+            let fragments = mtu::fragments(&whole.bytes, ip, mtu);
             if fragments.is_empty() {
                 self.drop(port, DropReason::TunnelMtu, 1);
             }

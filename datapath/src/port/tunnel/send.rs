@@ -74,7 +74,7 @@ impl Tx {
     /// Reads the outer headers at the front of `head`.
     fn plan(&self, head: &[u8], total: usize) -> Option<Plan> {
         let ip = Ip::parse(head, total, true).ok()?;
-        let mut skip = ip.len();
+        let mut skip = ip.header_len();
         let mut port = 0;
         // Over IPv6 the kernel may always fragment: what is not to be has been answered before.
         let mut socket = usize::from(ip.df && !self.endpoint.v6);

@@ -93,7 +93,7 @@ fn receive(open: &mut OpenPort, n: usize) -> Vec<(Ip, Vec<u8>)> {
             } else {
                 0
             };
-            got.push((ip, bytes[ip.len() + udp..].to_vec()));
+            got.push((ip, bytes[ip.header_len() + udp..].to_vec()));
         }
         batch.clear();
         open.rx[0].release();
