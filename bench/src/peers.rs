@@ -102,6 +102,8 @@ pub enum Extra {
     Internal,
     /// A device that is there.
     System(String),
+    /// A device that is there, by AF_XDP.
+    AfXdp(String),
 }
 
 /// What a switch is started with.
@@ -321,8 +323,9 @@ impl Switch {
 
     fn start_ovs(&mut self) -> Result<()> {
         let sock = self.start_database()?;
-        self.vsctl(&["--no-wait", "init"])?;
-        // No thread of its own forwards: all of it gets the switch's processor.
+        // AF_XDP ports have a thread of their own; for others none forwards, and all of it gets the switch's processor.
+        let mask = format!("other_config:pmd-cpu-mask={:#x}", 1 << SWITCH_CPU);
+        self.vsctl(&["--no-wait", "init", "--", "set", "Open_vSwitch", ".", &mask])?;
         self.start_vswitchd(SWITCH_CPU, OVS, &sock)
     }
 
@@ -453,6 +456,7 @@ impl Switch {
             Extra::Tap => (format!("t{i}"), vec!["type=tap".into()]),
             Extra::Internal => (format!("i{i}"), vec!["type=internal".into()]),
             Extra::System(name) => (name.clone(), vec!["type=system".into()]),
+            Extra::AfXdp(name) => (name.clone(), vec!["type=afxdp".into()]),
         }));
         // One by one, so that numbers are as asked for even where nobody asks.
         for (i, (name, settings)) in ports.iter().enumerate() {

@@ -5,6 +5,7 @@
 //! thread at a time, so they need no locks of their own). Calls on queues are per batch, never per
 //! packet.
 
+pub mod afxdp;
 mod capture;
 mod device;
 pub mod dummy;
@@ -260,7 +261,7 @@ pub enum PortError {
 }
 
 /// Interface types.
-pub const KINDS: &str = "system, internal, tap, patch, pcap, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser, vxlan, geneve, gre, ip6gre, erspan, ip6erspan, gtpu";
+pub const KINDS: &str = "system, afxdp, afxdp-nonpmd, internal, tap, patch, pcap, dummy, dpdkvhostuser, dpdkvhostuserclient, vhostuser, vxlan, geneve, gre, ip6gre, erspan, ip6erspan, gtpu";
 
 /// Opens a port of any kind but `patch` and tunnels, which have no queues and live in the pipeline.
 pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort, PortError> {
@@ -268,6 +269,7 @@ pub fn open(config: &InterfaceConfig, context: &PortContext) -> Result<OpenPort,
         "dummy" | "dummy-internal" | "dummy-pmd" => dummy::open(config, context),
         "internal" | "tap" => tap::open(config, context),
         "pcap" => pcap::open(config, context),
+        "afxdp" | "afxdp-nonpmd" => afxdp::open(config, context),
         "system" | "" => system::open(config, context),
         "dpdkvhostuser" | "dpdkvhostuserclient" | "vhostuser" => vhost_user::open(config, context),
         _ => Err(PortError::UnknownKind {

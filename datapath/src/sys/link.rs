@@ -55,6 +55,18 @@ impl Links {
         Ok(Links(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Opens one for another namespace.
+    pub fn of(namespace: OwnedFd) -> io::Result<Links> {
+        // A thread enters it, asks, and ends; nobody else does.
+        let ask = std::thread::spawn(move || {
+            // SAFETY: changes the namespace of the calling thread, which ends with this closure.
+            check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })?;
+            Links::new()
+        });
+        ask.join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that entered it died")))
+    }
+
     fn call(&self, request: libc::Ioctl, ifr: &mut libc::ifreq) -> io::Result<()> {
         // SAFETY: all requests used here take a pointer to an ifreq, which `ifr` is.
         check(unsafe { libc::ioctl(self.0.as_raw_fd(), request, ifr as *mut libc::ifreq) })?;

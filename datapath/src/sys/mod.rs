@@ -13,6 +13,7 @@ pub mod packet_ring;
 pub mod packet_socket;
 pub mod tun;
 pub mod unix;
+pub mod xdp;
 
 use std::io;
 use std::os::fd::RawFd;

@@ -186,10 +186,12 @@ pub struct InterfaceConf {
 }
 
 /// Interface types of the outside world that weir knows of but does not make yet.
-pub const LATER_KINDS: &[&str] = &["afxdp", "afxdp-nonpmd", "bareudp", "dpdk", "lisp", "stt"];
+pub const LATER_KINDS: &[&str] = &["bareudp", "dpdk", "lisp", "stt"];
 
 /// Interface types that weir makes (`Open_vSwitch.iface_types`), without the dummy ones.
 pub const KINDS: &[&str] = &[
+    "afxdp",
+    "afxdp-nonpmd",
     "dpdkvhostuser",
     "dpdkvhostuserclient",
     "erspan",

@@ -215,10 +215,11 @@ fn port_params(port: &PortConf, interface: &InterfaceConf, bridge: &BridgeParams
     }
 }
 
-/// Whether a port can be changed into the wanted one rather than be made anew. A number is only
+/// Whether a port can be changed into the wanted one rather than be made anew; one of AF_XDP cannot with other options. A number is only
 /// held against it if someone else might get it: once a port has a number, the database records it.
 fn can_become(port: &ActualPort, wanted: &PortParams) -> bool {
     port.params.kind == wanted.kind
+        && (!wanted.kind.starts_with("afxdp") || port.params.options == wanted.options)
         && wanted
             .number
             .is_none_or(|n| n == port.number || Some(n) == port.params.number)

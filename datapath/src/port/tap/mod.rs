@@ -1,7 +1,8 @@
 //! `internal` and `tap`: an Ethernet interface of the kernel's whose other end is the switch.
 //!
 //! The interface is made when the port is opened (down, with the address asked for) and vanishes with the port. It leaves
-//! checksums and TCP segmentation to us and takes them from us, so that a 64 KB frame passes as one either way.
+//! checksums and TCP segmentation to us and takes them from us, so that a 64 KB frame passes as one either way. It may be moved
+//! to another network namespace, a container's say, and renamed there.
 //!
 //! Threads: the forwarding thread reads and writes the tap's descriptor; whoever asks for the status asks the
 //! kernel. While the tap is quiet and the thread is busy with others, it is looked at only every so many rounds, because an
@@ -86,9 +87,22 @@ impl Shared {
         }
     }
 
+    /// Asks the kernel about the interface, wherever it is.
+    fn ask<T>(&self, what: impl Fn(&Links, &str) -> std::io::Result<T>) -> std::io::Result<T> {
+        let answer = what(&self.links, &self.name);
+        if answer.is_ok() || self.links.state(&self.name).is_ok() {
+            return answer;
+        }
+        // Found anew each time: to hold on to the namespace would keep it from ending.
+        match tun::whereabouts(&self.tap) {
+            Ok((links, name)) => what(&links, &name),
+            Err(_) => answer,
+        }
+    }
+
     /// Asks the kernel and notes what changed.
     fn refresh(&self) -> Option<LinkState> {
-        let now = self.links.state(&self.name).ok();
+        let now = self.ask(Links::state).ok();
         let mut last = self.last.lock();
         if *last != now {
             let running = |s: &Option<LinkState>| s.is_some_and(|s| s.running);
@@ -107,21 +121,18 @@ impl Shared {
 
     fn apply(&self, config: &InterfaceConfig) -> Result<(), PortError> {
         let state = self
-            .links
-            .state(&self.name)
+            .ask(Links::state)
             .map_err(|e| self.error("look at the interface", e))?;
         if let Some(mac) = config.mac
             && mac.0 != state.mac
         {
-            self.links
-                .set_mac(&self.name, mac.0)
+            self.ask(|links, name| links.set_mac(name, mac.0))
                 .map_err(|e| self.error(&format!("set address {mac}"), e))?;
         }
         if let Some(mtu) = config.mtu_request.map(u32::from)
             && mtu != state.mtu
         {
-            self.links
-                .set_mtu(&self.name, mtu)
+            self.ask(|links, name| links.set_mtu(name, mtu))
                 .map_err(|e| self.error(&format!("set MTU {mtu}"), e))?;
         }
         self.refresh();
@@ -245,8 +256,7 @@ impl Port for Control {
     fn set_admin_up(&self, up: bool) -> Result<(), PortError> {
         let shared = &self.0;
         shared
-            .links
-            .set_up(&shared.name, up)
+            .ask(|links, name| links.set_up(name, up))
             .map_err(|e| shared.error(if up { "set up" } else { "set down" }, e))?;
         shared.refresh();
         Ok(())

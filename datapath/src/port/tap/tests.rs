@@ -192,3 +192,46 @@ fn the_interface_goes_with_the_port() {
         assert!(error.to_string().contains("1 to 15 bytes"), "{error}");
     });
 }
+
+#[test]
+fn an_interface_may_be_moved_and_renamed() {
+    isolated(|| {
+        let mut tap = open_port(&config("tap", "t0"), &context()).unwrap();
+        tap.port.set_admin_up(true).unwrap();
+        // Another namespace, as long as a process of it lives.
+        let mut other = std::process::Command::new("unshare")
+            .args(["-n", "cat"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("util-linux");
+        let own = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        let pid = other.id().to_string();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while own(&pid) == own("thread-self") {
+            assert!(Instant::now() < deadline, "no other namespace");
+            std::thread::yield_now();
+        }
+        let ip = |arguments: &str| {
+            let status = std::process::Command::new("ip")
+                .args(arguments.split(' '))
+                .status();
+            assert!(status.expect("iproute2").success(), "ip {arguments}");
+        };
+        ip(&format!("link set t0 name eth7 netns {pid}"));
+        let status = tap.port.status();
+        assert_eq!((status.error, status.admin_up), (None, false));
+        tap.port.set_admin_up(true).unwrap();
+        assert!(tap.port.status().link_up);
+        assert_eq!(
+            send_all(&mut *tap.tx[0], &[OwnedPacket::new(frame(60, 0))]).packets,
+            1
+        );
+        // The namespace goes, and the interface with it.
+        drop(other.stdin.take());
+        other.wait().unwrap();
+        while tap.port.status().error.is_none() {
+            assert!(Instant::now() < deadline, "the interface is still there");
+            std::thread::yield_now();
+        }
+    });
+}
