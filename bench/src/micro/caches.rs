@@ -6,7 +6,7 @@ use datapath::Bench;
 use datapath::cache::exact::ExactCache;
 use datapath::cache::wildcard::{PortCache, Wanted};
 use datapath::cache::{Flow, Keys};
-use datapath::flow::{Hasher, PACKET_WORDS, extract};
+use datapath::flow::{Hasher, PACKET_WORDS, TAGS_PARSED, extract};
 use datapath::packet::{BATCH, Batch, OwnedPacket};
 use openflow::{Action, FlowMod, Instructions, Match, PortNo};
 
@@ -206,7 +206,7 @@ fn alone(h: &mut Harness, n: usize) {
             // SAFETY: `frames` outlives the batch.
             unsafe { batch.push_borrowed(f) };
             let mut k = Keys::default().keys[0];
-            k.len = extract(batch.packet_mut(0), 0, &mut k.words) as u32;
+            k.len = extract(batch.packet_mut(0), 0, TAGS_PARSED, &mut k.words) as u32;
             k
         })
         .collect();

@@ -1,7 +1,7 @@
 //! Key extraction, by kind of packet.
 
 use super::Harness;
-use datapath::flow::{PACKET_WORDS, extract};
+use datapath::flow::{PACKET_WORDS, TAGS_PARSED, extract};
 use datapath::packet::{BATCH, Batch};
 
 /// A frame of a kind, of at least 64 bytes.
@@ -103,7 +103,7 @@ pub fn run(h: &mut Harness) {
         h.bench(&format!("extract/{kind}"), BATCH as u64, || {
             let mut words = 0;
             for (i, key) in keys.iter_mut().enumerate() {
-                words += extract(batch.packet_mut(i), 1, key);
+                words += extract(batch.packet_mut(i), 1, TAGS_PARSED, key);
             }
             words
         });
