@@ -62,7 +62,7 @@ impl Netem {
         x ^= x >> 27;
         self.random = x;
         let r = x.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        (u128::from(r) * u128::from(n) >> 64) as u64
+        ((u128::from(r) * u128::from(n)) >> 64) as u64
     }
 }
 
