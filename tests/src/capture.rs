@@ -144,3 +144,49 @@ pub fn assert_well_formed(file: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A capture of one IPv4 packet, with a checksum.
+    fn capture(checksum: u16) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let file = directory.path().join("one.pcap");
+        // Ethernet; protocol 253 is for experiments.
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253]);
+        frame.extend(checksum.to_be_bytes());
+        frame.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        let mut bytes = Vec::new();
+        for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+            bytes.extend(word.to_le_bytes());
+        }
+        for word in [0, 0, frame.len() as u32, frame.len() as u32] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(&frame);
+        std::fs::write(&file, bytes).expect("capture");
+        (directory, file)
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_complained_of_and_a_right_one_is_not() {
+        crate::need!(Tshark);
+        let right = !(0x4500u32 + 20 + 0x40fd + 0x0a00 + 1 + 0x0a00 + 2) as u16;
+        assert_well_formed(&capture(right).1);
+        let wrong = std::panic::catch_unwind(|| assert_well_formed(&capture(right ^ 1).1));
+        assert!(wrong.is_err(), "a wrong checksum went unnoticed");
+    }
+
+    #[test]
+    fn bytes_and_fields_are_those_of_the_packet() {
+        crate::need!(Tshark);
+        let (_directory, file) = capture(0);
+        let packets = bytes(&file, "ip");
+        assert_eq!(packets.len(), 1);
+        assert_eq!(packets[0][26..34], [10, 0, 0, 1, 10, 0, 0, 2]);
+        assert_eq!(fields(&file, "ip", &["ip.src", "ip.ttl"]), ["10.0.0.1,64"]);
+        assert!(bytes(&file, "udp").is_empty());
+    }
+}

@@ -91,3 +91,49 @@ fn fast_failover_follows_a_link_at_once() {
     assert!(burst.1 < Duration::from_secs(20));
     assert!(lost < 15.0, "{}", burst.0);
 }
+
+#[test]
+fn a_tunnel_that_is_to_encrypt_is_not_made_and_one_that_is_not_is() {
+    need!(Root);
+    let weir = Weir::start(&["--no-controller"]);
+    let t = weir.typed(Tools::Weir);
+    t.ok("ovs-vsctl add-br br0");
+    let ran = t.line(
+        "ovs-vsctl add-port br0 t1 -- set interface t1 type=gre options:remote_ip=192.168.1.20 options:psk=swordfish",
+    );
+    assert!(
+        ran.stderr.contains("never sends in clear"),
+        "{}",
+        ran.stderr
+    );
+    let get = |column: &str| {
+        t.ok(&format!("ovs-vsctl get interface t1 {column}"))
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(get("ofport"), "-1");
+    assert!(!t.ok("ovs-ofctl show br0").contains("(t1)"));
+    t.ok("ovs-vsctl remove interface t1 options psk");
+    assert_eq!(
+        (get("ofport"), get("error")),
+        ("1".to_owned(), "[]".to_owned())
+    );
+    t.ok("ovs-vsctl set interface t1 options:psk=swordfish");
+    assert_eq!(
+        get("ofport"),
+        "-1",
+        "a tunnel that is to encrypt from now on ends"
+    );
+    let types = t.ok("ovs-vsctl get Open_vSwitch . iface_types");
+    for kind in [
+        "erspan",
+        "geneve",
+        "gre",
+        "gtpu",
+        "ip6erspan",
+        "ip6gre",
+        "vxlan",
+    ] {
+        assert!(types.contains(kind), "{kind} in {types}");
+    }
+}
