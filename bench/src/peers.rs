@@ -119,7 +119,25 @@ pub struct Setup {
     pub namespace: Option<String>,
     /// More ports.
     pub extra: Vec<Extra>,
+    /// The second port is on an underlay bridge, under a tunnel of the first bridge.
+    pub tunnel: Option<Tunnel>,
 }
+
+/// A tunnel over an underlay bridge `phy`, whose own interface has an address. It is number [`TUNNEL_PORT`] of `br0`.
+#[derive(Clone)]
+pub struct Tunnel {
+    /// The interface's type.
+    pub kind: &'static str,
+    /// VNI.
+    pub key: u32,
+    /// The underlay's own address, and its other end: Ethernet and IPv4.
+    pub own: ([u8; 6], [u8; 4]),
+    /// The other end.
+    pub other: ([u8; 6], [u8; 4]),
+}
+
+/// See [`Tunnel`].
+pub const TUNNEL_PORT: u16 = 10;
 
 /// A started switch. Its ports connect, as vhost-user clients, to `sockets`.
 pub struct Switch {
@@ -478,6 +496,46 @@ impl Switch {
         let file = self.path("flows");
         std::fs::write(&file, setup.rules.join("\n") + "\n")?;
         ofctl(&["add-flows", "br0", file.to_str().expect("utf-8")])?;
+        match &setup.tunnel {
+            Some(t) => self.configure_tunnel(t, &self.sockets[1]),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the underlay bridge with its port, and the tunnel over it.
+    fn configure_tunnel(&self, t: &Tunnel, socket: &Path) -> Result<()> {
+        let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
+        let ip = |a: [u8; 4]| std::net::Ipv4Addr::from(a).to_string();
+        let own = format!("other_config:hwaddr={}", mac(t.own.0));
+        let path = format!("options:vhost-server-path={}", socket.display());
+        self.vsctl(&["del-port", "br0", "p1"])?;
+        let bridge = ["add-br", "phy", "--", "set", "bridge", "phy"];
+        self.vsctl(&[&bridge[..], &["datapath_type=netdev", &own]].concat())?;
+        let port = ["add-port", "phy", "p1", "--", "set", "interface", "p1"];
+        let wanted = ["type=dpdkvhostuserclient", &path, "ofport_request=1"];
+        self.vsctl(&[&port[..], &wanted].concat())?;
+        // The interface is in the switch's network namespace.
+        let pid = self.pid().to_string();
+        let inside = ["-t", &pid, "-n", "ip"];
+        let address = format!("{}/24", ip(t.own.1));
+        run("nsenter", &[&inside[..], &["link", "set", "phy", "up"]].concat(), &[])?;
+        let add = ["addr", "add", &address, "dev", "phy"];
+        run("nsenter", &[&inside[..], &add].concat(), &[])?;
+        let number = format!("ofport_request={TUNNEL_PORT}");
+        let kind = format!("type={}", t.kind);
+        let (remote, key) = (format!("options:remote_ip={}", ip(t.other.1)), format!("options:key={}", t.key));
+        let tunnel = ["add-port", "br0", "tun", "--", "set", "interface", "tun"];
+        self.vsctl(&[&tunnel[..], &[&kind, &remote, &key, &number]].concat())?;
+        let env = [("OVS_RUNDIR", self.directory.path())];
+        for flow in ["in_port=1,actions=LOCAL", "in_port=LOCAL,actions=1"] {
+            run("ovs-ofctl", &["--timeout=60", "add-flow", "phy", flow], &env)?;
+        }
+        let other = ip(t.other.1);
+        wait_for("a route", Duration::from_secs(10), || {
+            self.appctl(&format!("ovs/route/lookup {other}"))
+                .is_ok_and(|r| r.contains("phy"))
+        })?;
+        self.appctl(&format!("tnl/neigh/set phy {other} {}", mac(t.other.0)))?;
         Ok(())
     }
 

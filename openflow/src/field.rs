@@ -164,7 +164,7 @@ macro_rules! slots {
         pub enum Slot {
             $($(#[$doc])* $slot,)*
             /// The tunnel option that a bridge's TLV table knows by this number (0 to 63): at most its first 16
-            /// bytes, which is what fits a value. Options have no place of their own in the key.
+            /// bytes, which is what fits a value.
             TunOption(u8),
         }
 

@@ -115,22 +115,47 @@ pub enum Change {
     Nothing,
     /// Push a VLAN tag with this identifier.
     Vlan(u16),
+    /// Put these headers of a tunnel before it. Their UDP source port may be any.
+    Encap([u8; LEAD]),
+    /// Take the headers of a tunnel off.
+    Decap,
 }
+
+/// Bytes of a VXLAN or Geneve header, with those of Ethernet, IPv4 and UDP before it.
+pub const LEAD: usize = 50;
+/// Where the UDP source port is in them.
+const ENTROPY: std::ops::Range<usize> = 34..36;
 
 impl Change {
     fn shift(self) -> usize {
         match self {
-            Change::Nothing => 0,
+            // Headers that are taken off were none of the frame.
+            Change::Nothing | Change::Decap => 0,
             Change::Vlan(_) => 4,
+            Change::Encap(_) => LEAD,
         }
     }
 
     fn apply(self, mut frame: Vec<u8>) -> Vec<u8> {
-        if let Change::Vlan(id) = self {
-            let [high, low] = id.to_be_bytes();
-            frame.splice(12..12, [0x81, 0, high, low]);
+        match self {
+            Change::Nothing => {}
+            Change::Vlan(id) => {
+                let [high, low] = id.to_be_bytes();
+                frame.splice(12..12, [0x81, 0, high, low]);
+            }
+            Change::Encap(headers) => _ = frame.splice(..0, headers),
+            Change::Decap => _ = frame.drain(..LEAD),
         }
         frame
+    }
+
+    /// Clears what of a received frame may be anything.
+    fn clear(self, frame: &mut [u8]) {
+        if let Change::Encap(_) = self
+            && let Some(entropy) = frame.get_mut(ENTROPY)
+        {
+            entropy.fill(0);
+        }
     }
 }
 
@@ -145,6 +170,8 @@ pub struct Source {
     pub to: usize,
     /// And what it should look like there.
     pub change: Change,
+    /// Headers before each frame, which are no part of its size.
+    pub lead: Vec<u8>,
 }
 
 impl Source {
@@ -155,6 +182,7 @@ impl Source {
             attack: None,
             to,
             change: Change::Nothing,
+            lead: Vec::new(),
         }
     }
 }
@@ -281,11 +309,15 @@ struct Port<R> {
     send_stride: usize,
     source: Option<Source>,
     template: Vec<u8>,
+    /// Bytes of it before the frame.
+    lead: usize,
     on: bool,
     /// Where in the flows, and how many to the next attack packet; where in the attack.
     next: usize,
     until_attack: u32,
     next_attack: usize,
+    /// What the switch does to the frames received here.
+    change: Change,
     /// What is expected here: the sender's number, how far its frames are shifted, their length with the virtio-net header.
     from: u32,
     shift: usize,
@@ -352,7 +384,9 @@ impl<R: Ring> Port<R> {
         let source = plan.sources[index].clone();
         let frame = plan.size.frame();
         let to = source.as_ref().map_or(index ^ 1, |s| s.to);
-        let mut template = frame::template(index, to, frame);
+        let mut template = source.as_ref().map_or_else(Vec::new, |s| s.lead.clone());
+        let lead = template.len();
+        template.extend(frame::template(index, to, frame));
         let (big, mergeable) = match plan.size {
             Size::Plain(n) => {
                 ensure!((64..=BUFFER - VNET - 4).contains(&n), "{n}-byte frames");
@@ -445,11 +479,13 @@ impl<R: Ring> Port<R> {
             on: source.is_some(),
             source,
             template,
+            lead,
             next: 0,
             until_attack: 0,
             next_attack: 0,
             from: from as u32,
             shift: change.shift(),
+            change,
             expected: (VNET + frame + change.shift()) as u32,
             sent: 0,
             received: 0,
@@ -506,7 +542,7 @@ impl<R: Ring> Port<R> {
     fn write(&mut self, slot: u32, patch: Patch, stamp: u32) {
         // SAFETY: a frame's header and stamp lie inside every buffer; the device has not got this one.
         unsafe {
-            let at = self.send_buffer(slot).add(VNET);
+            let at = self.send_buffer(slot).add(VNET + self.lead);
             at.add(frame::PATCH_AT)
                 .cast::<[u8; 16]>()
                 .write_unaligned(patch.0);
@@ -883,8 +919,8 @@ impl<R: Ring> Load<R> {
                 let stamp = (k as u32) << 3 | i as u32;
                 p.write(slot, patch, stamp);
                 let mut f = p.template.clone();
-                f[frame::PATCH_AT..][..16].copy_from_slice(&patch.0);
-                f[STAMP_AT..][..4].copy_from_slice(&stamp.to_le_bytes());
+                f[p.lead + frame::PATCH_AT..][..16].copy_from_slice(&patch.0);
+                f[p.lead + STAMP_AT..][..4].copy_from_slice(&stamp.to_le_bytes());
                 if big {
                     f[50..52].fill(0);
                 }
@@ -908,6 +944,7 @@ impl<R: Ring> Load<R> {
             for (i, p) in self.ports.iter_mut().enumerate() {
                 for mut f in p.frames() {
                     p.received += 1;
+                    p.change.clear(&mut f);
                     if big && f.len() > 52 {
                         // The checksum is still to be completed: what is there until then is between switch and guest.
                         f[50..52].fill(0);

@@ -15,6 +15,7 @@ mod kernel;
 mod latency;
 mod sweep;
 mod tso;
+mod tunnel;
 
 use crate::load::{self, Pace, Plan, Traffic, Window};
 use crate::machine;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<Scenario> {
     }
     list.extend(sweep::scenarios());
     list.extend(tso::scenarios());
+    list.extend(tunnel::scenarios());
     list.extend(attack::scenarios());
     list.extend(changes::scenarios());
     list.extend(flowmods::scenarios());
