@@ -518,17 +518,28 @@ impl Switch {
         let pid = self.pid().to_string();
         let inside = ["-t", &pid, "-n", "ip"];
         let address = format!("{}/24", ip(t.own.1));
-        run("nsenter", &[&inside[..], &["link", "set", "phy", "up"]].concat(), &[])?;
+        run(
+            "nsenter",
+            &[&inside[..], &["link", "set", "phy", "up"]].concat(),
+            &[],
+        )?;
         let add = ["addr", "add", &address, "dev", "phy"];
         run("nsenter", &[&inside[..], &add].concat(), &[])?;
         let number = format!("ofport_request={TUNNEL_PORT}");
         let kind = format!("type={}", t.kind);
-        let (remote, key) = (format!("options:remote_ip={}", ip(t.other.1)), format!("options:key={}", t.key));
+        let (remote, key) = (
+            format!("options:remote_ip={}", ip(t.other.1)),
+            format!("options:key={}", t.key),
+        );
         let tunnel = ["add-port", "br0", "tun", "--", "set", "interface", "tun"];
         self.vsctl(&[&tunnel[..], &[&kind, &remote, &key, &number]].concat())?;
         let env = [("OVS_RUNDIR", self.directory.path())];
         for flow in ["in_port=1,actions=LOCAL", "in_port=LOCAL,actions=1"] {
-            run("ovs-ofctl", &["--timeout=60", "add-flow", "phy", flow], &env)?;
+            run(
+                "ovs-ofctl",
+                &["--timeout=60", "add-flow", "phy", flow],
+                &env,
+            )?;
         }
         let other = ip(t.other.1);
         wait_for("a route", Duration::from_secs(10), || {

@@ -57,7 +57,10 @@ fn plan(kind: &'static str, way: Way) -> (Plan, Setup) {
         lead: headers(kind, other, own).into(),
         ..Source::new(flows(), 0)
     };
-    let sources = vec![(way != Way::Off).then_some(on), (way != Way::On).then_some(off)];
+    let sources = vec![
+        (way != Way::Off).then_some(on),
+        (way != Way::On).then_some(off),
+    ];
     let setup = Setup {
         rules: vec![
             format!("in_port=1,actions=output:{TUNNEL_PORT}"),

@@ -240,9 +240,9 @@ impl Tunnels {
         self.full = false;
         self.last = 0;
         self.index.fill(0);
-        for n in TEMPORARY..self.known.len() {
+        for (n, keep) in keep.into_iter().enumerate().skip(TEMPORARY) {
             let Some(t) = &self.known[n] else { continue };
-            if keep[n] {
+            if keep {
                 let hash = self.hash(t.shape, &t.key, &t.options);
                 self.put(hash, n as u32);
             } else {

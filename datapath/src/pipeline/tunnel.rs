@@ -44,12 +44,12 @@ const ARP_REPLY: u64 = 2;
 impl Xlate<'_> {
     /// A copy leaves by a tunnel port as the packet is now.
     pub(super) fn output_tunnel(&mut self, port: &Arc<PortEntry>, spec: &Arc<TunnelSpec>) {
-        if let Err(reason) = self.into_tunnel(port, spec) {
+        if let Err(reason) = self.enter_tunnel(port, spec) {
             self.dropped(reason);
         }
     }
 
-    fn into_tunnel(
+    fn enter_tunnel(
         &mut self,
         port: &Arc<PortEntry>,
         spec: &Arc<TunnelSpec>,

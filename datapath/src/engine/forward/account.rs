@@ -31,9 +31,8 @@ pub(super) fn tell(credits: &[Credit], seen: Seen, world: &World, events: &Event
         fin,
     } = seen;
     let mut changed = false;
-    let own = bytes;
-    let mut bytes = own;
-    let mut longer = 0;
+    let (own, mut longer) = (bytes, 0);
+    let mut bytes = bytes;
     for c in credits {
         match c {
             Credit::Longer(n) => {

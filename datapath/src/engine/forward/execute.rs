@@ -127,7 +127,7 @@ impl Forwarder {
                 DpAction::Drop(reason) => return self.drop(port, *reason, 1),
                 DpAction::PacketIn(spec) => self.packet_in(batch, i, spec, port),
                 DpAction::TunnelPush(push) => {
-                    self.into_tunnel(batch, i, push, n == actions.len(), port);
+                    self.enter_tunnel(batch, i, push, n == actions.len(), port);
                 }
                 DpAction::TunnelPop { kind, .. } => {
                     self.off_tunnel(batch, i, *kind, n == actions.len(), port);

@@ -320,7 +320,7 @@ impl Forwarder {
                 let n = self.admit(batch, port);
                 self.forward(batch, n, port, |k| k, |_| 0);
             }
-            Some(socket) => self.from_socket(batch, socket.kind, port),
+            Some(socket) => self.take_from_socket(batch, socket.kind, port),
         }
         if self.waiting.any() {
             self.go_on_inside(batch, port);

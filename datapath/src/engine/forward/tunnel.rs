@@ -58,7 +58,7 @@ struct Inside {
 
 impl Forwarder {
     /// Into a tunnel: packet `i`, or a copy of it unless it is `last` that anybody needs it.
-    pub(super) fn into_tunnel(
+    pub(super) fn enter_tunnel(
         &mut self,
         batch: &mut Batch,
         i: usize,
@@ -279,7 +279,7 @@ impl Forwarder {
 
     /// Packets that a socket of the host received, each from its outer IP header on.
     #[inline(never)]
-    pub(super) fn from_socket(&mut self, batch: &mut Batch, kind: TunnelKind, from: u32) {
+    pub(super) fn take_from_socket(&mut self, batch: &mut Batch, kind: TunnelKind, from: u32) {
         for place in 0..batch.len().min(BATCH) {
             self.waiting.list[place] = Some((place as u8, kind));
         }
