@@ -25,6 +25,7 @@ mod ovsdb_client;
 mod ovsdb_server;
 mod ovsdb_tool;
 mod paths;
+mod profile;
 mod switchd;
 mod table;
 mod trace;
@@ -103,6 +104,12 @@ pub const COMMANDS: &[Command] = &[
         alias: None,
         help: "start and stop guests on ports of the switch",
         run: vm::run,
+    },
+    Command {
+        name: "profile",
+        alias: None,
+        help: "settings of ports under a name",
+        run: profile::run,
     },
     Command {
         name: "ofctl",

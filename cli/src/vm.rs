@@ -4,7 +4,7 @@
 //! the guest, and takes both back when the guest ends. What a monitor that was killed left
 //! behind is cleaned up by the next `run` or `stop` of that name.
 
-mod database;
+pub(crate) mod database;
 mod state;
 
 use std::ffi::OsString;
@@ -100,6 +100,9 @@ struct RunArgs {
     /// VLAN of the port (access port)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_TAG)))]
     tag: Option<u16>,
+    /// Profile of the ports: VLANs, policing and more (see weir profile)
+    #[arg(long, value_name = "NAME", conflicts_with = "tag")]
+    profile: Option<String>,
     /// Which side makes the socket: with "guest" (port type dpdkvhostuserclient) the switch may
     /// restart, with "switch" (dpdkvhostuser) the guest
     #[arg(long, value_enum, default_value = "guest")]
@@ -212,7 +215,7 @@ fn log_to_stderr() {
         .try_init();
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -520,7 +523,8 @@ fn add_ports(runtime: &tokio::runtime::Runtime, run: &RunArgs, record: &mut Reco
     if ports.is_empty() {
         return Ok(());
     }
-    let uuids = runtime.block_on(database::add_ports(&record.db, &ports))?;
+    let profile = run.profile.as_deref();
+    let uuids = runtime.block_on(database::add_ports(&record.db, &ports, profile))?;
     for (card, uuid) in record.cards.iter_mut().zip(uuids) {
         card.uuid = Some(uuid);
     }

@@ -25,12 +25,24 @@ impl Guest {
     /// Starts a guest on a new port of `bridge` with 10.0.0.`number` and the MAC 52:54:00:00:00:`number`, as `kind`: `kvm`
     /// or `process`.
     pub fn start(weir: &Weir, bridge: &str, port: &str, number: u8, kind: &str) -> Guest {
+        Guest::start_with(weir, bridge, port, number, kind, "")
+    }
+
+    /// The same, with more words for `weir vm run`.
+    pub fn start_with(
+        weir: &Weir,
+        bridge: &str,
+        port: &str,
+        number: u8,
+        kind: &str,
+        more: &str,
+    ) -> Guest {
         let typed = weir.typed(Tools::Weir);
         let (address, mac) = (
             format!("10.0.0.{number}"),
             format!("52:54:00:00:00:{number:02x}"),
         );
-        typed.ok(&format!("ovs-vm run {port} --bridge {bridge} --port {port} --mac {mac} --as {kind} --append ip={address} --detach"));
+        typed.ok(&format!("ovs-vm run {port} --bridge {bridge} --port {port} --mac {mac} --as {kind} --append ip={address} --detach {more}"));
         wait::until("the guest's link", || {
             typed
                 .ok(&format!("ovs-vsctl get interface {port} link_state"))

@@ -7,6 +7,7 @@ use ovsdb::{Client, Outcome, Target};
 use serde_json::{Value, json};
 
 use crate::paths::DATABASE;
+use crate::profile;
 
 /// A port to be added for a guest's card.
 pub struct NewPort<'a> {
@@ -21,19 +22,19 @@ pub struct NewPort<'a> {
     pub tag: Option<u16>,
 }
 
-async fn connect(target: &str) -> Result<Client> {
+pub(crate) async fn connect(target: &str) -> Result<Client> {
     let parsed: Target = target.parse().map_err(|e| anyhow!("{e}"))?;
     Client::connect(&parsed)
         .await
         .with_context(|| format!("the database at {target} (is \"weir up\" running?)"))
 }
 
-async fn transact(client: &Client, ops: Vec<Value>) -> Result<Outcome> {
+pub(crate) async fn transact(client: &Client, ops: Vec<Value>) -> Result<Outcome> {
     let results = client.transact(DATABASE, ops).await?;
     Outcome::check(results).map_err(|e| anyhow!("{e}"))
 }
 
-fn select(table: &str, name: &str, columns: &[&str]) -> Value {
+pub(crate) fn select(table: &str, name: &str, columns: &[&str]) -> Value {
     json!({"op": "select", "table": table, "where": [["name", "==", name]], "columns": columns})
 }
 
@@ -44,13 +45,21 @@ fn found(outcome: &Outcome, index: usize) -> Option<String> {
 }
 
 /// Asks the switch to look at its configuration.
-fn touch() -> Value {
+pub(crate) fn touch() -> Value {
     json!({"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]})
 }
 
-/// Adds ports, all or none of them; returns their UUIDs in order.
-pub async fn add_ports(target: &str, ports: &[NewPort<'_>]) -> Result<Vec<String>> {
+/// Adds ports, all or none of them, as the profile of a name says; returns their UUIDs in order.
+pub async fn add_ports(
+    target: &str,
+    ports: &[NewPort<'_>],
+    profile: Option<&str>,
+) -> Result<Vec<String>> {
     let client = connect(target).await?;
+    let profile = match profile {
+        Some(name) => Some(profile::named(&client, name).await?),
+        None => None,
+    };
     let mut asked = Vec::new();
     for port in ports {
         asked.push(select("Bridge", port.bridge, &["_uuid"]));
@@ -83,14 +92,21 @@ pub async fn add_ports(target: &str, ports: &[NewPort<'_>]) -> Result<Vec<String
             ["vm-name", port.guest],
         ]);
         let (interface_row, port_row) = (format!("interface{i}"), format!("port{i}"));
+        let mut row = json!({"name": port.port, "type": port.kind, "options": ["map", options],
+            "external_ids": ["map", ids]});
+        if let (Some(p), Some(row)) = (&profile, row.as_object_mut()) {
+            row.extend(p.columns(true));
+        }
         ops.push(json!({
-            "op": "insert", "table": "Interface", "uuid-name": interface_row,
-            "row": {"name": port.port, "type": port.kind, "options": ["map", options],
-                    "external_ids": ["map", ids]},
+            "op": "insert", "table": "Interface", "uuid-name": interface_row, "row": row,
         }));
         let mut row = json!({"name": port.port, "interfaces": ["named-uuid", interface_row]});
         if let Some(tag) = port.tag {
             row["tag"] = json!(tag);
+        }
+        if let (Some(p), Some(row)) = (&profile, row.as_object_mut()) {
+            row.extend(p.columns(false));
+            row.insert("external_ids".into(), json!(["map", [p.mark()]]));
         }
         ops.push(json!({"op": "insert", "table": "Port", "uuid-name": port_row, "row": row}));
         ops.push(json!({

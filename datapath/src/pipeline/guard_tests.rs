@@ -239,7 +239,7 @@ fn packets() -> impl Strategy<Value = FlowKey> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
     fn packets_that_agree_on_the_mask_are_judged_alike(
         packet in packets(), others in proptest::collection::vec(packets(), 20), port in 0u32..2,

@@ -8,9 +8,11 @@ mod w01_isolated_bridge;
 mod w02_attach;
 mod w03_access_ports;
 mod w04_trunk;
+mod w05_policing;
 mod w09_mirror;
 mod w10_controller;
 mod w11_block_icmp;
+mod w13_profiles;
 mod w15_mac_move;
 
 /// Makes two tests of a walkthrough `fn NAME(tools: Tools)`.
