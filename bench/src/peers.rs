@@ -439,7 +439,11 @@ impl Switch {
         }
     }
 
-    fn vsctl(&self, args: &[&str]) -> Result<String> {
+    /// Types an `ovs-vsctl` command.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn vsctl(&self, args: &[&str]) -> Result<String> {
         run(
             "ovs-vsctl",
             &[&["--timeout=60"], args].concat(),

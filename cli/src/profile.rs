@@ -4,6 +4,7 @@
 //! out when it is applied: what a profile can say and this one does not is set back to its default, so that a port is what its
 //! profile says. The port remembers the name as `Port.external_ids:profile`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -228,8 +229,11 @@ impl fmt::Display for Profile {
     }
 }
 
+/// A selected row.
+type Row = BTreeMap<String, Value>;
+
 /// The pairs of a map that a selected row has in `external_ids`.
-fn ids(row: &Map<String, Value>) -> Vec<(String, String)> {
+fn ids(row: &Row) -> Vec<(String, String)> {
     let pairs = row.get("external_ids").and_then(|m| m.get(1)?.as_array());
     let text = |v: &Value| v.as_str().map(str::to_owned);
     pairs
@@ -239,11 +243,11 @@ fn ids(row: &Map<String, Value>) -> Vec<(String, String)> {
         .collect()
 }
 
-async fn rows(client: &Client, table: &str, columns: &[&str]) -> Result<Vec<Map<String, Value>>> {
+async fn rows(client: &Client, table: &str, columns: &[&str]) -> Result<Vec<Row>> {
     let op = json!({"op": "select", "table": table, "where": [], "columns": columns});
     let outcome = database::transact(client, vec![op]).await?;
     let found = outcome.results.into_iter().next().and_then(|r| r.rows);
-    Ok(found.unwrap_or_default().into_iter().collect())
+    Ok(found.unwrap_or_default())
 }
 
 /// All profiles, in order of their names.

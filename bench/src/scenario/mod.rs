@@ -13,6 +13,7 @@ mod generator;
 mod idle;
 mod kernel;
 mod latency;
+mod rates;
 mod sweep;
 mod tso;
 mod tunnel;
@@ -77,6 +78,7 @@ pub fn all() -> Vec<Scenario> {
     list.extend(changes::scenarios());
     list.extend(flowmods::scenarios());
     list.extend(latency::scenarios());
+    list.extend(rates::scenarios());
     list.extend(idle::scenarios());
     list.extend(kernel::scenarios());
     list.extend(generator::scenarios());

@@ -37,14 +37,24 @@ fn walk(tools: Tools) {
         shows(&t, "fed3", "trunks: [20, 30]");
         assert_pairs(&guests, |a, b| (a, b) == (0, 1));
 
-        // The trunks carry their VLANs, and no others.
-        for vlan in [20, 30, 40] {
+        // The trunks carry their VLANs, and no others: here only where the kernel has VLAN devices, below with guests.
+        let probe = "ip link add link eth0 name eth0.2 type vlan id 2 && ip link del eth0.2";
+        let vlans: &[u16] = match guests[2].sh(probe).code {
+            0 => &[20, 30, 40],
+            _ => {
+                eprintln!("SKIPPED the trunks of namespaces: the kernel has no VLAN devices");
+                &[]
+            }
+        };
+        for &vlan in vlans {
             for (n, guest) in guests.iter().enumerate().skip(2) {
-                let line = format!(
-                    "ip link add link eth0 name eth0.{vlan} type vlan id {vlan} && ip addr add 192.168.{vlan}.{}/24 dev eth0.{vlan} && ip link set eth0.{vlan} up",
-                    n + 1
-                );
-                guest.sh(&line).ok();
+                let device = format!("eth0.{vlan}");
+                let address = format!("192.168.{vlan}.{}/24", n + 1);
+                guest
+                    .sh(&format!(
+                        "ip link add link eth0 name {device} type vlan id {vlan} && ip addr add {address} dev {device} && ip link set {device} up"
+                    ))
+                    .ok();
             }
             assert_eq!(guests[2].pings(&format!("192.168.{vlan}.4")), vlan != 40);
         }
