@@ -123,7 +123,7 @@ impl Xlate<'_> {
         if !listed {
             let routes = matches!(kind, Some(ROUTER_ADVERTISEMENT | REDIRECT));
             let own = !routes && self.is_link_local(Slot::Ipv6Src);
-            if !own && !(self.is_unspecified(Slot::Ipv6Src) && may_be_from_nobody(kind)) {
+            if !(own || may_be_from_nobody(kind) && self.is_unspecified(Slot::Ipv6Src)) {
                 return address("IPv6 source", Slot::Ipv6Src);
             }
         }

@@ -3,7 +3,8 @@
 use super::Forwarder;
 use crate::drop::DropReason;
 use crate::packet::{BATCH, Batch, segment};
-use crate::policing::Limit;
+use crate::policing::{Ingress, Limit};
+use std::sync::Arc;
 
 impl Forwarder {
     /// Drops what the port may not send in; how many packets are left, in order. One test, if nothing is limited.
@@ -24,12 +25,7 @@ impl Forwarder {
         let now = self.time();
         let mut kept = 0;
         for i in 0..batch.len() {
-            let head = batch.packet(i).head();
-            let storm = match head.first_chunk() {
-                Some(dst) => ingress.storm(*dst),
-                None => None,
-            };
-            let limits = [storm, ingress.policing.as_ref()];
+            let limits = limits(&ingress, batch, i);
             if limits
                 .into_iter()
                 .flatten()
@@ -63,6 +59,18 @@ impl Forwarder {
         kept.is_ok()
     }
 
+    /// Whether a packet comes in by a tunnel port whose headers were taken off.
+    #[inline]
+    pub(super) fn comes_in(&mut self, batch: &mut Batch, i: usize, port: u32) -> bool {
+        let lane = self.lane(port);
+        let Some(ingress) = lane.ingress.clone() else {
+            return true;
+        };
+        let now = self.time();
+        let mut limits = limits(&ingress, batch, i).into_iter().flatten();
+        limits.all(|l| self.pass(batch, i, l, now, port))
+    }
+
     /// Takes the limits over from what ports are now.
     pub(super) fn note_limits(&mut self) {
         for (port, lane) in self.lanes.iter_mut().enumerate() {
@@ -71,4 +79,12 @@ impl Forwarder {
             lane.ingress = ingress.filter(|i| i.is_on_receipt()).cloned();
         }
     }
+}
+
+/// What one packet goes through: what storm control refuses is none of policing's.
+#[inline]
+fn limits<'a>(ingress: &'a Ingress, batch: &Batch, i: usize) -> [Option<&'a Arc<Limit>>; 2] {
+    let dst = batch.packet(i).head().first_chunk();
+    let storm = dst.and_then(|dst| ingress.storm(*dst));
+    [storm, ingress.policing.as_ref()]
 }

@@ -359,6 +359,9 @@ impl Forwarder {
             self.drop(port, DropReason::TunnelCongestion, 1);
             return None;
         }
+        if !self.comes_in(batch, i, port) {
+            return None;
+        }
         Some((port, number))
     }
 
