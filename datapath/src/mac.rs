@@ -52,7 +52,7 @@ pub enum Fixed {
     Full,
 }
 
-/// Where an address was before.
+/// Where an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdbPlace {
     /// The port's index.
@@ -183,8 +183,16 @@ impl MacTable {
     }
 
     /// Where an address is.
+    pub fn place(&self, key: u64) -> Option<FdbPlace> {
+        self.entries.get(&key).map(|e| FdbPlace {
+            port: e.port,
+            fixed: e.fixed,
+        })
+    }
+
+    /// The port an address is on.
     pub fn lookup(&self, key: u64) -> Option<u32> {
-        self.entries.get(&key).map(|e| e.port)
+        self.place(key).map(|p| p.port)
     }
 
     /// Takes out what was not seen for `aging`; their keys.

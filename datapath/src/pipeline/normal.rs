@@ -84,7 +84,14 @@ impl Xlate<'_> {
             None
         } else {
             self.depend(bridge, vlan, dst);
-            bridge.fdb.lock().lookup(crate::mac::key(vlan, dst))
+            let place = bridge.fdb.lock().place(crate::mac::key(vlan, dst));
+            match in_port {
+                // One for its sender, whose place is only learned later on.
+                Some(p) if src == dst && self.again && !place.is_some_and(|p| p.fixed) => {
+                    Some(p.index)
+                }
+                _ => place.map(|p| p.port),
+            }
         };
         if let Some(index) = known
             && let Some(p) = self.world.port(index)

@@ -145,7 +145,35 @@ fn w3_access_ports_keep_guests_apart() {
         .collect();
     assert_pairs(&mut guests, |_, _| true);
     set_tags(&t);
+    let show = t.ok("ovs-vsctl show");
+    assert_eq!(
+        (
+            show.matches("tag: 10").count(),
+            show.matches("tag: 20").count()
+        ),
+        (2, 2),
+        "{show}"
+    );
     assert_pairs(&mut guests, |a, b| a / 2 == b / 2);
+    // Who is asked for by ARP is asked for in the VLAN alone.
+    let before: Vec<u64> = guests.iter_mut().map(received).collect();
+    for n in 100..110 {
+        guests[0].ask(
+            &format!("ping 10.0.0.{n} count=1 interval=1 timeout=10"),
+            "ping-done",
+        );
+    }
+    wait::until("the broadcasts to arrive at fed2", || {
+        received(&mut guests[1]) >= before[1] + 10
+    });
+    for other in [2, 3] {
+        assert_eq!(
+            received(&mut guests[other]),
+            before[other],
+            "fed{} is in the other VLAN",
+            other + 1
+        );
+    }
     let fdb = t.ok("ovs-appctl fdb/show vswitch001");
     for (guest, vlan) in guests.iter().zip(["10", "10", "20", "20"]) {
         let entry = fdb
@@ -164,16 +192,21 @@ fn w3_access_ports_keep_guests_apart() {
 }
 
 #[test]
-fn w15_a_guest_moves_to_another_port_by_one_frame() {
+fn w15_a_guest_moves_to_another_bridge_by_one_frame() {
     need!(Root);
     let weir = Weir::start(&["--no-controller"]);
     let t = weir.typed(Tools::Weir);
-    t.ok("ovs-vsctl add-br vswitch001");
+    t.ok("ovs-vsctl add-br vswitch001 -- add-br vswitch002");
+    t.ok(
+        "ovs-vsctl add-port vswitch001 to2 -- set interface to2 type=patch options:peer=to1 \
+          -- add-port vswitch002 to1 -- set interface to1 type=patch options:peer=to2",
+    );
     let mut other = Guest::start(&weir, "vswitch001", "p0", 1, kind());
-    // The same guest in two places: where it has no address it is silent.
-    let mut places = ["p1", "p2"].map(|port| Guest::start(&weir, "vswitch001", port, 2, kind()));
+    // The same guest in two places, as only other bridges have room for it: where it has no address it is silent.
+    let mut places = [("vswitch001", "p1"), ("vswitch002", "p2")]
+        .map(|(bridge, port)| Guest::start(&weir, bridge, port, 2, kind()));
     places[1].ask("ip 10.9.9.9", "ip");
-    let numbers = ["p1", "p2"].map(|p| {
+    let numbers = ["p1", "to2"].map(|p| {
         let n = t.ok(&format!("ovs-vsctl get interface {p} ofport"));
         Some(n.trim().to_owned())
     });
@@ -193,6 +226,6 @@ fn w15_a_guest_moves_to_another_port_by_one_frame() {
         let report = other.ask("ping 10.0.0.2 count=17 interval=5", "ping-done");
         assert!(report.contains("received=17"), "after {how}: {report}");
         let late = received(&mut places[old]) - before;
-        assert!(late < 5, "{late} frames for where it was, after {how}");
+        assert!(late < 10, "{late} frames for where it was, after {how}");
     }
 }

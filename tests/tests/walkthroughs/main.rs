@@ -7,6 +7,7 @@ mod guests;
 mod w01_isolated_bridge;
 mod w02_attach;
 mod w03_access_ports;
+mod w04_captured;
 mod w04_trunk;
 mod w05_policing;
 mod w09_mirror;

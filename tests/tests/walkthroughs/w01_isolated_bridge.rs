@@ -84,16 +84,19 @@ fn walk(tools: Tools) {
     // The uplink form: the address moves from the interface to the bridge.
     let inside = weir.namespace.as_ref().unwrap();
     outside.shell("ip addr add 192.168.1.1/24 dev eth0").ok();
+    inside.shell("ip addr add 192.168.1.10/24 dev phys0").ok();
+    let gateway = "ping -n -c 3 -i 0.2 -W 1 192.168.1.1";
+    assert_eq!(inside.shell(gateway).code, 0, "by the interface itself");
     t.ok("ovs-vsctl add-br vswitch002");
     t.ok("ovs-vsctl add-port vswitch002 phys0");
     inside
-        .shell("ip addr add 192.168.1.10/24 dev vswitch002 && ip link set vswitch002 up")
+        .shell(
+            "ip addr del 192.168.1.10/24 dev phys0 && ip addr add 192.168.1.10/24 dev vswitch002 \
+             && ip link set vswitch002 up",
+        )
         .ok();
-    assert_eq!(
-        inside.shell("ping -n -c 3 -i 0.2 -W 1 192.168.1.1").code,
-        0,
-        "the gateway behind the uplink"
-    );
+    assert_eq!(inside.shell(gateway).code, 0, "by the bridge");
+    assert!(!guest.pings("192.168.1.1"), "the other bridge is isolated");
     assert!(
         t.ok("ovs-vsctl show")
             .contains("        Port phys0\n            Interface phys0\n")
