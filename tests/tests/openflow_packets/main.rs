@@ -49,6 +49,56 @@ fn drawn_bridges_agree() {
     compare("WEIR_BRIDGE", BRIDGES, bridges::case);
 }
 
+/// What is typed about addresses, and the frames that are seen meanwhile: `> PORT SOURCE`.
+const ADDRESSES: &str = "\
+time/stop
+fdb/show br0
+fdb/add br0 p1 0 50:54:00:00:00:05
+fdb/add br0 p1 0 50:54:00:00:00:05
+fdb/add br0 p2 0 50:54:00:00:00:05
+fdb/add br0 br0 10 50:54:00:00:00:09
+fdb/add br0 p1 10 50:54:00:00:00:09
+fdb/add nobr p1 0 50:54:00:00:00:06
+fdb/add br0 nop 0 50:54:00:00:00:06
+fdb/add br0 p1 10 zz
+fdb/add br0 p1
+fdb/show br0
+> 3 50:54:00:00:00:05
+> 3 50:54:00:00:00:45
+> 4 50:54:00:00:00:44
+fdb/show br0
+> 4 50:54:00:00:00:45
+fdb/show br0
+fdb/stats-show br0
+fdb/add br0 p1 0 50:54:00:00:00:44
+fdb/add br0 p4 0 50:54:00:00:00:45
+fdb/show br0
+fdb/del br0 0 50:54:00:00:00:05
+fdb/del br0 0 50:54:00:00:00:05
+fdb/del br0 0 zz
+fdb/del nobr 0 50:54:00:00:00:05
+> 3 50:54:00:00:00:46
+fdb/show br0
+fdb/del br0 0 50:54:00:00:00:46
+fdb/flush br0
+fdb/show br0
+fdb/flush nobr
+fdb/stats-show br0
+fdb/stats-show nobr
+fdb/stats-show
+fdb/stats-clear nobr
+fdb/stats-clear br0
+fdb/stats-show br0
+fdb/stats-clear
+fdb/show br0 br1";
+
+#[test]
+fn addresses_are_told_of_in_the_same_words() {
+    tests::need!(Root, Ovs);
+    let mut pair = Pair::start();
+    pair.compare_commands(ADDRESSES);
+}
+
 /// Compares drawn cases; one alone if the environment asks for it, to look into it.
 fn compare(variable: &str, count: u64, case: fn(u64) -> Case) {
     let only: Option<u64> = std::env::var(variable).ok().and_then(|s| s.parse().ok());

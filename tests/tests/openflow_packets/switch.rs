@@ -404,6 +404,51 @@ impl Pair {
         }
     }
 
+    /// Commands of the control socket: both answer in the same words. `> PORT SOURCE` is a frame to everybody.
+    pub fn compare_commands(&mut self, lines: &str) {
+        let case = Case {
+            version: 13,
+            flows: vec!["actions=normal".to_owned()],
+            ..Case::default()
+        };
+        for switch in [&mut self.ovs, &mut self.weir] {
+            switch.load(&case).expect("the flow");
+        }
+        for line in lines.lines() {
+            if let Some((port, source)) = line.strip_prefix("> ").and_then(|l| l.split_once(' ')) {
+                let frame = format!(
+                    "ffffffffffff{}88b6{}",
+                    source.replace(':', ""),
+                    "00".repeat(46)
+                );
+                for switch in [&mut self.ovs, &mut self.weir] {
+                    let params = [format!("p{port}"), frame.clone()];
+                    let taken = switch.appctl("netdev-dummy/receive", &params);
+                    taken.expect("the frame");
+                }
+                continue;
+            }
+            let mut words = line.split_whitespace().map(str::to_owned);
+            let method = words.next().expect("a command");
+            let params: Vec<String> = words.collect();
+            // What a frame taught is known in its own time; nothing else needs any.
+            let end = Instant::now() + PATIENCE;
+            loop {
+                let ovs = self.ovs.appctl(&method, &params);
+                let weir = self.weir.appctl(&method, &params);
+                if ovs == weir {
+                    break;
+                }
+                let shows = method.contains("show");
+                assert!(
+                    shows && Instant::now() < end,
+                    "{line}\nOpen vSwitch: {ovs:?}\nweir: {weir:?}"
+                );
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+
     /// Packets one after the other, and the addresses learned from them.
     fn compare_in_order(&mut self, case: &Case) {
         let mut all = String::new();

@@ -179,12 +179,8 @@ fn frames_pass_from_file_to_file() {
     let dir = TempDir::new().unwrap();
     let path = |n: &str| dir.path().join(n).display().to_string();
     let long = vec![5; 1514];
-    let f = pcap(
-        false,
-        0xa1b2_c3d4,
-        1,
-        &[(1, 0, &FRAME), (1, 5, &[1; 4]), (1, 9, &long)],
-    );
+    let some: [(u32, u32, &[u8]); 3] = [(1, 0, &FRAME), (1, 5, &[1; 4]), (1, 9, &long)];
+    let f = pcap(false, 0xa1b2_c3d4, 1, &some.repeat(200));
     std::fs::write(path("in"), f).unwrap();
     let options = [
         ("read", path("in")),
