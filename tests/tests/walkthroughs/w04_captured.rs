@@ -71,7 +71,10 @@ fn walk(tools: Tools) {
     let weir = Weir::start(&["--no-controller"]);
     let t = weir.typed(tools);
     let hosts = four_guests(&t);
-    let captures = hosts.iter().map(Capture::start).collect();
+    let captures = hosts
+        .iter()
+        .map(|h| Capture::start(&h.namespace, "eth0", "inbound", weir.dir()))
+        .collect();
     let mut lab = Lab {
         hosts,
         captures,
