@@ -76,6 +76,30 @@ impl Host {
             == 0
     }
 
+    /// Frames of 60 bytes by which it tells where it is, and what they are: gratuitous ARP as a request and as a reply
+    /// (RFC 5227 3), and RARP, as hypervisors send it (RFC 903).
+    pub fn announcements(&self) -> [(&'static str, Vec<u8>); 3] {
+        let mac = self
+            .mac
+            .split(':')
+            .map(|b| u8::from_str_radix(b, 16).expect("a MAC address"));
+        let mac: Vec<u8> = mac.collect();
+        let ip: std::net::Ipv4Addr = self.address.parse().expect("an IPv4 address");
+        let frame = |kind: u16, op: u8, own: [u8; 4], target: (&[u8], [u8; 4])| {
+            let mut f = [&[0xff; 6][..], &mac, &kind.to_be_bytes()].concat();
+            f.extend([0, 1, 8, 0, 6, 4, 0, op]);
+            f.extend([&mac[..], &own, target.0, &target.1].concat());
+            f.resize(60, 0);
+            f
+        };
+        let ip = ip.octets();
+        [
+            ("a request", frame(0x0806, 1, ip, (&[0; 6], ip))),
+            ("a reply", frame(0x0806, 2, ip, (&mac, ip))),
+            ("RARP", frame(0x8035, 3, [0; 4], (&mac, [0; 4]))),
+        ]
+    }
+
     /// Sends a frame, whole as it is.
     pub fn send(&self, frame: &[u8]) {
         use pnet::datalink::{self, Channel};

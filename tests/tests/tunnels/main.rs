@@ -1,4 +1,4 @@
-//! Tunnels between switches: the walkthroughs W7 and W8, on namespaces and on guests, by both ways out; tunnels with the kernel's
+//! Tunnels between switches: the walkthroughs W7, W8 and W15, on namespaces and on guests, by both ways out; tunnels with the kernel's
 //! vxlan device and with Open vSwitch; and the commands that show what tunnels go by, beside Open vSwitch's.
 
 mod commands;
@@ -9,3 +9,4 @@ mod kernel;
 mod open_vswitch;
 mod w07_vxlan;
 mod w08_gre;
+mod w15_mac_move;

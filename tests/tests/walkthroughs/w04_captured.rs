@@ -86,6 +86,12 @@ fn walk(tools: Tools) {
     for n in 1..=4 {
         t.ok(&format!("ovs-vsctl set port fed{n} trunks=20,30,40"));
     }
+    for from in 0..4 {
+        wait::until("every capture to have begun", || {
+            let number = lab.send(from, Some(20));
+            lab.heard(number).len() == 3
+        });
+    }
     // Tagged frames of the list pass, as they are; others do not.
     for (from, vlan) in [(0, 20), (1, 30), (2, 40), (3, 20)] {
         let heard = lab.ask(from, Some(vlan), Some(20), 3);

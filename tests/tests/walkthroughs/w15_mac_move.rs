@@ -8,23 +8,6 @@ use tests::wait;
 
 typed_twice!(walk);
 
-/// Ethernet frames of 60 bytes by which a host tells where it is: gratuitous ARP as a request and as a reply (RFC 5227 3), and
-/// RARP, as hypervisors send it (RFC 903).
-fn announcements(mac: [u8; 6], ip: [u8; 4]) -> [(&'static str, Vec<u8>); 3] {
-    let frame = |kind: u16, op: u8, own: [u8; 4], target: ([u8; 6], [u8; 4])| {
-        let mut f = [&[0xff; 6][..], &mac, &kind.to_be_bytes()].concat();
-        f.extend([0, 1, 8, 0, 6, 4, 0, op]);
-        f.extend([&mac[..], &own, &target.0, &target.1].concat());
-        f.resize(60, 0);
-        f
-    };
-    [
-        ("a request", frame(0x0806, 1, ip, ([0; 6], ip))),
-        ("a reply", frame(0x0806, 2, ip, (mac, ip))),
-        ("RARP", frame(0x8035, 3, [0; 4], (mac, [0; 4]))),
-    ]
-}
-
 /// The number of the port that an address is on.
 pub fn place_of(t: &Typed, mac: &str) -> Option<String> {
     let fdb = t.ok("ovs-appctl fdb/show vswitch001");
@@ -58,7 +41,7 @@ fn walk(tools: Tools) {
     assert_eq!(place_of(&t, &places[0].mac), number(&places[0]));
 
     // There, back, and there again: each way what is cached of the way before is of no use any more.
-    let frames = announcements([0x52, 0x54, 0, 0, 0, 2], [10, 0, 0, 2]);
+    let frames = places[0].announcements();
     for (turn, (how, frame)) in frames.iter().cycle().take(4).enumerate() {
         let (old, new) = (&places[turn % 2], &places[(turn + 1) % 2]);
         let pinging = other
