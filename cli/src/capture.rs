@@ -139,7 +139,7 @@ fn capture(r: &Request) -> Result<()> {
         .build()?;
     let done = runtime.block_on(copy(r, frames, &mut out));
     drop(runtime);
-    guard.end();
+    drop(guard);
     let n = done?;
     eprintln!("weir capture: {n} packets");
     Ok(())
@@ -246,9 +246,11 @@ impl Guard {
             .process_group(0);
         Ok(Guard(c.spawn().context("cannot start another process")?))
     }
+}
 
+impl Drop for Guard {
     /// Everything is taken away when this returns.
-    fn end(mut self) {
+    fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }

@@ -3,13 +3,13 @@
 //!
 //! Not drawn, because weir does something else there (`docs/mirrors.md`): patch ports, VLANs for copies that hosts are learned in, and
 //! the meters and queues that copies do not go through. Mirrors to one target have the same `snaplen`, and are counted together:
-//! which of them is first is each switch's own.
+//! which of them is first is each switch's own. Nor are priorities: which of a flood's copies is first, and so copied, is too.
 
 use super::case::{Case, PORTS};
 use super::frames::{Frame, Kind};
 use super::generate::Rng;
 use super::switch::Pair;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// How many cases are drawn.
@@ -71,7 +71,7 @@ fn draw(seed: u64) -> Case {
         let _ = match rng.below(7) {
             0..=2 => Ok(()),
             3 => write!(line, " -- set port p{p} tag={tag}"),
-            4 => write!(line, " -- set port p{p} trunks={tag},30"),
+            4 => write!(line, " -- set port p{p} trunks={tag},40"),
             n => {
                 let mode = if n == 5 {
                     "native-tagged"
@@ -85,19 +85,21 @@ fn draw(seed: u64) -> Case {
             }
         };
     }
-    let mut flood = vec![];
+    let mut flood = BTreeSet::new();
     let mut cuts = BTreeMap::new();
+    // Copies may be copied, and what comes of that depends on which mirror is first. So there is one target, or none of the ports
+    // that copies leave by is watched for what leaves.
+    let one = rng.percent(50);
+    let vlan = rng.one(&VLANS);
+    let to_vlan = one && rng.percent(50);
+    let port = 3 + rng.below(2);
     for n in 0..1 + rng.below(4) {
-        let (target, columns) = match rng.below(3) {
-            0 => {
-                let vlan = rng.one(&VLANS);
-                flood.push(vlan.to_string());
-                (format!("v{vlan}"), format!("output_vlan={vlan}"))
-            }
-            _ => {
-                let port = 3 + rng.below(2);
-                (format!("p{port}"), format!("output_port=@p{port}"))
-            }
+        let (target, columns) = if to_vlan {
+            flood.insert(vlan.to_string());
+            (format!("v{vlan}"), format!("output_vlan={vlan}"))
+        } else {
+            let port = if one { port } else { 3 + rng.below(2) };
+            (format!("p{port}"), format!("output_port=@p{port}"))
         };
         let cut = *cuts
             .entry(target.clone())
@@ -109,11 +111,16 @@ fn draw(seed: u64) -> Case {
         if let Some(cut) = cut {
             let _ = write!(line, " snaplen={cut}");
         }
-        if rng.percent(25) {
+        if one && rng.percent(25) {
             line.push_str(" select_all=true");
         }
         for column in ["select_src_port", "select_dst_port"] {
-            let ports = (1..=PORTS).filter(|_| rng.percent(35));
+            let most = if one || column == "select_src_port" {
+                PORTS
+            } else {
+                2
+            };
+            let ports = (1..=most).filter(|_| rng.percent(35));
             let ports: Vec<String> = ports.map(|p| format!("@p{p}")).collect();
             if !ports.is_empty() {
                 let _ = write!(line, " {column}={}", ports.join(","));
@@ -126,6 +133,7 @@ fn draw(seed: u64) -> Case {
         let _ = write!(line, " -- add bridge br0 mirrors @m{n}");
     }
     if !flood.is_empty() {
+        let flood: Vec<String> = flood.into_iter().collect();
         let _ = write!(line, " -- set bridge br0 flood_vlans={}", flood.join(","));
     }
     for p in 1..=PORTS {
@@ -156,11 +164,17 @@ fn draw(seed: u64) -> Case {
             .push(format!("table=1,priority=0 actions={action}"));
     }
     for _ in 0..12 {
-        let port = 1 + rng.below(PORTS as u64) as usize;
+        // Nothing comes in by a port for copies, so nothing would be seen of it.
+        let port = loop {
+            let port = 1 + rng.below(PORTS as u64) as usize;
+            if !cuts.contains_key(&format!("p{port}")) {
+                break port;
+            }
+        };
         let kind = rng.one(&[Kind::Tcp4, Kind::Udp4, Kind::Arp, Kind::Udp6, Kind::Unknown]);
         let mut f = Frame::draw(&mut rng, kind, port);
         if rng.percent(50) {
-            let tci = rng.one(&[10, 20, 30, 0, 0x600a, 0x4000]);
+            let tci = rng.one(&[10, 20, 30, 0]);
             f.tags.push((0x8100, tci));
         }
         let mut bytes = f.bytes();

@@ -68,7 +68,10 @@ fn whatever_ends_it_nothing_is_left() {
     let _hosts = pair(&t);
     for kill in [true, false] {
         let log = weir.dir().join(format!("capture-{kill}.log"));
-        let mut capture = Daemon::spawn(command(&weir, &["vm1", "-d", "in"]), &log);
+        let mut capture = Daemon::spawn(
+            command(&weir, &["vm1", "-d", "in", "-w", "/dev/null"]),
+            &log,
+        );
         wait::until("the capture to begin", || {
             capture.output().contains("what passes vm1 on br0")
         });
@@ -109,10 +112,8 @@ fn ovs_tcpdump_captures_a_port() {
         .command("/usr/bin/ovs-tcpdump");
     c.env("OVS_RUNDIR", &weir.run_dir)
         .env("PYTHONUNBUFFERED", "1");
-    c.arg(format!(
-        "--db-sock=unix:{}",
-        weir.run_dir.join("db.sock").display()
-    ));
+    let socket = format!("unix:{}", weir.run_dir.join("db.sock").display());
+    c.args(["--db-sock", &socket]);
     c.args(["-i", "vm1", "--mirror-to", "mivm1", "-n", "-l", "icmp"]);
     let mut dump = Daemon::spawn(c, &weir.dir().join("tcpdump.log"));
     wait::until("tcpdump to listen", || {
