@@ -4,7 +4,7 @@
 //! The sending end runs on one processor and a switch's forwarding thread on the other; the receiving end, and the kernel's
 //! work for all of them, is where the kernel puts it. So these are figures of a whole small machine.
 
-use super::{Run, Scenario};
+use super::Scenario;
 use crate::cleanup;
 use crate::machine::{self, TRAFFIC_CPU};
 use crate::metric::Want;

@@ -178,9 +178,10 @@ fn what_was_left_undone_is_done() {
         let mut xdp = open_port(&config("afxdp", "v0", &[]), &context()).unwrap();
         let mut other = open_port(&config("system", "v1", &[]), &context()).unwrap();
         // To XDP: the checksum is known to be missing.
-        let packet = tcp(100, false);
-        send_all(&mut *other.tx[0], std::slice::from_ref(&packet));
-        assert_eq!(receive(&mut *xdp.rx[0], 1), [packet.clone()]);
+        let packet = [tcp(100, false)];
+        send_all(&mut *other.tx[0], &packet);
+        assert_eq!(receive(&mut *xdp.rx[0], 1), packet);
+        let [packet] = packet;
         // From XDP: it is filled in, and what is large is cut.
         let out = send_all(&mut *xdp.tx[0], &[packet, tcp(60_000, true)]);
         assert_eq!(out.packets, 2);
