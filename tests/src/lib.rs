@@ -28,4 +28,5 @@ pub mod process;
 pub mod rest;
 pub mod switch;
 pub mod tools;
+pub mod traffic;
 pub mod wait;

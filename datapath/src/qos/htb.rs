@@ -1,16 +1,15 @@
 //! Hierarchical token bucket (`linux-htb`, tc-htb(8)): a root with a rate, and a class for each queue under it.
 //!
 //! A class that has not used up its min-rate sends of its own right; one that has, but is below its max-rate, borrows. Those in
-//! their own right go first, by priority, then borrowers, by priority; equals take turns, each with as many bytes in a turn as
-//! its min-rate deserves (deficit round robin, RFC 970 and tc-htb's `quantum`). What is borrowed does not count against the
+//! their own right go first, by priority, then borrowers, by priority; among equals the one goes that had least so far in proportion
+//! to its min-rate (tc-htb's `quantum` comes to the same, in longer turns). What is borrowed does not count against the
 //! min-rate of who borrows. Every packet counts against the root, which, unlike the kernel's, is never exceeded, even if min-rates
 //! add up to more than it has: then they share it in proportion.
 //!
-//! A class that waits for time has a timer, one that waits for its turn is in a list; so a departure costs the logarithm
+//! A class that waits for time has a timer, one that waits for its turn has a place in line; so a departure costs the logarithm
 //! of the number of classes that wait, and nothing is allocated.
 
 use super::bucket::Bucket;
-use super::rounds::Rounds;
 use super::timers::Timers;
 use super::{Item, Scheduler, Waiting};
 
@@ -27,19 +26,18 @@ pub struct ClassRates {
     pub priority: u32,
 }
 
-/// A turn is this part of a second of the min-rate (`r2q` of tc-htb(8)).
-const RATE_TO_QUANTUM: u64 = 10;
-/// The longest turn, in bytes.
-const QUANTUM_MAX: u64 = 200_000;
+/// Bytes by which a class may be behind the others of its line, and go first until it has them: a few frames, so that who
+/// changes lines with each packet loses nothing by it, and who was long in another has no claim.
+const BEHIND_MAX: u64 = 8 * 1514;
 
 struct Class {
     waiting: Waiting,
     min: Bucket,
     max: Bucket,
     level: u32,
-    quantum: i64,
-    /// Bytes left of its turn.
-    deficit: i64,
+    rate: u64,
+    /// Nanoseconds that what it had so far takes at its min-rate: in its own right, and borrowed.
+    had: [u64; 2],
 }
 
 /// See the module's essay.
@@ -48,15 +46,17 @@ pub struct Htb {
     classes: Vec<Class>,
     /// Priority levels that there are.
     levels: u32,
-    /// By priority those in their own right, then by priority borrowers.
-    turns: Rounds,
+    /// By priority those in their own right, then by priority borrowers; in each of these lines by what they had.
+    turns: Timers<(u32, u64)>,
+    /// What who went last had, in each line: who comes anew begins there.
+    reached: Vec<u64>,
     timers: Timers,
     len: usize,
 }
 
 impl Htb {
-    /// A root of `rate` bit/s and these classes. A packet is as long as `mtu` or longer.
-    pub fn new(rate: u64, burst: u64, classes: &[ClassRates], mtu: u32, now: u64) -> Htb {
+    /// A root of `rate` bit/s and these classes.
+    pub fn new(rate: u64, burst: u64, classes: &[ClassRates], now: u64) -> Htb {
         let mut levels: Vec<u32> = classes.iter().map(|c| c.priority).collect();
         levels.sort_unstable();
         levels.dedup();
@@ -65,13 +65,14 @@ impl Htb {
             min: Bucket::new(c.min, c.burst, now),
             max: Bucket::new(c.max, c.burst, now),
             level: levels.partition_point(|l| *l < c.priority) as u32,
-            quantum: (c.min / 8 / RATE_TO_QUANTUM).clamp(mtu.into(), QUANTUM_MAX) as i64,
-            deficit: 0,
+            rate: c.min.max(1),
+            had: [0; 2],
         };
         Htb {
             root: Bucket::new(rate, burst, now),
             classes: classes.iter().map(class).collect(),
-            turns: Rounds::new(2 * levels.len(), classes.len()),
+            turns: Timers::new(classes.len()),
+            reached: vec![0; 2 * levels.len()],
             timers: Timers::new(classes.len()),
             levels: levels.len() as u32,
             len: 0,
@@ -82,8 +83,7 @@ impl Htb {
     fn place(&mut self, i: u32, now: u64, late: u64) {
         let c = &mut self.classes[i as usize];
         let Some(head) = c.waiting.front() else {
-            c.deficit = 0;
-            self.turns.remove(i);
+            self.turns.clear(i);
             self.timers.clear(i);
             return;
         };
@@ -92,20 +92,30 @@ impl Htb {
         c.max.fill(now, late);
         if !c.max.has(bytes) {
             let when = c.max.when(bytes);
-            self.turns.remove(i);
+            self.turns.clear(i);
             return self.timers.set(i, when);
         }
-        let list = if c.min.has(bytes) {
-            self.timers.clear(i);
-            c.level
-        } else {
-            let when = c.min.when(bytes);
-            self.timers.set(i, when);
-            self.levels + c.level
+        let borrows = !c.min.has(bytes);
+        let line = match borrows {
+            false => {
+                self.timers.clear(i);
+                c.level
+            }
+            true => {
+                let when = c.min.when(bytes);
+                self.timers.set(i, when);
+                self.levels + c.level
+            }
         };
-        if self.turns.list_of(i) != Some(list) {
-            self.turns.push(list, i);
-        }
+        let had = &mut c.had[usize::from(borrows)];
+        // Time in which it had nothing to send, or might not, gives no right to more. To have borrowed meanwhile, or not, does.
+        let reached = self.reached[line as usize];
+        let behind = match self.turns.get(i) {
+            Some(_) => BEHIND_MAX * 8_000_000_000 / c.rate,
+            None => 0,
+        };
+        *had = (*had).max(reached.saturating_sub(behind));
+        self.turns.set(i, (line, *had));
     }
 
     /// Looks at all classes whose time has come.
@@ -134,29 +144,27 @@ impl Scheduler for Htb {
     fn dequeue(&mut self, now: u64, late: u64, _: &mut Vec<Item>) -> Option<Item> {
         self.wake(now, late);
         self.root.fill(now, late);
-        loop {
-            let (list, i) = self.turns.first()?;
-            let c = &mut self.classes[i as usize];
-            let bytes = c.waiting.front()?.bytes;
-            if !self.root.has(bytes) {
-                return None;
-            }
-            if c.deficit <= 0 {
-                c.deficit += c.quantum;
-                self.turns.push(list, i);
-                continue;
-            }
-            let item = c.waiting.pop()?;
-            self.len -= 1;
-            self.root.take(bytes);
-            c.max.take(bytes);
-            if list < self.levels {
-                c.min.take(bytes);
-            }
-            c.deficit -= i64::from(bytes);
-            self.place(i, now, late);
-            return Some(item);
+        let ((line, had), i) = self.turns.first()?;
+        let c = &mut self.classes[i as usize];
+        let bytes = c.waiting.front()?.bytes;
+        if !self.root.has(bytes) {
+            return None;
         }
+        let item = c.waiting.pop()?;
+        self.len -= 1;
+        self.root.take(bytes);
+        // What came while it stood in line does not go beyond what may be saved up.
+        c.min.fill(now, late);
+        c.max.fill(now, late);
+        c.max.take(bytes);
+        let borrowed = line >= self.levels;
+        if !borrowed {
+            c.min.take(bytes);
+        }
+        c.had[usize::from(borrowed)] = had + u64::from(bytes) * 8_000_000_000 / c.rate;
+        self.reached[line as usize] = had;
+        self.place(i, now, late);
+        Some(item)
     }
 
     fn next(&self, now: u64) -> Option<u64> {
@@ -182,7 +190,7 @@ impl Scheduler for Htb {
             while let Some(item) = c.waiting.pop() {
                 out.push(item);
             }
-            self.turns.remove(i as u32);
+            self.turns.clear(i as u32);
             self.timers.clear(i as u32);
         }
         self.len = 0;

@@ -514,7 +514,7 @@ fn build(spec: &QosSpec, device: &Device, now: u64) -> (Way, Vec<u64>) {
             let queues = spec.queues.values();
             let classes: Vec<_> = queues.map(|q| device.htb_class(q, rate)).collect();
             let burst = device.frame().into();
-            let htb = Htb::new(rate, burst, &classes, mtu, now);
+            let htb = Htb::new(rate, burst, &classes, now);
             (Box::new(htb), by_rate(&classes))
         }
         Discipline::Hfsc { max_rate } => {

@@ -1,34 +1,34 @@
-//! Who is to be looked at when: a heap that knows where each of its members is, so that a time can be changed.
+//! Who is first: a heap that knows where each of its members is, so that a member's time, or turn, can be changed.
 
 /// Times of members 0 to n. Setting and clearing one costs the logarithm of how many there are, and allocates nothing.
 #[derive(Debug)]
-pub struct Timers {
+pub struct Timers<T = u64> {
     heap: Vec<u32>,
     /// Each member's place in the heap.
     place: Vec<u32>,
-    time: Vec<u64>,
+    time: Vec<T>,
 }
 
 const NOWHERE: u32 = u32::MAX;
 
-impl Timers {
+impl<T: Copy + Default + Ord> Timers<T> {
     /// For so many members, none of them set.
-    pub fn new(members: usize) -> Timers {
+    pub fn new(members: usize) -> Timers<T> {
         Timers {
             heap: Vec::with_capacity(members),
             place: vec![NOWHERE; members],
-            time: vec![0; members],
+            time: vec![T::default(); members],
         }
     }
 
     /// The earliest time and whose it is.
-    pub fn first(&self) -> Option<(u64, u32)> {
+    pub fn first(&self) -> Option<(T, u32)> {
         let m = *self.heap.first()?;
         Some((self.time[m as usize], m))
     }
 
     /// Sets a member's time, or changes it.
-    pub fn set(&mut self, member: u32, time: u64) {
+    pub fn set(&mut self, member: u32, time: T) {
         self.time[member as usize] = time;
         let mut at = self.place[member as usize] as usize;
         if at == NOWHERE as usize {
@@ -37,6 +37,12 @@ impl Timers {
             self.place[member as usize] = at as u32;
         }
         self.settle(at);
+    }
+
+    /// A member's time, if it has one.
+    pub fn get(&self, member: u32) -> Option<T> {
+        let set = self.place[member as usize] != NOWHERE;
+        set.then(|| self.time[member as usize])
     }
 
     /// A member has no time any more.
@@ -52,7 +58,7 @@ impl Timers {
         }
     }
 
-    fn at(&self, place: usize) -> u64 {
+    fn at(&self, place: usize) -> T {
         self.time[self.heap[place] as usize]
     }
 

@@ -563,6 +563,11 @@ fn port(
         }
         interfaces.push(conf);
     }
+    if let Some(why) = interfaces.iter().find_map(|i| qos::unshaped(&i.kind))
+        && qos.is_some()
+    {
+        notes.push(why);
+    }
     PortConf {
         uuid: row.uuid(),
         name,

@@ -3,6 +3,7 @@
 use super::value::Columns;
 use datapath::qos::QosSpec;
 use datapath::qos::spec::QueueRow;
+use datapath::tunnel::TunnelKind;
 use ovsdb::Replica;
 use std::sync::Arc;
 
@@ -30,6 +31,14 @@ pub fn read(db: &Replica, port: &Columns<'_>, notes: &mut Vec<String>) -> Option
             None
         }
     }
+}
+
+/// Why interfaces of a type are not shaped: what has no way out of its own.
+pub fn unshaped(kind: &str) -> Option<String> {
+    let without = kind == "patch" || TunnelKind::of_type(kind).is_some();
+    without.then(|| {
+        format!("qos of a port of type {kind} is not supported yet: traffic leaves unshaped")
+    })
 }
 
 #[cfg(test)]

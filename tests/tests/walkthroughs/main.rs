@@ -10,6 +10,7 @@ mod w03_access_ports;
 mod w04_captured;
 mod w04_trunk;
 mod w05_policing;
+mod w06_shaping;
 mod w09_mirror;
 mod w10_controller;
 mod w11_block_icmp;
