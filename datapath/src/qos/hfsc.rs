@@ -8,8 +8,8 @@
 //!
 //! Each departure looks at all queues with packets: dozens are no matter, thousands are better served by `linux-htb`.
 
-use super::bucket::Bucket;
-use super::htb::ClassRates;
+use super::bucket::{Bucket, LATE_MAX};
+use super::htb::{ClassRates, depth};
 use super::{Item, Scheduler, Waiting};
 
 /// Picoseconds that so many bytes take at a rate.
@@ -108,8 +108,11 @@ impl Scheduler for Hfsc {
         let item = c.waiting.pop()?;
         self.len -= 1;
         self.root.take(bytes);
-        // Lateness beyond what is made up for is lost.
-        let floor = u128::from(now.saturating_sub(late.min(super::bucket::LATE_MAX))) * 1000;
+        // Standing in line, or lateness of whoever takes packets out, is made up for; more is lost.
+        let rate = c.rates.max;
+        let line = time(depth(rate, 0).min(u32::MAX.into()) as u32, rate);
+        let floor = u128::from(now.saturating_sub(late.min(LATE_MAX))) * 1000;
+        let floor = floor.saturating_sub(line);
         if guaranteed {
             c.eligible += time(bytes, c.rates.min);
         }

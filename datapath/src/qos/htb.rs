@@ -30,6 +30,12 @@ pub struct ClassRates {
 /// changes lines with each packet loses nothing by it, and who was long in another has no claim.
 const BEHIND_MAX: u64 = 8 * 1514;
 
+/// What a class may save up beyond its burst: two frames, or what comes in four milliseconds (a tick of the kernel's, which adds
+/// as much). Else it would lose what comes while it stands in line, and with that its rate.
+pub fn depth(rate: u64, burst: u64) -> u64 {
+    burst + (rate / 8 / 250).max(2 * 1514)
+}
+
 struct Class {
     waiting: Waiting,
     min: Bucket,
@@ -62,8 +68,8 @@ impl Htb {
         levels.dedup();
         let class = |c: &ClassRates| Class {
             waiting: Waiting::default(),
-            min: Bucket::new(c.min, c.burst, now),
-            max: Bucket::new(c.max, c.burst, now),
+            min: Bucket::new(c.min, depth(c.min, c.burst), now),
+            max: Bucket::new(c.max, depth(c.max, c.burst), now),
             level: levels.partition_point(|l| *l < c.priority) as u32,
             rate: c.min.max(1),
             had: [0; 2],

@@ -480,15 +480,6 @@ impl Shaper {
             self.store.free(item.slot);
         }
     }
-
-    /// Packets that wait.
-    pub fn len(&self) -> usize {
-        let queued = match &self.way {
-            Way::Queued(s) => s.len(),
-            _ => 0,
-        };
-        self.front.len() + queued
-    }
 }
 
 /// Bytes that take [`CUT_ABOVE`] at a rate in bit/s.

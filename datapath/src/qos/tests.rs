@@ -3,7 +3,7 @@
 use super::codel::CodelQueue;
 use super::fq_codel::FqCodel;
 use super::hfsc::Hfsc;
-use super::htb::{ClassRates, Htb};
+use super::htb::{ClassRates, Htb, depth};
 use super::sfq::Sfq;
 use super::spec::CodelSpec;
 use super::{Item, LIMIT, Scheduler};
@@ -156,9 +156,9 @@ fn who_borrows_gives_back_when_the_owner_comes() {
         class(2_000_000, 10_000_000, 0),
     ];
     for mut run in both(10_000_000, &classes) {
-        run.load(&[1], 1000, 2 * SECOND);
+        run.load(&[1], 1514, 2 * SECOND);
         near(run.rate(1, SECOND, 2 * SECOND), 10_000_000);
-        run.load(&[0, 1], 1000, 6 * SECOND);
+        run.load(&[0, 1], 1514, 6 * SECOND);
         near(run.rate(0, 3 * SECOND, 6 * SECOND), 8_000_000);
         near(run.rate(1, 3 * SECOND, 6 * SECOND), 2_000_000);
     }
@@ -183,25 +183,25 @@ fn the_maximum_rate_is_never_exceeded_over_any_span() {
                 let pause = chance.below(4_000_000);
                 run.until(run.now + pause);
             }
-            let holds = |what: &str, sent: &[(u64, u32)], rate: u64| {
+            let holds = |what: &str, sent: &[(u64, u32)], rate: u64, depth: u64| {
                 // A bucket that starts full never goes below zero.
-                let (mut credit, mut at) = (BURST as i128 * 8 * i128::from(SECOND), 0);
+                let (mut credit, mut at) = (depth as i128 * 8 * i128::from(SECOND), 0);
                 for (t, bytes) in sent {
                     credit += i128::from(t - at) * i128::from(rate);
-                    credit = credit.min(BURST as i128 * 8 * i128::from(SECOND));
+                    credit = credit.min(depth as i128 * 8 * i128::from(SECOND));
                     credit -= i128::from(*bytes) * 8 * i128::from(SECOND);
                     at = *t;
                     assert!(credit >= 0, "{what} {rate} at {t}: {credit}");
                 }
             };
             let all: Vec<_> = run.sent.iter().map(|(t, i)| (*t, i.bytes)).collect();
-            holds(kind, &all, 8_000_000);
+            holds(kind, &all, 8_000_000, BURST);
             assert!(all.len() > 1000);
             // HFSC measures a queue's upper limit by the spacing of packets, one ahead.
             for (q, rate) in most.iter().enumerate() {
                 let of = run.sent.iter().filter(|(_, i)| i.queue as usize == q);
                 let of: Vec<_> = of.map(|(t, i)| (*t, i.bytes)).collect();
-                holds(kind, &of, *rate);
+                holds(kind, &of, *rate, depth(*rate, BURST));
             }
         }
     }

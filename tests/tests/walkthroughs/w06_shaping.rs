@@ -78,9 +78,9 @@ fn walk(tools: Tools) {
         near(tcp_rate(two, one, "10.0.0.1", SPAN), 10e6 * TCP, 2.0);
         let said = ping.join().unwrap().ok();
         assert!(said.contains(" 0% packet loss"), "{said}");
-        let least = said.split("min/avg/max/mdev = ").nth(1).unwrap();
-        let least: f64 = least.split('/').next().unwrap().parse().unwrap();
-        assert!(least > 10.0, "no packet waited: {said}");
+        let times = said.split("min/avg/max/mdev = ").nth(1).unwrap();
+        let average: f64 = times.split('/').nth(1).unwrap().parse().unwrap();
+        assert!(average > 5.0, "no packet waited: {said}");
     });
     assert_eq!(shown(&t, "fed1", "Default", "tx_errors"), 0);
     assert_eq!(shown(&t, "fed1", "Default", "min-rate"), 10_000_000);
