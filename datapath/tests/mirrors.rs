@@ -421,16 +421,16 @@ proptest! {
             mirrored.send(port, &frame);
             let (copies, sent): (Vec<_>, Vec<_>) = mirrored.sent().into_iter().partition(|(p, _)| *p > 4);
             prop_assert_eq!(sent, plain.sent());
-            for n in 0..2 {
+            for (n, sum) in copied.iter_mut().enumerate() {
                 let to = copies.iter().filter(|(p, _)| *p == 5 + n).count() as u64;
                 prop_assert!(to <= 1, "one copy a target");
-                copied[n] += to;
+                *sum += to;
             }
         }
-        for n in 0..2 {
+        for (n, sum) in copied.into_iter().enumerate() {
             let counted = picks.iter().enumerate().filter(|(_, p)| p.3 == n);
             let counted: u64 = counted.map(|(i, _)| mirrored.dp.mirror_stats(mirrored.br, i as u128).unwrap().0).sum();
-            prop_assert_eq!(counted, copied[n]);
+            prop_assert_eq!(counted, sum);
         }
         let drops = |t: &Switch| t.dp.drop_stats(t.br, None);
         prop_assert_eq!(drops(&mirrored), drops(&plain));

@@ -31,14 +31,22 @@ pub fn tcp_rate(from: &Namespace, to: &Namespace, address: &str, span: Duration)
             };
             assert_eq!(rc, 0, "SO_SNDBUF");
             let block = vec![0; 64 << 10];
-            while !stop.load(Ordering::Relaxed) && stream.write(&block).is_ok() {}
+            while !stop.load(Ordering::Relaxed) {
+                if stream.write_all(&block).is_err() {
+                    break;
+                }
+            }
         });
         let mut stream = listener.accept().expect("a connection").0;
         let mut block = vec![0; 256 << 10];
         // What bursts at the beginning is not the rate.
         let began = Instant::now();
         while began.elapsed() < span / 3 {
-            stream.read(&mut block).expect("data");
+            assert_ne!(
+                stream.read(&mut block).expect("data"),
+                0,
+                "the sender ended"
+            );
         }
         let (began, mut bytes) = (Instant::now(), 0);
         while began.elapsed() < span {

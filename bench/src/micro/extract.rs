@@ -125,7 +125,7 @@ mod tests {
             p.set_head(bytes.len());
             batch.commit();
             let mut key = [0; PACKET_WORDS];
-            let n = extract(batch.packet_mut(0), 1, &mut key);
+            let n = extract(batch.packet_mut(0), 1, TAGS_PARSED, &mut key);
             (n, batch.packet(0).layers)
         };
         for (kind, l3, l4) in [

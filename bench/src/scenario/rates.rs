@@ -93,7 +93,7 @@ fn beside(s: &mut Subject, name: &str, table: &mut Table) -> Result<()> {
         pace: Pace::First(MBPS as f64 * 1.5e6 / FRAME),
         ..Wanted::OPEN
     };
-    let mut neighbour = |s: &mut Subject, mbps| -> Result<f64> {
+    let neighbour = |s: &mut Subject, mbps| -> Result<f64> {
         s.switch.resume()?;
         police(s, mbps)?;
         let sampled = s.measure(name, wanted)?;

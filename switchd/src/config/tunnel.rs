@@ -92,13 +92,13 @@ impl Tunnel {
             ("packet_type", "legacy_l2"),
         ];
         let standard = self.spec.kind.udp_port().map(|p| p.to_string());
-        let shown = |(key, value): &(&String, &String)| {
-            !defaults.contains(&(key.as_str(), value.as_str()))
-                && !(key.as_str() == "dst_port" && Some(*value) == standard.as_ref())
+        let usual = |key: &String, value: &String| {
+            defaults.contains(&(key.as_str(), value.as_str()))
+                || key.as_str() == "dst_port" && Some(value) == standard.as_ref()
         };
         let mut out = self.kind.clone();
         let mut before = ": ";
-        for (key, value) in options.iter().filter(shown) {
+        for (key, value) in options.iter().filter(|o| !usual(o.0, o.1)) {
             _ = write!(out, "{before}{key}={value}");
             before = ", ";
         }
