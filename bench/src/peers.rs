@@ -660,9 +660,11 @@ impl Switch {
             Peer::OvsDpdk | Peer::Ovs => ctl.to_str().expect("utf-8"),
             _ => "ovs-vswitchd",
         };
+        let mut words = vec!["--timeout=30", "-t", target];
+        words.extend(command.split_whitespace());
         run(
             "ovs-appctl",
-            &["--timeout=30", "-t", target, command],
+            &words,
             &[("OVS_RUNDIR", self.directory.path())],
         )
     }
