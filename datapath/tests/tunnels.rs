@@ -55,12 +55,16 @@ impl Host {
     }
 
     fn add(&self, n: usize, kind: &str, options: &str) -> Result<PortNo, PortError> {
+        self.s.dp.add_port(self.s.br, self.tunnel(n, kind, options))
+    }
+
+    fn tunnel(&self, n: usize, kind: &str, options: &str) -> PortSpec {
         let mut spec = self.s.spec(&format!("tun{n}"), VlanConfig::default());
         spec.ofport = Some(TUNNEL as u16 + n as u16);
         spec.interface.kind = kind.into();
         let pairs = options.split_whitespace().filter_map(|o| o.split_once('='));
         spec.interface.options = pairs.map(|(k, v)| (k.into(), v.into())).collect();
-        self.s.dp.add_port(self.s.br, spec)
+        spec
     }
 
     fn set_routes(&self, gateway: Option<IpAddr>) {
@@ -518,6 +522,248 @@ fn congestion_on_the_way_is_marked_inside_or_the_packet_dropped() {
         assert_eq!(seen, expected, "{inner}");
     }
     assert_eq!(b.drops("tunnel_congestion"), 1);
+}
+
+/// A frame of so many bytes.
+fn long(len: usize, dont_fragment: bool) -> Vec<u8> {
+    let mut f = udp(1, 2);
+    f[16..18].copy_from_slice(&(len as u16 - 14).to_be_bytes());
+    f[20] = if dont_fragment { 0x40 } else { 0 };
+    f[38..40].copy_from_slice(&(len as u16 - 34).to_be_bytes());
+    f[24..26].fill(0);
+    let sum = datapath::packet::checksum::of(&f[14..34]);
+    f[24..26].copy_from_slice(&sum.to_be_bytes());
+    f.resize(len, 7);
+    f
+}
+
+/// A VXLAN frame with something else inside.
+fn with_inside(outer: &[u8], inside: &[u8]) -> Vec<u8> {
+    let mut f = [&outer[..50], inside].concat();
+    let len = (f.len() - 14) as u16;
+    f[16..18].copy_from_slice(&len.to_be_bytes());
+    f[38..40].copy_from_slice(&(len - 20).to_be_bytes());
+    f[24..26].fill(0);
+    let sum = datapath::packet::checksum::of(&f[14..34]);
+    f[24..26].copy_from_slice(&sum.to_be_bytes());
+    f
+}
+
+#[test]
+fn quality_of_service_stands_before_the_encapsulation_and_counts_what_is_inside() {
+    use datapath::qos::spec::QueueRow;
+    let map = |of: &[(&str, &str)]| of.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let queue = |rate| QueueRow {
+        options: map(&[("max-rate", rate)]),
+        dscp: None,
+    };
+    // A thousand bytes take a millisecond, or ten by the other queue.
+    let queues = [(0, queue("8000000")), (1, queue("800000"))].into();
+    let options = map(&[("max-rate", "8000000")]);
+    let qos = datapath::qos::QosSpec::read("linux-htb", &options, &queues, &mut Vec::new());
+    let qos = std::sync::Arc::new(qos.unwrap());
+    let (a, b) = pair("vxlan", "key=5", false);
+    a.flow("in_port=2,actions=set_queue:1,output:10");
+    let shape = |qos| {
+        let spec = PortSpec {
+            qos,
+            ..a.tunnel(0, "vxlan", "remote_ip=192.168.0.2 key=5")
+        };
+        a.s.dp.set_port(a.s.br, PortNo(TUNNEL), spec).unwrap();
+        a.s.dp.settle();
+    };
+    let warp = |micros| {
+        a.s.dp
+            .clock()
+            .warp(std::time::Duration::from_micros(micros));
+        a.s.dp.settle();
+    };
+    let count = || {
+        let p = a.s.dp.port_stats(a.s.br, PortNo(TUNNEL)).unwrap();
+        (p.tx_packets, p.tx_bytes)
+    };
+    shape(Some(qos));
+    let frame = long(1000, false);
+    for _ in 0..5 {
+        a.s.send(1, &frame);
+    }
+    // The burst is a full frame and 64 bytes.
+    for (wait, n) in [(0, 1), (435, 0), (1, 1), (999, 0), (1, 1), (2000, 2)] {
+        warp(wait);
+        let left = a.left();
+        assert_eq!(left.len(), n, "after {wait}");
+        for f in left {
+            assert_eq!((f.len(), &f[..6]), (1050, &mac(2).0[..]));
+            b.takes(&f);
+            assert_eq!(b.sent(), [(1, frame.clone())]);
+        }
+    }
+    assert_eq!(count(), (5, 5000));
+    for _ in 0..3 {
+        a.s.send(2, &frame);
+    }
+    // The slow queue lets its burst pass, and then as its rate has it.
+    warp(100_000);
+    assert_eq!(a.left().len(), 3);
+    // A large frame is the same to the rate as those it stands for.
+    let (large, offload) = tso(3000, 1000);
+    a.s.send_with(1, &large, offload);
+    warp(100_000);
+    let left = a.left();
+    assert_eq!(left.len(), 3);
+    assert!(left.iter().all(|f| f.len() == 50 + 54 + 1000));
+    let stats = a.s.dp.queue_stats(a.s.br, PortNo(TUNNEL));
+    let stats: Vec<_> = stats
+        .iter()
+        .map(|q| (q.queue, q.tx_packets, q.tx_bytes))
+        .collect();
+    assert_eq!(stats, [(0, 8, 5000 + 3 * 1054), (1, 3, 3000)]);
+    assert_eq!(count(), (11, 8000 + 3 * 1054));
+    // Without it, nothing waits.
+    shape(None);
+    for _ in 0..9 {
+        a.s.send(1, &frame);
+    }
+    assert_eq!(a.left().len(), 9);
+    assert_eq!(count(), (20, 17_000 + 3 * 1054));
+}
+
+#[test]
+fn options_that_must_be_understood_and_are_not_refuse_the_packet() {
+    let map = |len| {
+        vec![TlvMap {
+            class: 0x102,
+            kind: 0x81,
+            len,
+            index: 0,
+        }]
+    };
+    let (a, b) = pair("geneve", "key=5", false);
+    a.s.dp.set_tunnel_options(a.s.br, map(4)).unwrap();
+    a.flow("in_port=2,actions=set_field:7->tun_metadata0,output:10");
+    a.s.send(1, &udp(1, 2));
+    let plain = a.left().remove(0);
+    a.s.send(2, &udp(1, 2));
+    let critical = a.left().remove(0);
+    assert_eq!(critical[43] & 0x40, 0x40);
+    b.takes(&plain);
+    assert_eq!(b.sent().len(), 1);
+    // Nobody knows it; somebody does; somebody knows another.
+    for (known, taken) in [(vec![], 0), (map(4), 1), (map(8), 0), (map(4), 1)] {
+        b.s.dp.set_tunnel_options(b.s.br, known).unwrap();
+        b.takes(&critical);
+        b.takes(&critical);
+        assert_eq!(b.sent().len(), taken * 2);
+    }
+    assert_eq!(b.drops("tunnel_option"), 4);
+}
+
+#[test]
+fn a_group_policy_is_for_those_who_asked_for_it() {
+    let (a, _) = pair("vxlan", "key=5 exts=gbp", false);
+    a.flow("in_port=1,actions=set_field:7->tun_gbp_id,output:10");
+    a.s.send(1, &udp(1, 2));
+    let frame = a.left().remove(0);
+    assert_eq!(frame[42..50], [0x88, 0, 0, 7, 0, 0, 5, 0]);
+    for (options, taken) in [("key=5", 0), ("key=5 exts=gbp", 1)] {
+        let (_, b) = pair("vxlan", options, false);
+        b.flow("priority=40000,in_port=10,tun_gbp_id=7,actions=output:2");
+        b.takes(&frame);
+        assert_eq!(b.sent(), vec![(2, udp(1, 2)); taken]);
+        assert_eq!(b.drops("tunnel_no_port"), 1 - taken as u64);
+    }
+}
+
+#[test]
+fn tunnels_of_bare_packets_take_the_ethernet_header_off() {
+    for (kind, options) in [("gre", "key=5 packet_type=legacy_l3"), ("gtpu", "key=5")] {
+        let (a, b) = pair(kind, options, false);
+        let frame = udp(1, 2);
+        a.s.send(1, &frame);
+        let outer = a.left().remove(0);
+        let header = if kind == "gre" { 8 } else { 16 };
+        assert_eq!(outer[34 + header..][..46], frame[14..60], "{kind}");
+        b.takes(&outer);
+        let sent = b.sent();
+        assert_eq!(sent.len(), 1, "{kind}");
+        assert_eq!(sent[0].1[..12], [0; 12], "{kind}");
+        assert_eq!(sent[0].1[12..60], frame[12..60], "{kind}");
+    }
+}
+
+#[test]
+fn who_is_too_long_for_the_next_tunnel_is_told_through_the_one_it_came_by() {
+    for remote in ["192.168.0.2", "flow"] {
+        let first = format!("remote_ip={remote} key=5");
+        let a = Host::new(
+            1,
+            &[("vxlan", &first), ("vxlan", "remote_ip=192.168.0.3 key=6")],
+        );
+        a.knows(2, mac(2));
+        a.knows(3, mac(3));
+        a.flow("in_port=10,actions=output:11");
+        let (_, b) = pair("vxlan", "key=5", false);
+        b.s.send(1, &udp(1, 2));
+        let frame = with_inside(&b.left().remove(0), &long(1514, true));
+        a.takes(&frame);
+        let left = a.left();
+        assert_eq!(left.len(), 1, "{remote}");
+        let told = &left[0];
+        assert_eq!(
+            (&told[..6], &told[30..34]),
+            (&mac(2).0[..], &[192, 168, 0, 2][..])
+        );
+        assert_eq!(told[46..49], [0, 0, 5]);
+        // ICMP: fragmentation needed and DF set (RFC 1191 4), from an MTU of 1500 less all headers.
+        assert_eq!((told[73], &told[84..86]), (1, &[3, 4][..]));
+        assert_eq!(told[90..92], 1450u16.to_be_bytes());
+        assert_eq!(a.drops("tunnel_mtu"), 1);
+    }
+}
+
+#[test]
+fn traces_tell_of_tunnels_in_the_words_of_open_vswitch() {
+    use datapath::pipeline::trace::{Step, What};
+    fn remarks(steps: &[Step], out: &mut Vec<String>) {
+        for s in steps {
+            if let What::Remark(text) = &s.what {
+                out.push(text.clone());
+            }
+            remarks(&s.steps, out);
+        }
+    }
+    let (a, b) = pair("vxlan", "key=5", false);
+    let trace = |h: &Host, bridge, flow: &str| {
+        let request = TraceRequest {
+            flow: parse(&format!("{flow},actions=drop")).matching,
+            ..TraceRequest::default()
+        };
+        h.s.dp.trace(bridge, &request).unwrap()
+    };
+    let out = trace(&a, a.s.br, "in_port=1");
+    let mut told = Vec::new();
+    remarks(&out.steps, &mut told);
+    let expected = [
+        "output to native tunnel".to_owned(),
+        format!("tunneling to 192.168.0.2 via {}", a.s.name("phy")),
+        format!(
+            "tunneling from {} 192.168.0.1 to {} 192.168.0.2",
+            mac(1),
+            mac(2)
+        ),
+    ];
+    assert_eq!(told[..3], expected);
+    let actions = out.format_actions(|name| name.to_owned());
+    assert!(
+        actions.starts_with("clone(tnl_push(tnl_port(4789),header(size=50,type=4,"),
+        "{actions}"
+    );
+    let outer =
+        "in_port=1,udp,dl_dst=02:aa:00:00:00:02,nw_src=192.168.0.1,nw_dst=192.168.0.2,tp_dst=4789";
+    let off = trace(&b, b.phy, outer);
+    assert_eq!(off.format_actions(|name| name.to_owned()), "tnl_pop(4789)");
+    let inside = trace(&b, b.s.br, "in_port=10,tun_id=5");
+    assert_eq!(inside.format_actions(|_| "1".to_owned()), "1");
 }
 
 mod caches {

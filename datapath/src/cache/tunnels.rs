@@ -15,9 +15,10 @@
 //! depends on the tunnel. So whoever invents tunnels slows down their own packets.
 
 use crate::bridge::World;
+use crate::drop::DropReason;
 use crate::flow::Hasher;
 use crate::packet::BATCH;
-use crate::tunnel::{TunnelKey, TunnelKind};
+use crate::tunnel::{TunnelKey, TunnelKind, geneve};
 use std::net::IpAddr;
 
 /// Tunnels that one thread numbers.
@@ -41,20 +42,36 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The tunnel port that such packets are for.
-    pub fn port(&self, key: &TunnelKey, world: &World) -> Option<u32> {
-        let port = world.tunnels.find(self.kind, self.port, self.layer3, key)?;
+    /// The tunnel port that such packets are for, or why it is for none.
+    pub fn port(&self, key: &TunnelKey, options: &[u8], world: &World) -> Result<u32, DropReason> {
+        let found = world.tunnels.find(self.kind, self.port, self.layer3, key);
+        let entry = found.and_then(|port| world.port(port));
+        let entry = entry.ok_or(DropReason::TunnelPort)?;
         // A group policy is only for tunnels that asked for it.
-        let spec = world.port(port)?.tunnel.as_ref()?;
-        (spec.gbp || !self.gbp).then_some(port)
+        if self.gbp && !entry.tunnel.as_ref().is_some_and(|t| t.gbp) {
+            return Err(DropReason::TunnelPort);
+        }
+        if !options.is_empty()
+            && let Some(bridge) = world.bridge(entry.bridge)
+        {
+            let maps = &bridge.state.load().options;
+            let len = |class, kind| {
+                let map = maps.iter().find(|m| (m.class, m.kind) == (class, kind));
+                map.map(|m| m.len.into())
+            };
+            if !geneve::are_understood(options, len) {
+                return Err(DropReason::TunnelOption);
+            }
+        }
+        Ok(entry.index)
     }
 }
 
 /// What is known of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Its tunnel port; none if there is none for it any more.
-    pub port: Option<u32>,
+    /// Its tunnel port, or why there is none for it any more.
+    pub port: Result<u32, DropReason>,
     /// What its packets look like.
     pub shape: Shape,
     /// What outer headers say, without TOS and TTL.
@@ -102,7 +119,7 @@ impl Tunnels {
         number != 0 && (number as usize) < TEMPORARY
     }
 
-    /// The number of a tunnel, whose packet is that of place `i`; none if it has no port.
+    /// The number of a tunnel, whose packet is that of place `i`, and its port; if it has none, why.
     #[inline]
     pub fn number(
         &mut self,
@@ -111,7 +128,7 @@ impl Tunnels {
         options: &[u8],
         i: usize,
         world: &World,
-    ) -> Option<(u32, u32)> {
+    ) -> Result<(u32, u32), DropReason> {
         let key = TunnelKey {
             tos: 0,
             ttl: 0,
@@ -119,7 +136,7 @@ impl Tunnels {
         };
         // Packets of a burst are of one tunnel.
         if let Some(port) = self.is(self.last, shape, &key, options) {
-            return Some((self.last, port?));
+            return Ok((self.last, port?));
         }
         let hash = self.hash(shape, &key, options);
         let mut at = hash as usize;
@@ -131,18 +148,18 @@ impl Tunnels {
                 && let Some(port) = self.is(number, shape, &key, options)
             {
                 self.last = number;
-                return Some((number, port?));
+                return Ok((number, port?));
             }
             at += 1;
         }
-        let port = shape.port(&key, world)?;
+        let port = shape.port(&key, options, world)?;
         let tunnel = Tunnel {
-            port: Some(port),
+            port: Ok(port),
             shape,
             key,
             options: options.to_vec(),
         };
-        Some((self.add(tunnel, hash, i), port))
+        Ok((self.add(tunnel, hash, i), port))
     }
 
     /// Whether a number is that of a tunnel, and then its port.
@@ -153,7 +170,7 @@ impl Tunnels {
         shape: Shape,
         key: &TunnelKey,
         options: &[u8],
-    ) -> Option<Option<u32>> {
+    ) -> Option<Result<u32, DropReason>> {
         let t = self.get(number)?;
         (t.key == *key && t.shape == shape && t.options == options).then_some(t.port)
     }
@@ -220,7 +237,7 @@ impl Tunnels {
     /// Finds the tunnel port of each tunnel anew: ports changed. Numbers stay what they are.
     pub fn find_ports(&mut self, world: &World) {
         for t in self.known.iter_mut().flatten() {
-            t.port = t.shape.port(&t.key, world);
+            t.port = t.shape.port(&t.key, &t.options, world);
         }
     }
 
@@ -307,13 +324,14 @@ mod tests {
         let gbp = Shape { gbp: true, ..SHAPE };
         assert_eq!(
             t.number(gbp, &at(1), &[], 0, &w),
-            None,
+            Err(DropReason::TunnelPort),
             "nobody asked for policies"
         );
         // The port goes, and the number stays the tunnel's.
         t.find_ports(&world(Given::Fixed(2)));
-        assert_eq!(t.number(SHAPE, &at(1), &[], 0, &w), None);
-        assert_eq!(t.number(SHAPE, &at(2), &[], 0, &w), Some((c, 0)));
+        let number = |t: &mut Tunnels, id| t.number(SHAPE, &at(id), &[], 0, &w);
+        assert_eq!(number(&mut t, 1), Err(DropReason::TunnelPort));
+        assert_eq!(number(&mut t, 2), Ok((c, 0)));
         assert_eq!((t.get(c).unwrap().key.id, t.get(0)), (2, None));
     }
 

@@ -25,15 +25,15 @@ fn device(spec: &PortSpec, port: Option<&Arc<dyn Port>>) -> Device {
 }
 
 impl Datapath {
-    /// A port's shaper, configured as asked for; none if it needs none and never had one.
+    /// A port's shaper, configured as asked for; none if it needs none and never had one. A patch port has none: what it takes is
+    /// at its peer at once.
     pub(super) fn shaper(
         &self,
         old: Option<&Arc<PortShaper>>,
         spec: &PortSpec,
         port: Option<&Arc<dyn Port>>,
     ) -> Option<Arc<PortShaper>> {
-        port?;
-        if old.is_none() && spec.qos.is_none() {
+        if spec.interface.kind == "patch" || old.is_none() && spec.qos.is_none() {
             return None;
         }
         let shaper = old.cloned().unwrap_or_default();

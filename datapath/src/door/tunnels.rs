@@ -123,10 +123,14 @@ impl Datapath {
         let b = self
             .bridge(bridge)
             .ok_or_else(|| DatapathError::Bridge(format!("There is no bridge {}", bridge.0)))?;
+        let _control = self.inner.control.lock();
         b.update(|s| {
             s.options = Arc::new(maps);
-            Ok(())
-        })
+            Ok::<(), DatapathError>(())
+        })?;
+        // Packets of tunnels are taken or not by what options are known.
+        self.publish(|_| ());
+        Ok(())
     }
 
     /// The host's routes, interfaces and neighbours, from now on. Flows that lead into tunnels are looked at again with their

@@ -12,6 +12,7 @@
 //! packet twice, also when nobody is in the way, and has to wake owners that sleep; two threads that are both busy
 //! sending to one ring are limited by that ring either way.
 
+use crate::action::TunnelPush;
 use crate::packet::{Batch, OwnedPacket};
 use crate::port::{TxOutcome, TxQueue};
 use parking_lot::{Mutex, MutexGuard};
@@ -27,18 +28,32 @@ const SPARE_LEN: usize = 4096;
 /// How often a destination in use is tried for: about the time of a batch of small packets.
 const TRIES: usize = 16;
 
+/// A packet that waits for a destination.
+pub struct HeldPacket {
+    /// With what is left to do about it.
+    pub packet: OwnedPacket,
+    /// The queue that it goes by.
+    pub queue: u32,
+    /// The tunnel it goes into, if the destination is a tunnel port.
+    pub into: Option<Arc<TunnelPush>>,
+}
+
 /// Packets that wait for a destination.
 #[derive(Default)]
 pub struct Held {
-    /// With the queue that each goes by.
-    packets: VecDeque<(u32, OwnedPacket)>,
+    packets: VecDeque<HeldPacket>,
     bytes: usize,
     spare: Vec<OwnedPacket>,
 }
 
 impl Held {
     /// Takes copies of packets, those that there is room for; the number of the others.
-    pub(super) fn take(&mut self, batch: &Batch, which: &[u8]) -> u32 {
+    pub(super) fn take(
+        &mut self,
+        batch: &Batch,
+        which: &[u8],
+        into: Option<&Arc<TunnelPush>>,
+    ) -> u32 {
         for (n, &i) in which.iter().enumerate() {
             let len = batch.packet(i.into()).len();
             if self.packets.len() == HELD_MAX || self.bytes + len > HELD_BYTES {
@@ -51,23 +66,27 @@ impl Held {
             packet.offload = batch.packet(i.into()).offload;
             self.bytes += packet.bytes.len();
             let queue = batch.packet(i.into()).queue;
-            self.packets.push_back((queue, packet));
+            self.packets.push_back(HeldPacket {
+                packet,
+                queue,
+                into: into.cloned(),
+            });
         }
         0
     }
 
     fn send(&mut self, queue: &mut dyn TxQueue, out: &mut TxOutcome) {
-        while let Some((_, packet)) = self.pop() {
+        while let Some(HeldPacket { packet, .. }) = self.pop() {
             out.add(queue.send_owned(&packet));
             self.reuse(packet);
         }
     }
 
-    /// The first of them, and the queue it goes by.
-    pub(super) fn pop(&mut self) -> Option<(u32, OwnedPacket)> {
-        let (queue, packet) = self.packets.pop_front()?;
-        self.bytes -= packet.bytes.len();
-        Some((queue, packet))
+    /// The first of them.
+    pub(super) fn pop(&mut self) -> Option<HeldPacket> {
+        let held = self.packets.pop_front()?;
+        self.bytes -= held.packet.bytes.len();
+        Some(held)
     }
 
     /// Its buffer is used again.
@@ -163,7 +182,7 @@ impl Tx {
             held.send(ready.queue(), &mut out);
             out.add(ready.queue().send(batch, which));
         } else if let Some(held) = self.held_mut() {
-            out.busy = held.take(batch, which);
+            out.busy = held.take(batch, which, None);
         }
         out
     }

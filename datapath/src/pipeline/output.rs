@@ -31,7 +31,7 @@ pub(super) const NO_QUEUE: u32 = u32::MAX;
 const DSCP: u128 = 0xfc;
 
 /// The queue that is used.
-fn queue_number(chosen: u32) -> u32 {
+pub(super) fn queue_number(chosen: u32) -> u32 {
     match chosen {
         NO_QUEUE => 0,
         queue => queue,
@@ -148,8 +148,13 @@ impl Xlate<'_> {
             return;
         }
         if let Some(spec) = &port.tunnel {
+            let before = self.mark_dscp(port);
             self.output_tunnel(port, spec);
-            return self.mirror_out(port);
+            self.mirror_out(port);
+            if let Some(tos) = before {
+                self.write(Slot::NwTos, tos, DSCP);
+            }
+            return;
         }
         let Some(peer) = port.patch else {
             if !self.world.tunnels.is_empty() && port.is_interface() && self.reaches_interface(port)

@@ -10,6 +10,7 @@
 //! a neighbour teaches the [`Underlay`](crate::underlay::Underlay); and a packet of a tunnel, sent to an address of that interface, has its headers
 //! taken off instead. The key inside cannot be known here: the packet is looked up anew when they are off.
 
+use super::output::queue_number;
 use super::translate::Xlate;
 use super::translation::{Credit, Dep};
 use crate::action::{DpAction, TunnelPush};
@@ -120,7 +121,7 @@ impl Xlate<'_> {
             };
             self.remark(|| "output to kernel tunnel".into());
             let encap = self.template(&wanted)?;
-            self.commit();
+            self.commit_to(port);
             let actions = vec![DpAction::Output(socket)];
             let counters = world.port(socket).map(|p| p.counters.clone());
             self.credit_tunnel(port, counters.unwrap_or_default());
@@ -152,10 +153,18 @@ impl Xlate<'_> {
         self.remark(|| format!("tunneling from {own} {} to {mac} {}", key.src, key.dst));
         wanted.ethernet = Some((own, mac));
         let encap = self.template(&wanted)?;
-        self.commit();
+        self.commit_to(port);
         let outer = outer_flow((own, mac), &key, spec);
         self.through_underlay(port, interface, encap, outer);
         Ok(())
+    }
+
+    /// The packet becomes what it is in the tunnel; its queue matters where the port has queues.
+    fn commit_to(&mut self, port: &PortEntry) {
+        self.commit();
+        if port.spec.qos.is_some() {
+            self.emit_queue(queue_number(self.queue));
+        }
     }
 
     fn warn(&mut self, text: &str) {
@@ -336,9 +345,9 @@ impl Xlate<'_> {
         self.wire_tags = wire_tags;
         self.pushed = pushed;
         self.length = length;
+        // What is done to it in there is done to another packet.
+        self.wire_queue = wire.2;
         if actions.is_empty() {
-            // Nothing is done, so the queue stays what it was.
-            self.wire_queue = wire.2;
             if self.out.drop.is_none() {
                 self.dropped(DropReason::NoOutput);
             }
@@ -348,10 +357,14 @@ impl Xlate<'_> {
         self.push_tunnel(port, encap, interface.index, actions);
     }
 
-    /// Frames leave by the tunnel port and come in by where the tunnel goes, both counted as they are inside.
+    /// Frames leave by the tunnel port and come in by where the tunnel goes, both counted as they are inside. With quality of
+    /// service, those that leave are counted when they do.
     fn credit_tunnel(&mut self, port: &PortEntry, out: Arc<PortCounters>) {
-        let credit = Credit::Patch(port.counters.clone(), out);
-        self.out.credits.push(credit);
+        let by = match port.spec.qos {
+            Some(_) => Arc::default(),
+            None => port.counters.clone(),
+        };
+        self.out.credits.push(Credit::Patch(by, out));
     }
 
     fn push_tunnel(&mut self, port: &PortEntry, encap: Encap, out: u32, actions: Vec<DpAction>) {

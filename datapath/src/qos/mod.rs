@@ -30,6 +30,12 @@
 //! A packet that the port has no room for is kept, and tried again [`RETRY`] later: a queue fills when a guest is slow,
 //! too, and that is what the disciplines without a rate (`sfq`, `codel`, `fq_codel`) work on.
 //!
+//! # Tunnels
+//!
+//! The shaper of a tunnel port stands before the encapsulation: what waits, and what is counted, are the frames that go into the
+//! tunnel. With each it keeps the headers it is to get ([`Onward`]); the thread that sees to its departure puts them on. So
+//! a packet waits once for its tunnel, and once more, with its headers, if the port of the underlay has a shaper, too.
+//!
 //! # Changes
 //!
 //! A new configuration is left beside the shaper; the next thread to hold the lock builds the new scheduler and hands it what
@@ -61,7 +67,9 @@ mod timers;
 pub use shaper::{PortShaper, QueueCounters};
 pub use spec::{Discipline, QosSpec, QueueSpec, TYPES};
 
+use crate::action::TunnelPush;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Packets that wait in a queue: the default length of a device's queue in Linux. A large packet counts as one.
 pub const LIMIT: usize = 1000;
@@ -73,6 +81,15 @@ pub const PORT_BYTES: usize = 64 << 20;
 pub const CUT_ABOVE: u64 = 1_000_000;
 /// How long a port that had no room is left alone, in nanoseconds.
 pub const RETRY: u64 = 50_000;
+
+/// What is left to do with a packet that leaves by a tunnel port.
+#[derive(Clone, Debug)]
+pub struct Onward {
+    /// The tunnel it goes into.
+    pub push: Arc<TunnelPush>,
+    /// The number of the queue that was asked for.
+    pub queue: u32,
+}
 
 /// A packet as a scheduler sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

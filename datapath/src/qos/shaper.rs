@@ -9,11 +9,12 @@ use super::policer::Policer;
 use super::sfq::Sfq;
 use super::spec::{Device, Discipline, QosSpec};
 use super::store::Store;
-use super::{CUT_ABOVE, Item, PORT_BYTES, RETRY, Scheduler, frame};
+use super::{CUT_ABOVE, Item, Onward, PORT_BYTES, RETRY, Scheduler, frame};
+use crate::action::TunnelPush;
 use crate::drop::DropReason;
 use crate::packet::segment::{self, OnWire};
-use crate::packet::{BATCH, Batch};
-use crate::port::{TxOutcome, TxQueue};
+use crate::packet::{BATCH, Batch, OwnedPacket};
+use crate::port::TxOutcome;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -268,11 +269,12 @@ impl Shaper {
         self.owner = NOBODY;
     }
 
-    /// Packets come. Those that need not wait are given to `send`.
+    /// Packets come, to go into a tunnel or by the port itself. Those that need not wait are given to `send`.
     pub fn admit(
         &mut self,
         batch: &Batch,
         which: &[u8],
+        into: Option<&Arc<TunnelPush>>,
         now: u64,
         report: &mut Report,
         mut send: impl FnMut(&Batch, &[u8]) -> TxOutcome,
@@ -284,6 +286,12 @@ impl Shaper {
             let wire = OnWire::of(p);
             let queue = self.place(p.queue);
             let gso = p.offload.is_gso();
+            let onward = || {
+                into.map(|push| Onward {
+                    push: push.clone(),
+                    queue: p.queue,
+                })
+            };
             match &mut self.way {
                 Way::Queued(_) => {}
                 Way::Policed(police) if gso && wire.bytes > police.cut_above() => {}
@@ -302,7 +310,7 @@ impl Shaper {
                 Way::Open => u64::MAX,
             };
             if gso && wire.bytes > cut {
-                self.admit_cut(batch, i.into(), queue, now, report);
+                self.admit_cut((batch, i.into()), queue, onward(), now, report);
             } else if self.front.is_empty() && !matches!(self.way, Way::Queued(_)) {
                 if let Some(c) = self.counters.get(queue as usize) {
                     let item = Item {
@@ -318,7 +326,7 @@ impl Shaper {
                 self.lose(queue, wire.frames);
                 report.dropped(DropReason::QueueFull);
             } else {
-                let (slot, bytes) = self.store.take(p.len(), p.offload);
+                let (slot, bytes) = self.store.take(p.len(), p.offload, onward());
                 batch.copy_out(i.into(), 0, bytes);
                 self.enqueue(slot, queue, wire, now, report);
             }
@@ -329,7 +337,14 @@ impl Shaper {
     }
 
     /// A large packet comes that has to be cut.
-    fn admit_cut(&mut self, batch: &Batch, i: usize, queue: u32, now: u64, report: &mut Report) {
+    fn admit_cut(
+        &mut self,
+        (batch, i): (&Batch, usize),
+        queue: u32,
+        onward: Option<Onward>,
+        now: u64,
+        report: &mut Report,
+    ) {
         let p = batch.packet(i);
         let (mut whole, mut piece) = (
             std::mem::take(&mut self.whole),
@@ -354,7 +369,7 @@ impl Shaper {
                 self.lose(queue, 1);
                 return report.dropped(DropReason::QueueFull);
             }
-            let (slot, bytes) = self.store.take(f.len(), Default::default());
+            let (slot, bytes) = self.store.take(f.len(), Default::default(), onward.clone());
             bytes.copy_from_slice(f);
             self.enqueue(slot, queue, wire, now, report);
         };
@@ -447,8 +462,14 @@ impl Shaper {
         }
     }
 
-    /// Sends what is due, no more than `most` packets.
-    pub fn depart(&mut self, queue: &mut dyn TxQueue, now: u64, most: usize, report: &mut Report) {
+    /// Sends what is due by `send`, no more than `most` packets.
+    pub fn depart(
+        &mut self,
+        now: u64,
+        most: usize,
+        report: &mut Report,
+        mut send: impl FnMut(&OwnedPacket, Option<&Onward>) -> TxOutcome,
+    ) {
         if now < self.blocked {
             return;
         }
@@ -464,7 +485,7 @@ impl Shaper {
             if item.marked {
                 frame::mark(self.store.bytes_mut(item.slot));
             }
-            let sent = queue.send_owned(self.store.get(item.slot));
+            let sent = send(self.store.get(item.slot), self.store.onward(item.slot));
             if sent.full > 0 && sent.packets == 0 {
                 self.front.push_front(item);
                 self.blocked = now + RETRY;

@@ -1,5 +1,6 @@
 //! Where packets lie that wait: buffers that are used again.
 
+use super::Onward;
 use crate::packet::{Offload, OwnedPacket, PACKET_MAX};
 
 /// Buffers for packets up to this length are made this long, the others as long as a packet can be.
@@ -12,6 +13,8 @@ const SPARE_LARGE: usize = 64;
 #[derive(Default)]
 pub(super) struct Store {
     slots: Vec<OwnedPacket>,
+    /// What is left to do with each, as long as `slots`.
+    onward: Vec<Option<Onward>>,
     /// Numbers without a packet: with a small buffer, with a large one, with none.
     small: Vec<u32>,
     large: Vec<u32>,
@@ -26,7 +29,12 @@ impl Store {
     }
 
     /// A number, with room for so many bytes to be written.
-    pub fn take(&mut self, len: usize, offload: Offload) -> (u32, &mut [u8]) {
+    pub fn take(
+        &mut self,
+        len: usize,
+        offload: Offload,
+        onward: Option<Onward>,
+    ) -> (u32, &mut [u8]) {
         let (spare, capacity) = match len {
             0..=SMALL => (&mut self.small, SMALL),
             _ => (&mut self.large, PACKET_MAX.max(len)),
@@ -34,6 +42,7 @@ impl Store {
         let slot = spare.pop().or_else(|| self.bare.pop());
         let slot = slot.unwrap_or_else(|| {
             self.slots.push(OwnedPacket::default());
+            self.onward.push(None);
             self.slots.len() as u32 - 1
         });
         let p = &mut self.slots[slot as usize];
@@ -41,6 +50,7 @@ impl Store {
             .reserve_exact(capacity.saturating_sub(p.bytes.len()));
         p.bytes.resize(len, 0);
         p.offload = offload;
+        self.onward[slot as usize] = onward;
         self.bytes += len;
         (slot, &mut p.bytes)
     }
@@ -48,6 +58,11 @@ impl Store {
     /// A packet.
     pub fn get(&self, slot: u32) -> &OwnedPacket {
         &self.slots[slot as usize]
+    }
+
+    /// What is left to do with a packet; nothing if it simply leaves by the port.
+    pub fn onward(&self, slot: u32) -> Option<&Onward> {
+        self.onward[slot as usize].as_ref()
     }
 
     /// A packet's bytes, to change them.
@@ -58,6 +73,7 @@ impl Store {
     /// A packet is done with.
     pub fn free(&mut self, slot: u32) {
         let p = &mut self.slots[slot as usize];
+        self.onward[slot as usize] = None;
         self.bytes -= p.bytes.len();
         p.bytes.clear();
         let (spare, most) = match p.bytes.capacity() {
@@ -84,7 +100,7 @@ mod tests {
             let mut slots = Vec::new();
             for n in 0..3000usize {
                 let len = if n % 10 == 0 { 60_000 } else { 1514 };
-                let (slot, bytes) = store.take(len, Offload::default());
+                let (slot, bytes) = store.take(len, Offload::default(), None);
                 bytes.fill(n as u8);
                 slots.push((slot, len, n as u8));
             }

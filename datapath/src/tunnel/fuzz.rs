@@ -57,7 +57,7 @@ fn read(kind: TunnelKind, data: &[u8]) {
     let Ok(popped) = decap::parse(&batch, 0, kind, at, &mut options) else {
         return;
     };
-    let _ = geneve::has_unknown_critical(options.get(), |class, _| class == 0);
+    let _ = geneve::are_understood(options.get(), |class, _| (class == 0).then_some(4));
     if popped.take_off(&mut batch, 0).is_err() || popped.header_len == 0 {
         return;
     }

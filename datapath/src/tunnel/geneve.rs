@@ -117,10 +117,13 @@ pub fn is_well_formed(options: &[u8]) -> bool {
     len == options.len() && len <= OPTIONS_MAX
 }
 
-/// Whether there is an option that must be understood and that nobody here knows (by class and type): then the packet must be
-/// dropped (RFC 8926 3.5).
-pub fn has_unknown_critical(options: &[u8], known: impl Fn(u16, u8) -> bool) -> bool {
-    each(options).any(|o| o.is_critical() && !known(o.class, o.kind))
+/// Whether options can be taken: those that are known, by class and type, are as long as they are known to be, and no other
+/// must be understood. If not, the packet must be dropped (RFC 8926 3.5).
+pub fn are_understood(options: &[u8], len: impl Fn(u16, u8) -> Option<usize>) -> bool {
+    each(options).all(|o| match len(o.class, o.kind) {
+        Some(len) => o.data.len() == len,
+        None => !o.is_critical(),
+    })
 }
 
 #[cfg(test)]
@@ -155,9 +158,10 @@ mod tests {
             prop_assert_eq!(Geneve::parse(&h[..len]), Ok(g));
             prop_assert_eq!(Geneve::parse(&h[..len - 1]), Err(DropReason::TunnelTruncated));
             prop_assert_eq!(&h[LEN..len], &options);
-            let critical = has_unknown_critical(&options, |_, _| false);
-            prop_assert_eq!(h[1] & CRITICAL != 0, critical);
-            prop_assert!(!has_unknown_critical(&options, |_, _| true));
+            prop_assert_eq!(h[1] & CRITICAL == 0, are_understood(&options, |_, _| None));
+            let lens: Vec<_> = each(&options).map(|o| o.data.len()).collect();
+            let same = lens.iter().all(|l| *l == 4);
+            prop_assert_eq!(are_understood(&options, |_, _| Some(4)), same);
         }
     }
 

@@ -1,9 +1,10 @@
 //! Ways out that have quality of service (see `qos`): packets are given to the port's shaper, and the thread that owns it sees to
 //! departures.
 
-use super::{Forwarder, Lane};
+use super::Forwarder;
+use crate::action::{TunnelPush, find_headers};
 use crate::drop::DropReason;
-use crate::engine::tx::{Held, Tx};
+use crate::engine::tx::{Held, HeldPacket, Tx};
 use crate::packet::Batch;
 use crate::port::TxOutcome;
 use crate::qos::PortShaper;
@@ -24,6 +25,16 @@ pub(super) struct Egress {
     listed: bool,
     /// Reused.
     report: Report,
+}
+
+/// Packets of a batch that came for a shaper.
+struct Came<'a> {
+    batch: &'a Batch,
+    which: &'a [u8],
+    /// The tunnel they go into, if it is a tunnel port's.
+    into: Option<&'a Arc<TunnelPush>>,
+    /// Where they came from.
+    from: u32,
 }
 
 impl Egress {
@@ -50,10 +61,11 @@ impl Forwarder {
                 report: Report::default(),
             }));
         }
-        if let Some(e) = &mut lane.egress {
+        if let Some(mut e) = lane.egress.take() {
             e.due = 0;
+            self.list(port, &mut e.listed);
+            self.lanes[port as usize].egress = Some(e);
         }
-        self.list(port);
         self.tend_due();
     }
 
@@ -129,82 +141,122 @@ impl Forwarder {
         }
     }
 
-    fn list(&mut self, port: u32) {
-        if let Some(e) = &mut self.lanes[port as usize].egress
-            && !e.listed
-        {
-            e.listed = true;
+    fn list(&mut self, port: u32, listed: &mut bool) {
+        if !*listed {
+            *listed = true;
             self.shaping.push(port);
         }
     }
 
-    /// Packets go out of a port that has a shaper.
+    /// Packets go out of a port that has a shaper; into a tunnel, if it is a tunnel port.
     #[inline(never)]
-    pub(super) fn send_shaped(&mut self, batch: &Batch, to: u32, which: &[u8], from: u32) {
-        if matches!(self.lanes[to as usize].tx, Tx::None) {
+    pub(super) fn send_shaped(
+        &mut self,
+        batch: &Batch,
+        to: u32,
+        which: &[u8],
+        into: Option<&Arc<TunnelPush>>,
+        from: u32,
+    ) {
+        if into.is_some() {
+            // What leaves meanwhile is gathered by its place in other batches.
+            self.send_gathered(batch, from);
+        } else if matches!(self.lanes[to as usize].tx, Tx::None) {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         }
         self.time();
-        self.tend(to, Some((batch, which, from)));
+        let came = Came {
+            batch,
+            which,
+            into,
+            from,
+        };
+        self.tend(to, Some(came));
     }
 
     /// Gives a shaper what came for it, sends what is due, and notes when to look again.
-    fn tend(&mut self, port: u32, came: Option<(&Batch, &[u8], u32)>) {
-        let (now, id) = (self.now, self.id);
+    fn tend(&mut self, port: u32, came: Option<Came<'_>>) {
         let lane = &mut self.lanes[port as usize];
-        let Lane { tx, egress, .. } = lane;
-        let Some(e) = egress else { return };
+        let Some(mut e) = lane.egress.take() else {
+            return;
+        };
+        let mut tx = std::mem::take(&mut lane.tx);
+        let keep = self.tend_to(port, &mut e, &mut tx, came);
+        let lane = &mut self.lanes[port as usize];
+        lane.tx = tx;
+        lane.egress = keep.then_some(e);
+    }
+
+    /// `false` if the shaper is to be forgotten.
+    fn tend_to(&mut self, port: u32, e: &mut Egress, tx: &mut Tx, came: Option<Came<'_>>) -> bool {
+        let (now, id) = (self.now, self.id);
         let stashed = !e.stash.is_empty();
-        let mut report = std::mem::take(&mut e.report);
-        let mut forget = false;
         let Some(mut shaper) = e.shaper.try_lock(now) else {
             // Somebody is at it.
-            if let Some((batch, which, from)) = came {
-                let lost = e.stash.take(batch, which);
-                let now_stashed = !e.stash.is_empty();
-                e.report = report;
-                self.stashed += u32::from(now_stashed && !stashed);
-                self.list(port);
+            if let Some(came) = came {
+                let lost = e.stash.take(came.batch, came.which, came.into);
+                self.stashed += u32::from(!e.stash.is_empty() && !stashed);
+                self.list(port, &mut e.listed);
                 if lost > 0 {
                     let out = TxOutcome {
                         busy: lost,
                         ..TxOutcome::default()
                     };
-                    self.sent_off(out, port, from);
+                    self.sent_off(out, port, came.from);
                 }
-            } else {
-                e.report = report;
             }
-            return;
+            return true;
         };
+        let report = &mut e.report;
         let mut from = port;
         if stashed {
             let (mut batch, lists) = self.spares.pop().unwrap_or_default();
-            while let Some((queue, packet)) = e.stash.pop() {
+            while let Some(HeldPacket {
+                packet,
+                queue,
+                into,
+            }) = e.stash.pop()
+            {
                 batch.clear();
                 // SAFETY: `packet` lives until the batch is cleared, or dropped.
                 if unsafe { batch.push_borrowed(&packet) } {
                     batch.packet_mut(0).queue = queue;
-                    let send = |b: &Batch, w: &[u8]| tx.send(b, w).unwrap_or_default();
-                    shaper.admit(&batch, &[0], now, &mut report, send);
+                    if into.is_some() {
+                        find_headers(batch.packet_mut(0));
+                    }
+                    let into = into.as_ref();
+                    let send = |b: &Batch, w: &[u8]| self.let_pass(b, w, into, tx);
+                    shaper.admit(&batch, &[0], into, now, report, send);
                 }
                 batch.clear();
                 e.stash.reuse(packet);
             }
             self.spares.push((batch, lists));
         }
-        if let Some((batch, which, source)) = came {
-            from = source;
-            let send = |b: &Batch, w: &[u8]| tx.send(b, w).unwrap_or_default();
-            shaper.admit(batch, which, now, &mut report, send);
+        if let Some(came) = came {
+            from = came.from;
+            let send = |b: &Batch, w: &[u8]| self.let_pass(b, w, came.into, tx);
+            shaper.admit(came.batch, came.which, came.into, now, report, send);
         }
         let mut plan = shaper.plan(now);
         if shaper.own(id, plan) && plan <= now {
-            let mut out = TxOutcome::default();
-            tx.with(&mut out, |queue, _| {
-                shaper.depart(queue, now, DEPARTURES, &mut report);
-            });
-            report.out.add(out);
+            if let Tx::None = tx {
+                shaper.depart(now, DEPARTURES, report, |packet, onward| match onward {
+                    Some(onward) => self.leave_into_tunnel(packet, onward),
+                    None => TxOutcome {
+                        full: 1,
+                        ..TxOutcome::default()
+                    },
+                });
+            } else {
+                let mut out = TxOutcome::default();
+                tx.with(&mut out, |queue, _| {
+                    shaper.depart(now, DEPARTURES, report, |packet, _| {
+                        queue.send_owned(packet)
+                    });
+                });
+                report.out.add(out);
+            }
             plan = shaper.plan(now);
             shaper.own(id, plan);
         }
@@ -212,25 +264,32 @@ impl Forwarder {
             true => plan,
             false => u64::MAX,
         };
-        if shaper.is_off() {
-            forget = true;
-        }
+        let keep = !shaper.is_off();
         drop(shaper);
         self.stashed -= u32::from(stashed);
-        let due = e.due;
-        if forget {
-            lane.egress = None;
-        }
+        let lane = &mut self.lanes[port as usize];
         if report.out.packets > 0 && !lane.sent {
             lane.sent = true;
             self.sent.push(port);
         }
-        if due != u64::MAX {
-            self.list(port);
+        if keep && e.due != u64::MAX {
+            self.list(port, &mut e.listed);
         }
-        self.settle_up(&mut report, port, from);
-        if let Some(e) = &mut self.lanes[port as usize].egress {
-            e.report = report;
+        self.settle_up(&mut e.report, port, from);
+        keep
+    }
+
+    /// Packets that need not wait leave.
+    fn let_pass(
+        &mut self,
+        batch: &Batch,
+        which: &[u8],
+        into: Option<&Arc<TunnelPush>>,
+        tx: &mut Tx,
+    ) -> TxOutcome {
+        match into {
+            Some(push) => self.pass_into_tunnel(batch, which, push),
+            None => tx.send(batch, which).unwrap_or_default(),
         }
     }
 

@@ -165,7 +165,7 @@ impl Forwarder {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);
         };
         if lane.egress.is_some() {
-            return self.send_shaped(batch, to, which, from);
+            return self.send_shaped(batch, to, which, None, from);
         }
         let Some(out) = lane.tx.send(batch, which) else {
             return self.drop(from, DropReason::PortNoForward, which.len() as u32);

@@ -170,6 +170,8 @@ pub struct Forwarder {
     recirculations: u32,
     tunnels: Tunnels,
     waiting: tunnel::Waiting,
+    /// The number of the tunnel that the packet at hand came by, if it came in by a tunnel port.
+    came_by: u32,
     headers: tunnel::Headers,
     /// Batches for copies, and lists for their translations.
     spares: Vec<(Batch, Translation)>,
@@ -220,6 +222,7 @@ impl Forwarder {
             recirculations: 0,
             tunnels: Tunnels::default(),
             waiting: tunnel::Waiting::default(),
+            came_by: 0,
             headers: tunnel::Headers::default(),
             spares: Vec::new(),
             installed: false,
@@ -357,6 +360,7 @@ impl Forwarder {
             if single != NONE {
                 self.gather(single, i);
             } else {
+                self.came_by = tunnel(k);
                 self.execute(batch, i, found, port);
             }
         }

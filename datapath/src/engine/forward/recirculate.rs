@@ -18,6 +18,11 @@ impl Forwarder {
         work: impl FnOnce(&mut Self, &mut Batch),
     ) {
         self.send_gathered(batch, port);
+        self.alone(port, work);
+    }
+
+    /// As [`Forwarder::apart`], when nothing is gathered.
+    pub(super) fn alone(&mut self, port: u32, work: impl FnOnce(&mut Self, &mut Batch)) {
         let (mut own, lists) = self.spares.pop().unwrap_or_default();
         let can_wait = std::mem::replace(&mut self.waiting.can, false);
         work(self, &mut own);

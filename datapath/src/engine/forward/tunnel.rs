@@ -6,19 +6,23 @@
 //! packets that were cut into pieces, are done one by one.
 
 use super::Forwarder;
-use crate::action::TunnelPush;
+use crate::action::{self, TunnelPush};
 use crate::cache::tunnels::Shape;
 use crate::config::Event;
 use crate::drop::DropReason;
 use crate::flow::{FlowKey, PACKET_WORDS, extract};
+use crate::packet::segment::OnWire;
 use crate::packet::{BATCH, Batch, OwnedPacket, segment};
 use crate::pipeline::Xlate;
-use crate::tunnel::TunnelKind;
+use crate::port::TxOutcome;
+use crate::qos::Onward;
 use crate::tunnel::decap::{OptionBuffer, Popped, parse};
 use crate::tunnel::encap::Stamp;
 use crate::tunnel::mtu::{self, Fit, Limiter};
+use crate::tunnel::{TunnelKey, TunnelKind};
 use crate::underlay::Ask;
-use openflow::Slot;
+use openflow::{Action, PortNo, Slot};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many tunnels are taken off one packet.
@@ -59,6 +63,79 @@ struct Inside {
 impl Forwarder {
     /// Into a tunnel: packet `i`, or a copy of it unless it is `last` that anybody needs it.
     pub(super) fn enter_tunnel(
+        &mut self,
+        batch: &mut Batch,
+        i: usize,
+        push: &Arc<TunnelPush>,
+        last: bool,
+        port: u32,
+    ) {
+        let lane = self.lanes.get(push.port as usize);
+        match lane.is_some_and(|l| l.egress.is_some()) {
+            true => self.wait_for_tunnel(batch, i, push, port),
+            false => self.go_into_tunnel(batch, i, push, last, port),
+        }
+    }
+
+    /// Into a tunnel whose port has a shaper, in the form in which it is to be counted. Who is to be told that it is too long is
+    /// told now.
+    #[inline(never)]
+    fn wait_for_tunnel(&mut self, batch: &mut Batch, i: usize, push: &Arc<TunnelPush>, port: u32) {
+        let queue = batch.packet(i).queue;
+        if let Some(max_len) = push.mirror {
+            if batch.packet(i).len() > max_len as usize {
+                let cut = Self::first_bytes(batch, i, max_len as usize);
+                return self.each_apart(batch, &[cut], port, |x, own| {
+                    own.packet_mut(0).queue = queue;
+                    x.send_shaped(own, push.port, &[0], Some(push), port);
+                });
+            }
+        } else if let fit @ (Fit::Answer(_) | Fit::Drop) = mtu::fit(batch.packet(i), &push.encap) {
+            return self.does_not_fit(batch, i, push, fit, port);
+        }
+        self.send_shaped(batch, push.port, &[i as u8], Some(push), port);
+    }
+
+    /// A packet leaves the shaper of a tunnel port.
+    pub(super) fn leave_into_tunnel(&mut self, packet: &OwnedPacket, onward: &Onward) -> TxOutcome {
+        let mut out = TxOutcome::default();
+        let port = onward.push.port;
+        // It is another packet than the one at hand.
+        let recirculations = std::mem::take(&mut self.recirculations);
+        self.alone(port, |x, own| {
+            // SAFETY: `packet` outlives its batch, which is cleared before this returns.
+            if unsafe { own.push_borrowed(packet) } {
+                action::find_headers(own.packet_mut(0));
+                own.packet_mut(0).queue = onward.queue;
+                out = counted(own, 0);
+                x.go_into_tunnel(own, 0, &onward.push, true, port);
+            }
+        });
+        self.recirculations = recirculations;
+        out
+    }
+
+    /// Packets that the shaper of a tunnel port lets pass.
+    pub(super) fn pass_into_tunnel(
+        &mut self,
+        batch: &Batch,
+        which: &[u8],
+        push: &TunnelPush,
+    ) -> TxOutcome {
+        let mut out = TxOutcome::default();
+        for &i in which {
+            self.alone(push.port, |x, own| {
+                // SAFETY: the copy is cleared before this returns, and `batch` stays as long.
+                if unsafe { own.push_copy(batch, i.into()) } {
+                    out.add(counted(own, 0));
+                    x.go_into_tunnel(own, 0, push, true, push.port);
+                }
+            });
+        }
+        out
+    }
+
+    fn go_into_tunnel(
         &mut self,
         batch: &mut Batch,
         i: usize,
@@ -175,18 +252,52 @@ impl Forwarder {
                     });
                 }
             }
+            // It waited for this tunnel, and nobody remembers whose it is; or it came by it.
+            Fit::Answer(_) if push.port == port => self.drop(port, DropReason::TunnelMtu, 1),
             Fit::Answer(mtu) => {
                 self.drop(port, DropReason::TunnelMtu, 1);
                 if self.headers.answers.allow(self.now)
                     && let Some(answer) = mtu::answer(batch, i, mtu)
                 {
                     self.each_apart(batch, &[answer], port, |x, own| {
-                        x.send_now(own, port, &[0], port);
+                        x.send_back(own, port);
                     });
                 }
             }
             Fit::Drop => self.drop(port, DropReason::TunnelMtu, 1),
         }
+    }
+
+    /// The packet of a batch of its own goes out by the port that the packet at hand came in by; through the same tunnel, if it is
+    /// a tunnel port.
+    fn send_back(&mut self, batch: &mut Batch, port: u32) {
+        let world = self.world.clone();
+        let Some(entry) = world.port(port).filter(|p| p.tunnel.is_some()) else {
+            return self.send_now(batch, port, &[0], port);
+        };
+        let mut words = [0; PACKET_WORDS];
+        let n = extract(batch.packet_mut(0), port, world.tag_limit, &mut words);
+        let mut key = FlowKey::from_packet(&words, n);
+        if let Some(t) = self.tunnels.get(self.came_by) {
+            key.set_tunnel(&TunnelKey {
+                src: t.key.dst,
+                dst: t.key.src,
+                flags: 0,
+                ..t.key
+            });
+        }
+        let bytes = batch.packet(0).len() as u64;
+        let output = Action::Output {
+            port: entry.number,
+            max_len: 0,
+        };
+        let now = Duration::from_nanos(self.now);
+        let t = Xlate::new(&world, key, now, true).long(bytes).run_actions(
+            entry.bridge,
+            PortNo::CONTROLLER,
+            &[output],
+        );
+        self.carry_out(batch, 0, &t, (bytes, 0), port);
     }
 
     /// A packet with its headers on is longer than the way out carries, and may be fragmented.
@@ -346,10 +457,13 @@ impl Forwarder {
             gbp: popped.gbp,
         };
         let known = &mut self.tunnels;
-        let Some((number, port)) = known.number(shape, &popped.key, options.get(), k, &self.world)
-        else {
-            self.drop(from, DropReason::TunnelPort, 1);
-            return None;
+        let found = known.number(shape, &popped.key, options.get(), k, &self.world);
+        let (number, port) = match found {
+            Ok(found) => found,
+            Err(reason) => {
+                self.drop(from, reason, 1);
+                return None;
+            }
         };
         if let Err(reason) = popped.take_off(batch, i) {
             self.drop(from, reason, 1);
@@ -385,13 +499,10 @@ impl Forwarder {
         local.rx_bytes += bytes;
         self.touch(port);
         let t = self.translate(&words, port, false, Default::default());
-        self.carry_out(
-            batch,
-            0,
-            &t,
-            (bytes, super::inject::tcp_flags(&words)),
-            port,
-        );
+        let outside = std::mem::replace(&mut self.came_by, number);
+        let flags = super::inject::tcp_flags(&words);
+        self.carry_out(batch, 0, &t, (bytes, flags), port);
+        self.came_by = outside;
     }
 
     /// A neighbour is not known: asks for it, if it is time to.
@@ -431,6 +542,16 @@ impl Forwarder {
             let flows = self.flows.iter().filter(|f| f.live && f.body.mask[0] != 0);
             self.tunnels.reclaim(flows.map(|f| f.body.key[0] as u32));
         }
+    }
+}
+
+/// A packet that went into a tunnel.
+fn counted(batch: &Batch, i: usize) -> TxOutcome {
+    let wire = OnWire::of(batch.packet(i));
+    TxOutcome {
+        packets: wire.frames,
+        bytes: wire.bytes,
+        ..TxOutcome::default()
     }
 }
 
