@@ -4,6 +4,7 @@
 
 mod capture;
 mod guests;
+mod limits;
 mod w01_isolated_bridge;
 mod w02_attach;
 mod w03_access_ports;

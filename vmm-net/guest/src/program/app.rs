@@ -35,7 +35,7 @@ const PING_ID: u16 = 0x7765;
 const MIN_TRAIN: u64 = 60;
 
 const COMMANDS: &str = "ping IP [count=N] [interval=MS] [timeout=MS] [size=BYTES]; \
-train dst=IP|MAC [size=BYTES] [seconds=N | count=N] [flows=N]; ip IP; vlan N|none; \
+train dst=IP|MAC [size=BYTES] [seconds=N | count=N] [flows=N] [mbps=N]; ip IP; vlan N|none; \
 announce arp|reply|rarp; stats; stop; poweroff";
 
 /// A ping in progress.
@@ -68,8 +68,29 @@ struct Train {
     count: u64,
     duration: u64,
     flows: u16,
+    /// Mbit/s of its frames at most; 0 for as fast as the card takes them.
+    mbps: u64,
     started: Option<u64>,
     sent: u64,
+}
+
+impl Train {
+    /// Packets that may have been sent `ns` after the first.
+    fn allowed(&self, ns: u64) -> u64 {
+        match self.mbps {
+            0 => self.count,
+            mbps => {
+                let packets = u128::from(ns) * u128::from(mbps) / (8000 * self.size as u128);
+                (packets as u64 + 1).min(self.count)
+            }
+        }
+    }
+
+    /// Nanoseconds after the first packet at which the next may be sent.
+    fn next(&self) -> u64 {
+        let bits = u128::from(self.sent) * 8 * self.size as u128;
+        (bits * 1000).div_ceil(self.mbps.max(1).into()) as u64
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -540,8 +561,9 @@ impl<P: Platform> App<'_, P> {
         let tag = if vlan.is_some() { 4 } else { 0 };
         let start = 14 + tag;
         let payload = start + 28;
+        let allowed = train.allowed(now - started);
         let mut n = 0;
-        while n < BATCH && train.sent < train.count {
+        while n < BATCH && train.sent < allowed {
             let Some((id, out, prepared)) = self.nic.tx.stamped(train.id) else {
                 break;
             };
@@ -564,6 +586,10 @@ impl<P: Platform> App<'_, P> {
             n += 1;
         }
         self.job = Job::Train(train);
+        if train.sent >= allowed && train.mbps > 0 {
+            let due = started + train.next();
+            return (n > 0, Some(due.min(end)), None);
+        }
         // Full: come back when half of the ring is sent.
         (n > 0, Some(end), Some(self.nic.tx.size() / 2))
     }
@@ -730,7 +756,7 @@ impl<P: Platform> App<'_, P> {
         &mut self,
         words: impl Iterator<Item = &'a str>,
     ) -> Result<(), &'static str> {
-        const WRONG: &str = "train dst=IP|MAC [size=BYTES, 60 (64 with a VLAN) to 1514] [seconds=N | count=N] [flows=N up to 60000]";
+        const WRONG: &str = "train dst=IP|MAC [size=BYTES, 60 (64 with a VLAN) to 1514] [seconds=N | count=N] [flows=N up to 60000] [mbps=N]";
         // The low bits of the address tell the trains of different guests apart.
         self.trains += 1;
         let [.., a, b] = self.state.mac;
@@ -742,6 +768,7 @@ impl<P: Platform> App<'_, P> {
             count: u64::MAX,
             duration: u64::MAX,
             flows: 1,
+            mbps: 0,
             started: None,
             sent: 0,
         };
@@ -766,6 +793,7 @@ impl<P: Platform> App<'_, P> {
                 "seconds" if value <= 3600 => train.duration = value * SECOND,
                 "ms" if value <= 3_600_000 => train.duration = value * MS,
                 "count" => train.count = value,
+                "mbps" if value <= 1_000_000 => train.mbps = value,
                 "flows" if value <= 60_000 => train.flows = value as u16,
                 _ => return Err(WRONG),
             }
