@@ -163,7 +163,7 @@ pub struct PortCounters {
     pub tx_errors: AtomicU64,
     /// Dropped packets that came in by it, by reason.
     pub drops: ByReason<AtomicU64>,
-    /// Frames that its limits dropped, by [`Kind`](crate::policing::Kind).
+    /// Frames that its limits dropped, by [`Kind`].
     pub limited: [AtomicU64; Kind::ALL.len()],
     /// Packet-ins caused by it that wait to be taken.
     pub packet_ins: AtomicU32,
