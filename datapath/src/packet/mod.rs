@@ -35,9 +35,9 @@ pub use tags_off::TagsOff;
 /// Packets in a batch.
 pub const BATCH: usize = 32;
 /// Room before the head for headers that are pushed: as much as VXLAN or Geneve over IPv6 with tags in front needs. Longer
-/// ones find theirs in [`Batch::push_front`].
+/// ones find theirs in `Batch::push_front`.
 pub const HEADROOM: usize = 128;
-/// Most bytes that [`Batch::push_front`] puts before a packet: Ethernet, IPv6, UDP, Geneve with all its options, and tags.
+/// Most bytes that `Batch::push_front` puts before a packet: Ethernet, IPv6, UDP, Geneve with all its options, and tags.
 pub const FRONT_MAX: usize = 384;
 /// Longest head: packets up to this length are private whole.
 pub const HEAD_MAX: usize = 192;

@@ -9,7 +9,7 @@
 //! on, as with any packet. An outer checksum does not need the payload then, either: what is summed from the inner transport
 //! header on will come to the complement of the partial sum that lies there now (Linux calls it local checksum offload).
 //!
-//! A *large* packet (GSO) is cut before, by [`cut`](crate::packet::segment::cut), so that each segment gets outer headers of its
+//! A *large* packet (GSO) is cut before, by `segment::cut`, so that each segment gets outer headers of its
 //! own, with its own identification and sequence number; its bytes stay where they are until they are sent. No virtio header
 //! could say what an outer header is, so there is no later moment to cut at.
 //!

@@ -13,7 +13,7 @@
 //! - What is no IP is dropped and counted.
 //!
 //! What a way carries is the MTU of the route's interface, or less if the host has learned that from a router on the path: then
-//! the socket refuses a packet, and [`refused`] asks the kernel what it would take.
+//! the socket refuses a packet, and `refused` asks the kernel what it would take.
 
 use std::net::IpAddr;
 use std::sync::LazyLock;

@@ -1,8 +1,8 @@
 //! The host's side of tunnels and interfaces: its interfaces, addresses, routes and neighbours, watched by netlink.
 //!
-//! [`Host`] keeps what the kernel tells ([`table`], [`watch`]) beside the routes that a person gave by `ovs/route/add`, and hands
+//! [`Host`] keeps what the kernel tells (`table`, `watch`) beside the routes that a person gave by `ovs/route/add`, and hands
 //! both over to the datapath as one [`Routes`] whenever they changed. It also says when links changed, so that ports follow at
-//! once, and has the kernel look for neighbours that tunnels need. [`show`] answers the commands.
+//! once, and has the kernel look for neighbours that tunnels need. `show` answers the commands.
 
 pub mod show;
 pub mod table;
