@@ -467,8 +467,12 @@ impl Switch {
                 format!("options:vhost-server-path={}", s.display()),
             ]
         };
-        let mut ports: Vec<(String, Vec<String>)> = self
-            .sockets
+        // Over a tunnel the second port is the underlay's.
+        let own = match setup.tunnel {
+            Some(_) => &self.sockets[..1],
+            None => &self.sockets[..],
+        };
+        let mut ports: Vec<(String, Vec<String>)> = own
             .iter()
             .enumerate()
             .map(|(i, s)| (format!("p{i}"), vhost(s)))
@@ -512,7 +516,6 @@ impl Switch {
         let ip = |a: [u8; 4]| std::net::Ipv4Addr::from(a).to_string();
         let own = format!("other_config:hwaddr={}", mac(t.own.0));
         let path = format!("options:vhost-server-path={}", socket.display());
-        self.vsctl(&["del-port", "br0", "p1"])?;
         let bridge = ["add-br", "phy", "--", "set", "bridge", "phy"];
         self.vsctl(&[&bridge[..], &["datapath_type=netdev", &own]].concat())?;
         let port = ["add-port", "phy", "p1", "--", "set", "interface", "p1"];
