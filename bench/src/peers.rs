@@ -525,6 +525,13 @@ impl Switch {
         let pid = self.pid().to_string();
         let inside = ["-t", &pid, "-n", "ip"];
         let address = format!("{}/24", ip(t.own.1));
+        // The host would tell of itself by IPv6 on the underlay, where only tunnels are counted.
+        let quiet = ["-t", &pid, "-n", "sysctl", "-qw"];
+        run(
+            "nsenter",
+            &[&quiet[..], &["net.ipv6.conf.phy.disable_ipv6=1"]].concat(),
+            &[],
+        )?;
         run(
             "nsenter",
             &[&inside[..], &["link", "set", "phy", "up"]].concat(),
