@@ -28,7 +28,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// How many tunnels are one inside the other.
-pub const TUNNELS_MAX: usize = 4;
+pub const NESTED_MAX: usize = 4;
 
 /// DSCP, and the two bits behind it (RFC 3168 5).
 const DSCP: u8 = 0xfc;
@@ -55,7 +55,7 @@ impl Xlate<'_> {
         port: &Arc<PortEntry>,
         spec: &Arc<TunnelSpec>,
     ) -> Result<(), DropReason> {
-        if self.in_tunnels >= TUNNELS_MAX {
+        if self.in_tunnels >= NESTED_MAX {
             self.warn("the tunnel leads through itself, dropping");
             return Err(DropReason::TunnelLoop);
         }

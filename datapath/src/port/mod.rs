@@ -12,6 +12,8 @@ pub mod dummy;
 mod pcap;
 pub mod system;
 pub mod tap;
+#[cfg(test)]
+mod testing;
 pub mod tunnel;
 pub mod vhost_user;
 

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How many tunnels are taken off one packet.
-pub const TUNNELS_MAX: usize = 4;
+pub const TAKEN_OFF_MAX: usize = 4;
 
 /// Packets of the batch at hand whose headers are to come off.
 #[derive(Default)]
@@ -365,7 +365,7 @@ impl Forwarder {
     /// The packets of the batch that wait go on, inside.
     #[inline(never)]
     pub(super) fn go_on_inside(&mut self, batch: &mut Batch, from: u32) {
-        for _ in 0..TUNNELS_MAX {
+        for _ in 0..TAKEN_OFF_MAX {
             let mut inside = [Inside::default(); BATCH];
             let mut n = 0;
             let (list, len) = (self.waiting.list, std::mem::take(&mut self.waiting.len));

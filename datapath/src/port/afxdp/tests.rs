@@ -1,28 +1,11 @@
 //! AF_XDP ports at one end of a veth, packet sockets at the other, in a network namespace of the test thread's own.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::packet::{Checksum, Gso, GsoKind, checksum};
 use crate::port::open as open_port;
-use crate::sys::link::own_namespace;
-
-fn isolated(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        if !own_namespace() {
-            eprintln!("SKIPPED: making a network namespace needs CAP_SYS_ADMIN");
-            return;
-        }
-        test();
-    });
-    thread.join().expect("the test");
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    assert!(status.expect("iproute2").success(), "ip {arguments}");
-}
+use crate::port::testing::{context, ip, isolated};
 
 fn config(kind: &str, name: &str, options: &[(&str, &str)]) -> InterfaceConfig {
     let options = options.iter().map(|(k, v)| ((*k).into(), (*v).into()));
@@ -31,14 +14,6 @@ fn config(kind: &str, name: &str, options: &[(&str, &str)]) -> InterfaceConfig {
         kind: kind.into(),
         options: options.collect(),
         ..InterfaceConfig::default()
-    }
-}
-
-fn context() -> PortContext {
-    PortContext {
-        run_dir: std::env::temp_dir(),
-        threads: 1,
-        epoch: Default::default(),
     }
 }
 

@@ -1,45 +1,18 @@
 //! A system port in a network namespace of the test thread's own; frames are tested together with taps.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::port::open as open_port;
-use crate::sys::link::{Links, own_namespace};
+use crate::port::testing::{context, ip, isolated};
+use crate::sys::link::Links;
 use openflow::MacAddr;
-
-fn isolated(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        if !own_namespace() {
-            eprintln!("SKIPPED: making a network namespace needs CAP_SYS_ADMIN");
-            return;
-        }
-        test();
-    });
-    thread.join().expect("the test");
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .expect("iproute2");
-    assert!(status.success(), "ip {arguments}");
-}
 
 fn config(name: &str) -> InterfaceConfig {
     InterfaceConfig {
         name: name.into(),
         kind: "system".into(),
         ..InterfaceConfig::default()
-    }
-}
-
-fn context() -> PortContext {
-    PortContext {
-        run_dir: std::env::temp_dir(),
-        threads: 1,
-        epoch: Default::default(),
     }
 }
 

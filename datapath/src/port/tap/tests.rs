@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::packet::{Checksum, Gso, GsoKind, Offload};
 use crate::port::open as open_port;
-use crate::sys::link::own_namespace;
+use crate::port::testing::{context, isolated};
 
 fn config(kind: &str, name: &str) -> InterfaceConfig {
     InterfaceConfig {
@@ -14,26 +14,6 @@ fn config(kind: &str, name: &str) -> InterfaceConfig {
         kind: kind.into(),
         ..InterfaceConfig::default()
     }
-}
-
-fn context() -> PortContext {
-    PortContext {
-        run_dir: std::env::temp_dir(),
-        threads: 1,
-        epoch: Default::default(),
-    }
-}
-
-/// Runs a test in a namespace of its own. Without the right to make one it says so and passes nothing off as tested.
-fn isolated(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        if !own_namespace() {
-            eprintln!("SKIPPED: making a network namespace needs CAP_SYS_ADMIN");
-            return;
-        }
-        test();
-    });
-    thread.join().expect("the test");
 }
 
 /// A frame of a type that nobody else in the namespace sends.
